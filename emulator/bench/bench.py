@@ -1,0 +1,326 @@
+"""`Bench`: assembles ports, links, terminal and clock; starts them in order, and takes all of it down again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from emulator.bench.clock import WorldClock
+from emulator.bench.overlay import LEAD_NS, Overlay
+from emulator.bench.planner import Planner
+from emulator.bench.privilege import ensure_network_privilege, has_machine_network
+from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
+from emulator.bench.sides import (
+    Addresses,
+    Side,
+    free_interface_name,
+    has_ipv6,
+    numbers_in_use,
+    plan_addresses,
+    side_environment,
+)
+from emulator.errors import PrivilegeError
+from emulator.link.link import DirectionCounters, Link, LinkOptions, power_of_two
+from emulator.link.store import VNET_BYTES
+from emulator.ports.namespace import Namespace
+from emulator.ports.relay import Relay, RelayCounters
+from emulator.ports.tun import TunPort
+from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
+from emulator.scenario.model import FixedLink, OverlayEvent, Scenario
+from emulator.timeline.build import windows_for
+from emulator.timeline.causes import Cause
+from emulator.timeline.model import ChannelState, Timeline, Windows
+from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_utc
+
+Direction = Literal["uplink", "downlink"]
+Fabric = Literal["direct", "zmq"]
+
+FASTEST_BPS = 20_000_000_000  # what the packet path is sized for where the scenario sets no rate
+LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's delay line
+LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
+HOUSEKEEPING_S = 0.5
+FIFO_PRIORITY = 10
+
+
+@dataclass(frozen=True)
+class LinkState:
+    """The link at one instant, overlay included, queue and jitter left out. No sky: satellite and gateway are empty."""
+
+    utc_ns: int
+    satellite: str
+    gateway: str
+    azimuth_deg: float | None
+    elevation_deg: float | None
+    slant_range_m: float | None
+    next_handover_ns: int | None
+    uplink: ChannelState
+    downlink: ChannelState
+
+
+@dataclass(frozen=True)
+class Counters:
+    """A snapshot of both directions that adds up, drops of the kernel's device queues (PORT_QUEUE) included."""
+
+    uplink: DirectionCounters
+    downlink: DirectionCounters
+    relay: RelayCounters
+
+
+def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
+    """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
+    link = scenario.link
+    table = efficiency_by_cn()
+    if isinstance(link, FixedLink):
+        own = getattr(link, direction)
+        queue = link.queue_packets if own.queue_packets is None else own.queue_packets
+        overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
+        rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
+        jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
+    else:
+        orbit = getattr(link, direction)
+        queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
+        rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
+    rate_bps = rate_mbps * 1e6 or FASTEST_BPS
+    extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
+    under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + 20 * NS_PER_MS) / NS_PER_S
+    bytes_under_way = 2 * rate_bps / 8 * under_way_s + queue * scenario.ports.mtu
+    packets_under_way = rate_bps / 8 * under_way_s / 100  # packets of 100 bytes: smaller ones are rare at full rate
+    return LinkOptions(
+        queue_packets=queue,
+        overhead_bytes=overhead,
+        egress_rate_bps=round(scenario.ports.egress_rate_mbps * 1e6),
+        memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
+        flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
+        efficiency=table,
+        efficiency_zero=-LOWEST_CN_CENTIDB // 10,
+    )
+
+
+class Bench:
+    """A running emulation; use it as a context. It carries packets from the moment that the context is entered.
+
+    isolate: the datacenter's side gets a network namespace of its own, and not the machine's. An ordinary user is always
+    isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets cross a
+    second process over ZeroMQ. windows: a planner to use instead of the scenario's.
+    Raises the errors of `emulator.errors`; nothing is left behind then.
+    """
+
+    def __init__(self, scenario: Scenario, *, start_utc_ns: int | None = None, isolate: bool = True,
+                 fabric: Fabric = "direct", realtime: bool = False, elements: Path | None = None,
+                 windows: Windows | None = None) -> None:
+        self.scenario = scenario
+        self.warnings: list[str] = []
+        self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
+        self._elements, self._windows = elements, windows
+        self._stack = contextlib.ExitStack()
+        self._stopping = threading.Event()
+
+    # life
+
+    def __enter__(self) -> Self:
+        ensure_network_privilege()
+        if not self._isolate and not has_machine_network():
+            self._isolate = True
+            self.warnings.append("an ordinary user has no part in the machine's own network: the bench is isolated")
+        with self._stack:
+            self._start()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        remove_leftovers()
+        self._clock = WorldClock(self._start_utc_ns)
+        start_ns = self._clock.utc_ns()
+        windows = self._windows or windows_for(self.scenario, elements=self._elements, epoch_utc_ns=start_ns)
+        self._planner = Planner(windows, start_ns - start_ns % NS_PER_S)
+        self._runtime = RuntimeDirectory()
+        self._stack.callback(self._runtime.close)
+        self._open_sides()
+        self._open_links()
+        self._relay.start()
+        self._stack.callback(self._relay.stop)
+        if self._realtime:
+            self._take_priority()
+        self.started_monotonic_ns = time.monotonic_ns()
+        self._overlay.add(self.scenario.overlay, self.started_monotonic_ns)
+        keeper = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
+        keeper.start()
+        self._stack.callback(keeper.join)
+        self._stack.callback(self._stopping.set)
+        self._describe(start_ns)
+        for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
+            self._stack.callback(side.close)
+
+    def _open_sides(self) -> None:
+        ports = self.scenario.ports
+        enter = self._stack.enter_context
+        terminal = enter(Namespace.create())
+        datacenter = enter(Namespace.create() if self._isolate else Namespace.current())
+        number = 0 if self._isolate else self._runtime.take_address_number(numbers_in_use(datacenter, ports))
+        self._addresses = plan_addresses(ports, number, ipv6=has_ipv6())
+        names = ports.terminal_interface, ports.datacenter_interface or free_interface_name(datacenter)
+        devices = []
+        for namespace, name in zip((terminal, datacenter), names, strict=True):
+            device = TunPort(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
+            self._stack.callback(device.close)
+            devices.append(device)
+        environment = side_environment(self._addresses, self._runtime.token)
+        self.terminal = self._side("terminal", terminal, devices[0], environment, own=True)
+        self.datacenter = self._side("datacenter", datacenter, devices[1], environment, own=self._isolate)
+
+    def _side(self, name: str, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool) -> Side:
+        own4, own6 = _of_side(self._addresses, name)
+        device.add_address(own4, default_route=name == "terminal")
+        if own6 is not None:
+            try:
+                device.add_address(own6, default_route=name == "terminal")
+            except OSError as error:
+                self.warnings.append(f"no IPv6 at the {name}'s side: {error}")
+                own6 = None
+        return Side(name, namespace, device, str(own4.ip), str(own6.ip) if own6 else "", environment, own_namespace=own)
+
+    def _open_links(self) -> None:
+        first = self._planner.first
+        self._links: dict[Direction, Link] = {}
+        for number, direction in enumerate[Direction](("uplink", "downlink")):
+            channel = getattr(first, direction)
+            self._links[direction] = Link(
+                channel, first.end_ns, seed=self.scenario.seed, direction=number, utc_offset_ns=self._clock.offset_ns,
+                options=link_options(self.scenario, direction, int(channel.delay_ns.max())))
+        self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
+        self._injectors: dict[Direction, socket.socket] = {}
+        readers = []
+        for direction in self._links:
+            reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            reader.setblocking(False)
+            readers.append(self._stack.enter_context(reader).fileno())
+            self._injectors[direction] = self._stack.enter_context(writer)
+        self._relay = Relay(
+            self._links["uplink"], self._links["downlink"], self.terminal.port.descriptor, self.datacenter.port.descriptor,
+            (readers[0], readers[1]), quantum_ns=round(self.scenario.ports.write_quantum_us * NS_PER_US))
+
+    def _take_priority(self) -> None:
+        native = self._relay.native_id
+        try:
+            os.sched_setscheduler(native or 0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
+        except PermissionError:
+            self.warnings.append("real-time priority was refused: the packet loop runs at ordinary priority")
+
+    def _describe(self, start_ns: int) -> None:
+        self._runtime.describe({
+            "scenario": self.scenario.name,
+            "seed": self.scenario.seed,
+            "fabric": self._fabric,
+            "isolated": self._isolate,
+            "started_utc": format_utc(start_ns),
+            "terminal_ipv4": self.terminal.ipv4,
+            "datacenter_ipv4": self.datacenter.ipv4,
+            "terminal_ipv6": self.terminal.ipv6,
+            "datacenter_ipv6": self.datacenter.ipv6,
+            "memory_bytes": self.memory_bytes,
+        })
+
+    def _keep(self) -> None:
+        """Housekeeping: plans ahead, and follows the world's clock."""
+        while not self._stopping.wait(HOUSEKEEPING_S):
+            step = self._clock.follow()
+            if step is not None:
+                self.warnings.append(f"the machine's clock was set by {step / NS_PER_S:+.3f} s: the sky follows")
+                for link in self._links.values():
+                    link.set_utc_offset(self._clock.offset_ns)
+            self._planner.keep_ahead(self._clock.utc_ns(), self._links["uplink"], self._links["downlink"])
+
+    # what can be asked
+
+    @property
+    def runtime_dir(self) -> Path:
+        return self._runtime.path
+
+    @property
+    def isolated(self) -> bool:
+        return self._isolate
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most that the two delay lines and their tables can take."""
+        return sum(array.nbytes for link in self._links.values() for array in link.state)
+
+    def utc_ns(self) -> int:
+        """Simulated UTC now."""
+        return self._clock.utc_ns()
+
+    def utc_of_monotonic_ns(self, monotonic_ns: int) -> int:
+        return self._clock.utc_of_monotonic_ns(monotonic_ns)
+
+    def timeline_at(self, utc_ns: int) -> Timeline:
+        """The planned window that holds `utc_ns`."""
+        return self._planner.timeline_at(utc_ns)
+
+    def state(self) -> LinkState:
+        """The link now."""
+        return self.state_at(self.utc_ns())
+
+    def state_at(self, utc_ns: int) -> LinkState:
+        """The link at a simulated UTC, from the start of the bench to what is planned ahead."""
+        timeline = self._planner.timeline_at(utc_ns)
+        monotonic_ns = self._clock.monotonic_of_utc_ns(utc_ns)
+        path, row = timeline.path, timeline.path.row_at(utc_ns)
+        satellite, gateway = int(path.satellite[row]), int(path.gateway[row])
+        return LinkState(
+            utc_ns=utc_ns,
+            satellite=timeline.satellites[satellite] if satellite >= 0 else "",
+            gateway=timeline.gateways[gateway] if gateway >= 0 else "",
+            azimuth_deg=float(path.azimuth_deg[row]) if satellite >= 0 else None,
+            elevation_deg=float(path.elevation_deg[row]) if satellite >= 0 else None,
+            slant_range_m=float(path.slant_range_m[row]) if satellite >= 0 else None,
+            next_handover_ns=self._planner.next_handover_ns(utc_ns),
+            uplink=self._links["uplink"].channel_at(monotonic_ns),
+            downlink=self._links["downlink"].channel_at(monotonic_ns),
+        )
+
+    def counters(self) -> Counters:
+        """A snapshot. Raises EmulationError if the packet loop has failed."""
+        relay = self._relay.counters()
+        return Counters(
+            uplink=_with_port_drops(relay.uplink, self.terminal.port, self.datacenter.port),
+            downlink=_with_port_drops(relay.downlink, self.datacenter.port, self.terminal.port),
+            relay=relay,
+        )
+
+    # what can be done
+
+    def apply(self, event: OverlayEvent) -> int:
+        """Puts a timed change on the link, its times counted from now. Returns the monotonic ns of its beginning."""
+        zero = time.monotonic_ns() + LEAD_NS
+        self._overlay.add([event], zero)
+        return zero + round(event.at_s * NS_PER_S)
+
+    def inject(self, direction: Direction, packet: bytes) -> None:
+        """An IP packet enters the link as if the application had sent it; it is counted as offered."""
+        self._injectors[direction].send(bytes(VNET_BYTES) + packet)
+
+
+def _of_side(addresses: Addresses, name: str):  # type: ignore[no-untyped-def]
+    if name == "terminal":
+        return addresses.terminal4, addresses.terminal6
+    return addresses.datacenter4, addresses.datacenter6
+
+
+def _with_port_drops(counters: DirectionCounters, entry: TunPort, exit_: TunPort) -> DirectionCounters:
+    """Adds what the kernel dropped at the two devices. Before the link it was offered; behind it, it was not delivered."""
+    before, behind = entry.kernel_drops().transmit, exit_.kernel_drops().receive
+    if not before and not behind:
+        return counters
+    dropped = dict(counters.dropped)
+    dropped[Cause.PORT_QUEUE] = before
+    return replace(counters, offered_packets=counters.offered_packets + before, dropped=dropped)

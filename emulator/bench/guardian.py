@@ -1,0 +1,103 @@
+"""Runs one command inside a namespace and sees to it that nothing of it outlives the bench.
+
+    python -I -S guardian.py NAMESPACE_FD LIFE_FD COMMAND [ARGUMENT …]
+
+A process of its own, on the standard library alone, because it must start in milliseconds and survive `kill -9` of the
+bench. LIFE_FD is the reading end of a pipe whose other end only the bench holds: its end is the bench's end. The guardian
+is the sub-reaper of all that the command leaves behind, and ends it. Its exit status is the command's.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def descendants(pid: int) -> list[int]:
+    """All living processes below `pid`."""
+    found = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as listing:
+            for child in listing.read().split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+def end_all() -> None:
+    """Kills what is below us until nothing is left; a process that forks while we look is found in the next round."""
+    while True:
+        below = descendants(os.getpid())
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, 0 if below else os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return
+
+
+def start(libc: ctypes.CDLL, command: list[str]) -> int:
+    """Forks, and becomes `command` in the child."""
+    pid = os.fork()
+    if pid:
+        return pid
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.set_wakeup_fd(-1)
+    for number in (*FORWARDED, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"bentpipe: {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def main() -> None:
+    namespace, life, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if namespace >= 0:
+        if libc.setns(namespace, CLONE_NEWNET) != 0:
+            sys.exit(f"bentpipe: entering the network namespace: {os.strerror(ctypes.get_errno())}")
+        os.close(namespace)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.set_inheritable(life, False)
+    waker, wakee = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wakee, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, *FORWARDED):  # Ctrl-C reaches the command itself
+        signal.signal(number, lambda *_: None)
+    child = start(libc, command)
+    while True:
+        readable, _, _ = select.select([life, waker], [], [])
+        if life in readable:  # the bench has ended
+            end_all()
+            sys.exit(1)
+        for number in os.read(waker, 64):
+            if number in FORWARDED:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, number)
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            break
+    end_all()
+    if os.WIFSIGNALED(status):  # end as the command ended
+        number = os.WTERMSIG(status)
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()

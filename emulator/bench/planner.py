@@ -1,0 +1,68 @@
+"""Keeps the links supplied with Timeline windows, ahead of time, in constant memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from emulator.link.link import Link
+from emulator.timeline.model import Timeline, Windows
+from emulator.units import NS_PER_S
+
+WINDOW_NS = 60 * NS_PER_S
+AHEAD_NS = 60 * NS_PER_S  # the next window is made when less than this is left
+KEPT_WINDOWS = 64  # about an hour, for who asks what the link was
+
+
+class Planner:
+    """Plans windows from `start_ns` (UTC) on, and feeds them to the links once they exist."""
+
+    def __init__(self, windows: Windows, start_ns: int) -> None:
+        self._windows = windows
+        self._kept: deque[Timeline] = deque(maxlen=KEPT_WINDOWS)
+        self._changing = threading.Lock()
+        self._kept.append(windows.window(start_ns, start_ns + WINDOW_NS))
+
+    @property
+    def first(self) -> Timeline:
+        return self._kept[0]
+
+    def timeline_at(self, utc_ns: int) -> Timeline:
+        """The window that holds `utc_ns`, or the nearest one that is kept."""
+        with self._changing:
+            for timeline in reversed(self._kept):
+                if timeline.start_ns <= utc_ns:
+                    return timeline
+            return self._kept[0]
+
+    def next_handover_ns(self, utc_ns: int) -> int | None:
+        """The next planned change of satellite or gateway; None if none is planned yet."""
+        with self._changing:
+            windows = [timeline for timeline in self._kept if timeline.end_ns > utc_ns]
+        for timeline, following in zip(windows, [*windows[1:], None], strict=True):
+            at = timeline.next_handover_ns(utc_ns)
+            if at is not None:
+                return at
+            if following is not None:
+                last = timeline.satellites[timeline.path.satellite[-1]] if len(timeline.satellites) else ""
+                first = following.satellites[following.path.satellite[0]] if len(following.satellites) else ""
+                if last != first:
+                    return following.start_ns
+                utc_ns = following.start_ns
+        return None
+
+    def keep_ahead(self, utc_ns: int, uplink: Link, downlink: Link) -> bool:
+        """Makes at most one window, if it is time; True if one was made.
+
+        If the world's clock jumped beyond what is planned, planning goes on from there.
+        """
+        last = self._kept[-1]
+        if last.end_ns - utc_ns > AHEAD_NS:
+            return False
+        start = max(last.end_ns, utc_ns - utc_ns % NS_PER_S)
+        timeline = self._windows.window(start, start + WINDOW_NS)
+        uplink.extend(timeline.uplink, timeline.end_ns)
+        downlink.extend(timeline.downlink, timeline.end_ns)
+        with self._changing:
+            self._kept.append(timeline)
+        return True

@@ -1,0 +1,156 @@
+"""The directory of a running bench, and what dead ones left behind.
+
+Each bench has a directory of mode 0700 with a lock that it holds while it lives: whoever can take the lock knows that
+the bench is dead, and clears up after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+from emulator.bench.privilege import outer_user
+from emulator.errors import EndpointError, InterfaceError
+
+MARK = "BENTPIPE_BENCH"  # in the environment of every process of a bench
+ADDRESSES = 1024  # benches side by side in one network namespace
+
+
+def runtime_root() -> Path:
+    """Where this user's benches live: $BENTPIPE_RUNTIME_DIR, /run/bentpipe (root), $XDG_RUNTIME_DIR or /tmp.
+
+    Raises EndpointError if none can be written, or if it belongs to somebody else.
+    """
+    user = outer_user()
+    candidates = [Path(configured)] if (configured := os.environ.get("BENTPIPE_RUNTIME_DIR")) else []
+    if user == 0:
+        candidates.append(Path("/run/bentpipe"))
+    elif (session := os.environ.get("XDG_RUNTIME_DIR")) and os.access(session, os.W_OK):
+        candidates.append(Path(session) / "bentpipe")
+    candidates.append(Path(f"/tmp/bentpipe-{user}"))
+    refused = []
+    for path in candidates:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+                return path
+            refused.append(f"{path} belongs to somebody else or is open to others")
+        except OSError as error:
+            refused.append(f"{path}: {error.strerror}")
+    raise EndpointError(f"no directory for running benches: {'; '.join(refused)}; set BENTPIPE_RUNTIME_DIR")
+
+
+def take_lock(path: Path) -> IO[str] | None:
+    """An open file with the exclusive lock on `path`, made if need be; None if somebody holds it."""
+    lock = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return None
+        raise
+    return lock
+
+
+class RuntimeDirectory:
+    """A living bench's directory. `token` marks its processes."""
+
+    def __init__(self) -> None:
+        root = runtime_root()
+        self.token = f"{os.getpid()}-{secrets.token_hex(4)}"
+        draft = root / f".{self.token}"  # it gets its name when its lock is held: nobody takes it for a dead one
+        draft.mkdir(mode=0o700)
+        lock = take_lock(draft / "lock")
+        if lock is None:
+            raise EndpointError(f"{draft}/lock: expected to be ours alone")
+        self._lock = lock
+        self.path = draft.rename(root / self.token)
+        self._address_lock: IO[str] | None = None
+
+    def describe(self, facts: dict[str, Any]) -> None:
+        """Writes `bench.json`, whole or not at all."""
+        draft = self.path / "bench.json.new"
+        draft.write_text(json.dumps({"pid": os.getpid(), "token": self.token, **facts}, indent=1))
+        draft.rename(self.path / "bench.json")
+
+    def take_address_number(self, in_use: set[int]) -> int:
+        """The lowest number below ADDRESSES that no other bench of this user has and that is not `in_use`."""
+        for number in range(ADDRESSES):
+            if number in in_use:
+                continue
+            self._address_lock = take_lock(self.path.parent / f"address-{number}.lock")
+            if self._address_lock is not None:
+                return number
+        raise InterfaceError(f"addresses: all {ADDRESSES} networks for benches are taken; see `bentpipe clean`")
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        for lock in (self._address_lock, self._lock):
+            if lock is not None:
+                lock.close()
+
+
+def bench_directories() -> list[Path]:
+    """The directories of this user's benches, living or dead."""
+    with contextlib.suppress(EndpointError):
+        return sorted(path for path in runtime_root().iterdir() if path.is_dir() and (path / "lock").exists())
+    return []
+
+
+def running_benches() -> list[Path]:
+    """The runtime directories of this user's living benches that carry packets; each holds a `bench.json`."""
+    running = []
+    for path in bench_directories():
+        with contextlib.suppress(OSError):
+            lock = take_lock(path / "lock")
+            if lock is not None:
+                lock.close()
+            elif (path / "bench.json").exists():
+                running.append(path)
+    return running
+
+
+def remove_leftovers() -> list[str]:
+    """Removes what dead benches left: processes, sockets, directories. Returns a line for each thing removed.
+
+    Namespaces and TUN devices go by themselves with the last process that holds them.
+    """
+    removed = []
+    for path in bench_directories():
+        try:
+            lock = take_lock(path / "lock")
+        except OSError:
+            continue
+        if lock is None:
+            continue
+        with lock:
+            for pid in processes_of(path.name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    removed.append(f"process {pid} of bench {path.name}")
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(f"runtime directory of bench {path.name}")
+    return removed
+
+
+def processes_of(token: str) -> list[int]:
+    """Processes whose environment carries the mark of bench `token`."""
+    wanted = f"{MARK}={token}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found

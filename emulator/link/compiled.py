@@ -1,0 +1,103 @@
+"""How the packet path is compiled: one decorator, and the traps of Numba's cache kept shut.
+
+Numba's file cache notices a change in the file of the cached function, not in the files of the functions that it
+calls, and it does not know about `NUMBA_BOUNDSCHECK`. So the cache directory's name is a hash of every compiled source,
+of the versions of what compiles them and of the flags: another source, another cache.
+
+With `NUMBA_DISABLE_JIT=1` the same functions run as plain Python: for coverage, a debugger and the property tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite
+import numba
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+KEPT_CACHES = 6  # a checkout that switches between branches and flags keeps this many warm
+COMPILED_FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "ports")
+
+interpreted: bool = bool(numba.config.DISABLE_JIT)
+bounds_checked: bool = bool(numba.config.BOUNDSCHECK)
+
+
+def cache_key(sources: Iterable[Path], flags: str) -> str:
+    """Hash of the compiled sources' names and contents, the versions that compile them, and `flags`."""
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    for part in (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__, flags):
+        digest.update(f"{part}\0".encode())
+    return digest.hexdigest()[:20]
+
+
+def compiled_sources() -> list[Path]:
+    """Every source file whose functions may be compiled into the packet path."""
+    return [path for folder in COMPILED_FOLDERS for path in folder.rglob("*.py")]
+
+
+def candidate_roots() -> list[Path]:
+    """Where a cache may live, best first: $BENTPIPE_CACHE_DIR, the user's cache directory, a private temporary one."""
+    roots = []
+    if configured := os.environ.get("BENTPIPE_CACHE_DIR"):
+        roots.append(Path(configured))
+    with contextlib.suppress(RuntimeError):  # no home directory
+        roots.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bentpipe")
+    roots.append(Path(tempfile.gettempdir()) / f"bentpipe-cache-{os.getuid()}")
+    return roots
+
+
+def private_directory(path: Path) -> bool:
+    """True if `path` is, or could be made, a writable directory of ours that nobody else can write: it holds code."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return False
+        with tempfile.TemporaryFile(dir=path):
+            return True
+    except OSError:
+        return False
+
+
+def choose_cache() -> Path | None:
+    """The cache directory of this build, made if need be; None where no directory is writable: then nothing is cached."""
+    key = cache_key(compiled_sources(), f"boundscheck={bounds_checked}")
+    for root in candidate_roots():
+        directory = root / "compiled" / key
+        if private_directory(directory):
+            os.utime(directory)
+            forget_old_caches(directory.parent, keep=directory)
+            return directory
+    return None
+
+
+def forget_old_caches(parent: Path, keep: Path) -> None:
+    """Removes all but the most recently used caches."""
+    with contextlib.suppress(OSError):
+        caches = sorted((path for path in parent.iterdir() if path != keep), key=lambda path: path.stat().st_mtime)
+        for path in caches[: -KEPT_CACHES + 1]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+cache_directory: Path | None = None if interpreted else choose_cache()
+if cache_directory is not None:
+    numba.config.CACHE_DIR = str(cache_directory)  # read by Numba when a function is decorated
+
+
+def compiled(function: Function) -> Function:
+    """Compiles `function` on its first call, without the GIL, from the cache where there is one."""
+    decorated = numba.njit(nogil=True, cache=cache_directory is not None, error_model="numpy")(function)
+    return decorated  # type: ignore[no-any-return]

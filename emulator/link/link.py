@@ -1,0 +1,266 @@
+"""`Link`: one direction of the emulated link, for Python callers; the compiled loops work on its `state`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from emulator.link import channel, path, propagate, state, store, wire
+from emulator.link.draws import exponential_table
+from emulator.timeline.causes import Cause, Gate
+from emulator.timeline.model import LOSS_ONE, Channel, ChannelState, Ints
+from emulator.units import NS_PER_MS
+
+NO_HEADER = bytes(store.VNET_BYTES)
+ROWS = 1 << 16  # the Timeline rows that are kept ready: hours of a link planned by the second
+ROWS_BEHIND = 1 << 10  # rows behind the packets, kept for a world clock that is set back
+EMPTY_TABLE = np.zeros(0, np.int64)
+
+
+class Delivery(NamedTuple):
+    """A wire packet that has crossed the link, its checksum complete, and the instant at which it was due."""
+
+    due_ns: int
+    packet: bytes
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """What a direction of the link is, apart from its channel.
+
+    queue_packets: limit of the queue. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind
+    the link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay line's
+    bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral efficiency
+    by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; empty: fades have no effect.
+    """
+
+    queue_packets: int = 1000
+    overhead_bytes: int = 0
+    egress_rate_bps: int = 0
+    jitter_bin_ns: int = 20 * NS_PER_MS
+    memory_bytes: int = 1 << 26
+    flight_packets: int = 1 << 16
+    efficiency: Ints = None  # type: ignore[assignment]
+    efficiency_zero: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """A timed change of one direction, [start_ns, end_ns) of the monotonic clock."""
+
+    start_ns: int
+    end_ns: int
+    gate: Gate = Gate.PASS
+    cause: Cause = Cause.NONE
+    fade_centidb: int = 0
+    extra_delay_ns: int = 0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class DirectionCounters:
+    """Wire packets and IP bytes of one direction: offered = delivered + dropped + held, always."""
+
+    offered_packets: int
+    offered_bytes: int
+    delivered_packets: int
+    delivered_bytes: int
+    queued_packets: int
+    flying_packets: int
+    worst_queue_packets: int
+    dropped: dict[Cause, int]
+
+    @property
+    def held_packets(self) -> int:
+        """Wire packets inside the link: in the queue and on the air."""
+        return self.queued_packets + self.flying_packets
+
+    @property
+    def dropped_packets(self) -> int:
+        return sum(self.dropped.values())
+
+
+def direction_counters(registers: Ints, dropped: Ints) -> DirectionCounters:
+    """The counters in a copy of a link's registers and drop counts."""
+    value = [int(register) for register in registers]
+    return DirectionCounters(
+        offered_packets=value[state.OFFERED_PACKETS],
+        offered_bytes=value[state.OFFERED_BYTES],
+        delivered_packets=value[state.DELIVERED_PACKETS],
+        delivered_bytes=value[state.DELIVERED_BYTES],
+        queued_packets=value[state.Q_TAIL] - value[state.Q_HEAD],
+        flying_packets=value[state.F_TAIL] - value[state.F_HEAD],
+        worst_queue_packets=value[state.WORST_QUEUE],
+        dropped={cause: int(dropped[cause]) for cause in Cause if dropped[cause]},
+    )
+
+
+def power_of_two(least: int) -> int:
+    """The smallest power of two that is `least` or more."""
+    return 1 << max(0, least - 1).bit_length()
+
+
+class Link:
+    """One direction of a link, in anybody's time: three verbs, and the channel's future fed in as it is planned.
+
+    `beginning` starts the Timeline; `extend` goes on with it. `direction` (0 up, 1 down) keeps the two directions' draws
+    apart. Not thread-safe but for `extend`, `overlay` and `set_utc_offset`, which one other thread may call while a
+    compiled loop works, provided that `settle` waits until that loop has finished a turn.
+    """
+
+    def __init__(self, beginning: Channel, end_ns: int, *, seed: int, direction: int,
+                 options: LinkOptions | None = None, utc_offset_ns: int = 0) -> None:
+        options = options or LinkOptions()
+        efficiency = EMPTY_TABLE if options.efficiency is None else options.efficiency
+        supers = max(1 << 10, options.memory_bytes >> 8)
+        self.options = options
+        self.settle: Callable[[], None] = lambda: None
+        self.state = state.LinkState(
+            ring=np.zeros(options.memory_bytes, np.uint8),
+            supers=np.zeros((supers, state.SUPER_COLUMNS), np.int64),
+            queue=np.zeros((power_of_two(options.queue_packets + 1), state.Q_COLUMNS), np.int64),
+            flight=np.zeros((options.flight_packets, state.F_COLUMNS), np.int64),
+            rows=np.zeros((ROWS, state.ROW_COLUMNS), np.int64),
+            overlay=np.zeros((2, state.OVERLAY_ROWS, state.O_COLUMNS), np.int64),
+            efficiency=efficiency,
+            jitter=exponential_table(),
+            dropped=np.zeros(state.CAUSES, np.int64),
+            reg=np.zeros(state.REGISTERS, np.int64),
+        )
+        registers = self.state.reg
+        registers[state.SEED] = seed
+        registers[state.DIRECTION] = direction
+        registers[state.QUEUE_LIMIT] = options.queue_packets
+        registers[state.OVERHEAD_BYTES] = options.overhead_bytes
+        registers[state.EGRESS_RATE] = options.egress_rate_bps
+        registers[state.JITTER_BIN] = options.jitter_bin_ns
+        registers[state.EFFICIENCY_ZERO] = options.efficiency_zero
+        registers[state.UTC_OFFSET] = utc_offset_ns
+        registers[state.CH_FROM] = registers[state.CH_UNTIL] = -state.NEVER
+        registers[state.LAST_DUE] = registers[state.FREE] = -state.NEVER
+        self.extend(beginning, end_ns)
+
+    # the three verbs
+
+    def offer(self, packet: bytes, now_ns: int) -> None:
+        """An IP packet arrives at `now_ns` (not before the offer before)."""
+        self.offer_super(NO_HEADER + packet, now_ns)
+
+    def offer_super(self, frame: bytes, now_ns: int) -> None:
+        """A packet behind its 10-byte virtio_net_hdr arrives; segmentation offload makes it stand for many."""
+        if len(frame) > store.LARGEST_SUPER:
+            raise ValueError(f"packet: expected at most {store.LARGEST_SUPER} bytes with its header, got {len(frame)}")
+        offset = store.reserve(self.state, len(frame))
+        if offset < 0:
+            path.refuse(self.state, self._segments(frame), len(frame) - len(NO_HEADER), int(Cause.MEMORY))
+            return
+        self.state.ring[offset : offset + len(frame)] = np.frombuffer(frame, np.uint8)
+        path.offer(self.state, now_ns, offset, len(frame))
+
+    def poll(self, now_ns: int) -> list[Delivery]:
+        """The wire packets due at `now_ns`, in the order in which they leave."""
+        deliveries = []
+        while path.due_run(self.state, now_ns, 0):
+            registers = self.state.reg
+            due, frame = int(registers[state.RUN_DUE]), self._frame()
+            path.depart(self.state)
+            deliveries.append(Delivery(due, frame))
+        return deliveries
+
+    def next_event_ns(self) -> int | None:
+        """When to poll next; None if nothing is under way."""
+        at = int(path.next_event(self.state))
+        return None if at >= state.NEVER else at
+
+    # the channel's future
+
+    def extend(self, window: Channel, end_ns: int) -> bool:
+        """Appends Timeline rows, valid until UTC `end_ns`; False if there is no room yet, and nothing is changed."""
+        registers, rows = self.state.reg, self.state.rows
+        published = int(registers[state.ROWS_PUBLISHED])
+        needed_from = max(int(registers[state.ROWS_OLDEST]), int(registers[state.ROW_CURSOR]) - ROWS_BEHIND)
+        if published + len(window) - needed_from > ROWS:
+            if len(window) > ROWS - ROWS_BEHIND:
+                raise ValueError(f"timeline window: expected at most {ROWS - ROWS_BEHIND} rows, got {len(window)}")
+            return False
+        registers[state.ROWS_OLDEST] = max(int(registers[state.ROWS_OLDEST]), published + len(window) - ROWS)
+        places = np.arange(published, published + len(window)) % ROWS
+        columns = (window.start_ns, window.delay_ns, window.delay_slope_ns_per_s, window.rate_bps, window.loss,
+                   window.jitter_ns, window.cn_centidb, window.gate, window.cause)
+        rows[places] = np.stack(columns, axis=1)
+        registers[state.ROWS_PUBLISHED] = published + len(window)
+        registers[state.ROWS_END] = end_ns
+        registers[state.GENERATION] += 1
+        return True
+
+    def overlay(self, changes: Sequence[Change]) -> None:
+        """Replaces the overlay. Changes that are over may be left out; nothing may begin before now.
+
+        Raises ValueError with more changes than `OVERLAY_ROWS`.
+        """
+        if len(changes) > state.OVERLAY_ROWS:
+            raise ValueError(f"overlay: expected at most {state.OVERLAY_ROWS} changes at once, got {len(changes)}")
+        registers = self.state.reg
+        side = 1 - (int(registers[state.OVERLAY_VIEW]) >> 32)
+        for index, change in enumerate(changes):
+            row = self.state.overlay[side, index]
+            row[state.O_START], row[state.O_END] = change.start_ns, change.end_ns
+            row[state.O_GATE], row[state.O_CAUSE] = change.gate, change.cause
+            row[state.O_FADE], row[state.O_DELAY] = change.fade_centidb, change.extra_delay_ns
+            row[state.O_LOSS] = round(change.loss * LOSS_ONE)
+        registers[state.OVERLAY_VIEW] = (side << 32) | len(changes)
+        registers[state.GENERATION] += 1
+        self.settle()  # the other side may be written again only when nobody reads it any more
+
+    def set_utc_offset(self, utc_minus_monotonic_ns: int) -> None:
+        """The world's clock has moved against the packets' clock: the Timeline is looked up by the new difference."""
+        self.state.reg[state.UTC_OFFSET] = utc_minus_monotonic_ns
+        self.state.reg[state.GENERATION] += 1
+
+    def channel_at(self, monotonic_ns: int) -> ChannelState:
+        """The channel, overlay included and jitter left out, at any time whose Timeline rows are still kept."""
+        looking = self.state._replace(reg=self.state.reg.copy())
+        looking.reg[state.CH_GENERATION] = -1
+        looking.reg[state.STARVED] = 0
+        channel.see(looking, monotonic_ns)
+        looking.reg[state.CH_JITTER] = 0
+        return ChannelState(
+            delay_ns=int(propagate.delay_at(looking, monotonic_ns)),
+            rate_bps=int(looking.reg[state.CH_RATE]),
+            loss=int(looking.reg[state.CH_LOSS]) / LOSS_ONE,
+            gate=Gate(int(looking.reg[state.CH_GATE])),
+            cause=Cause(int(looking.reg[state.CH_CAUSE])),
+        )
+
+    def counters(self) -> DirectionCounters:
+        """The counters at this moment; while a compiled loop works, ask the loop instead."""
+        return direction_counters(self.state.reg, self.state.dropped)
+
+    # inside
+
+    def _frame(self) -> bytes:
+        """The first wire packet of the run found last, its checksum complete; the run is cut to that one packet."""
+        registers, ring = self.state.reg, self.state.ring
+        entry = self.state.supers[registers[state.RUN_SUPER]]
+        first = int(registers[state.RUN_FIRST])
+        registers[state.RUN_COUNT] = 1
+        registers[state.RUN_BYTES] = wire.wire_bytes(entry, first)
+        offset, length = int(entry[state.SUPER_OFFSET]), int(entry[state.SUPER_LENGTH])
+        if entry[state.SUPER_SEGMENTS] == 1:
+            frame = ring[offset : offset + store.VNET_BYTES + length].copy()
+        else:
+            frame = np.zeros(store.VNET_BYTES + int(registers[state.RUN_BYTES]), np.uint8)
+            headers = int(entry[state.SUPER_HEADER])
+            payload = int(wire.build_run(ring, entry, first, 1, frame))
+            start = offset + store.VNET_BYTES + headers + first * int(entry[state.SUPER_SEGMENT])
+            frame[store.VNET_BYTES + headers :] = ring[start : start + payload]
+        wire.complete_checksum(frame, 0, len(frame))
+        return frame[store.VNET_BYTES :].tobytes()
+
+    @staticmethod
+    def _segments(frame: bytes) -> int:
+        entry = np.zeros(state.SUPER_COLUMNS, np.int64)
+        return int(entry[state.SUPER_SEGMENTS]) if wire.dissect(np.frombuffer(frame, np.uint8), 0, len(frame), entry) else 1

@@ -1,0 +1,171 @@
+"""One direction of the link, from arrival to delivery: the stages in travelling order, behind three verbs.
+
+    offer      a packet has come at `now`           queue
+    due_run    what is due at `now`                 serve → lose → propagate
+    next_event when to ask again
+
+Time is an argument. Service is worked out when its time has come and not before, so that a change of the overlay acts
+on every packet whose service starts at or after it; due times follow from arrivals and the channel alone, and never
+from when these functions happened to be called.
+"""
+
+from __future__ import annotations
+
+from emulator.link.channel import see
+from emulator.link.compiled import compiled
+from emulator.link.lose import is_lost
+from emulator.link.propagate import launch
+from emulator.link.queue import admit
+from emulator.link.serve import serve, service_start
+from emulator.link.state import (
+    DELIVERED_BYTES,
+    DELIVERED_PACKETS,
+    F_BYTES,
+    F_DUE,
+    F_HEAD,
+    F_INDEX,
+    F_SUPER,
+    F_TAIL,
+    FREE,
+    LAST_DUE,
+    NEVER,
+    OFFERED_BYTES,
+    OFFERED_PACKETS,
+    Q_BYTES,
+    Q_HEAD,
+    Q_INDEX,
+    Q_NUMBER,
+    Q_SUPER,
+    RUN_BYTES,
+    RUN_COUNT,
+    RUN_DUE,
+    RUN_FIRST,
+    RUN_SUPER,
+    SUPER_SEGMENTS,
+    SUPER_TAIL,
+    LinkState,
+)
+from emulator.link.store import keep, release
+from emulator.link.wire import dissect, wire_bytes
+from emulator.timeline.causes import Cause
+
+LOSS = int(Cause.LOSS)
+MALFORMED = int(Cause.MALFORMED)
+MEMORY = int(Cause.MEMORY)
+
+
+@compiled
+def offer(link: LinkState, now: int, offset: int, length: int) -> None:
+    """The `length` bytes at `offset` of the ring (from `reserve`) arrived at `now`; later offers have a later `now`."""
+    reg = link.reg
+    entry = link.supers[reg[SUPER_TAIL] % len(link.supers)]
+    if not dissect(link.ring, offset, length, entry):
+        reg[OFFERED_PACKETS] += 1
+        reg[OFFERED_BYTES] += max(0, length - 10)
+        link.dropped[MALFORMED] += 1
+        return
+    segments = entry[SUPER_SEGMENTS]
+    place = keep(link, offset, length, segments)
+    advance(link, now)
+    for index in range(segments):
+        wire = wire_bytes(entry, index)
+        reg[OFFERED_PACKETS] += 1
+        reg[OFFERED_BYTES] += wire
+        if admit(link, now, place, index, wire):
+            advance(link, now)
+        else:
+            release(link, place, 1)
+
+
+@compiled
+def refuse(link: LinkState, wire_packets: int, length: int, cause: int) -> None:
+    """Counts what arrived and could not even be stored."""
+    link.reg[OFFERED_PACKETS] += wire_packets
+    link.reg[OFFERED_BYTES] += length
+    link.dropped[cause] += wire_packets
+
+
+@compiled
+def advance(link: LinkState, now: int) -> None:
+    """Serves every packet whose service starts at or before `now`."""
+    reg = link.reg
+    while True:
+        start = service_start(link)
+        if start > now:
+            return
+        waiting = link.queue[reg[Q_HEAD] % len(link.queue)]
+        reg[Q_HEAD] += 1
+        length, place = waiting[Q_BYTES], waiting[Q_SUPER]
+        cause = serve(link, start, length)
+        sent = reg[FREE]
+        see(link, sent)
+        if cause == 0 and is_lost(link, waiting[Q_NUMBER]):
+            cause = LOSS
+        if cause == 0 and reg[F_TAIL] - reg[F_HEAD] >= len(link.flight):
+            cause = MEMORY
+        if cause != 0:
+            link.dropped[cause] += 1
+            release(link, place, 1)
+        else:
+            launch(link, sent, place, waiting[Q_INDEX], length)
+
+
+@compiled
+def due_run(link: LinkState, now: int, quantum: int) -> bool:
+    """Finds the next run of wire packets of one super-packet, due at `now`; the rest of the run up to `quantum` later.
+
+    Sets the RUN_ registers. The run stays where it is until `depart` or `discard` takes it.
+    """
+    advance(link, now)
+    reg, flight = link.reg, link.flight
+    head, tail, size = reg[F_HEAD], reg[F_TAIL], len(flight)
+    if head == tail:
+        return False
+    first = flight[head % size]
+    if first[F_DUE] > now:
+        return False
+    place, index, length = first[F_SUPER], first[F_INDEX], first[F_BYTES]
+    count = 1
+    while head + count < tail:
+        row = flight[(head + count) % size]
+        if row[F_SUPER] != place or row[F_INDEX] != index + count or row[F_DUE] > now + quantum:
+            break
+        length += row[F_BYTES]
+        count += 1
+    reg[RUN_SUPER] = place
+    reg[RUN_FIRST] = index
+    reg[RUN_COUNT] = count
+    reg[RUN_DUE] = first[F_DUE]
+    reg[RUN_BYTES] = length
+    return True
+
+
+@compiled
+def depart(link: LinkState) -> None:
+    """The run was delivered."""
+    reg = link.reg
+    reg[DELIVERED_PACKETS] += reg[RUN_COUNT]
+    reg[DELIVERED_BYTES] += reg[RUN_BYTES]
+    reg[F_HEAD] += reg[RUN_COUNT]
+    release(link, reg[RUN_SUPER], reg[RUN_COUNT])
+
+
+@compiled
+def discard(link: LinkState, cause: int) -> None:
+    """The run could not be delivered."""
+    reg = link.reg
+    link.dropped[cause] += reg[RUN_COUNT]
+    reg[F_HEAD] += reg[RUN_COUNT]
+    release(link, reg[RUN_SUPER], reg[RUN_COUNT])
+
+
+@compiled
+def next_event(link: LinkState) -> int:
+    """When `due_run` may have something to do next: a packet due, or one to be served. NEVER if nothing is under way."""
+    reg = link.reg
+    due = NEVER
+    if reg[F_HEAD] < reg[F_TAIL]:
+        due = link.flight[reg[F_HEAD] % len(link.flight), F_DUE]
+    return min(due, service_start(link))
+
+

@@ -1,0 +1,44 @@
+"""The queue: wire packets wait here for service, up to a limit in packets; a packet that finds it full is dropped."""
+
+from __future__ import annotations
+
+from emulator.link.compiled import compiled
+from emulator.link.state import (
+    NUMBER,
+    Q_ARRIVAL,
+    Q_BYTES,
+    Q_HEAD,
+    Q_INDEX,
+    Q_NUMBER,
+    Q_SUPER,
+    Q_TAIL,
+    QUEUE_LIMIT,
+    WORST_QUEUE,
+    LinkState,
+)
+from emulator.timeline.causes import Cause
+
+QUEUE = int(Cause.QUEUE)
+
+
+@compiled
+def admit(link: LinkState, arrival: int, place: int, index: int, length: int) -> bool:
+    """Wire packet `index` of the super-packet at `place` joins the queue at `arrival`; False: dropped, and counted.
+
+    Every packet gets its number here, dropped or not, so that one drop more does not shift the draws of all that follow.
+    """
+    reg = link.reg
+    reg[NUMBER] += 1
+    waiting = reg[Q_TAIL] - reg[Q_HEAD]
+    if waiting >= reg[QUEUE_LIMIT]:
+        link.dropped[QUEUE] += 1
+        return False
+    row = link.queue[reg[Q_TAIL] % len(link.queue)]
+    row[Q_ARRIVAL] = arrival
+    row[Q_SUPER] = place
+    row[Q_INDEX] = index
+    row[Q_BYTES] = length
+    row[Q_NUMBER] = reg[NUMBER]
+    reg[Q_TAIL] += 1
+    reg[WORST_QUEUE] = max(reg[WORST_QUEUE], waiting + 1)
+    return True

@@ -1,0 +1,78 @@
+"""Service: packets leave the queue one after the other, each taking its bits at the rate of the moment.
+
+The gate stands before the server: held packets wait, dropped ones take their time on the air and are lost. A rate that
+changes while a packet is in service is counted to the nanosecond, and what integer division cuts off is carried on.
+"""
+
+from __future__ import annotations
+
+from emulator.link.channel import DROP, HOLD, see
+from emulator.link.compiled import compiled
+from emulator.link.state import (
+    CH_CAUSE,
+    CH_GATE,
+    CH_RATE,
+    CH_UNTIL,
+    FREE,
+    NEVER,
+    OVERHEAD_BYTES,
+    Q_ARRIVAL,
+    Q_HEAD,
+    Q_TAIL,
+    RESIDUE,
+    RESIDUE_RATE,
+    LinkState,
+)
+
+NS_PER_S = 1_000_000_000
+
+
+@compiled
+def service_start(link: LinkState) -> int:
+    """When the head of the queue enters service: its turn, or the moment at which the gate opens. NEVER if none waits."""
+    reg = link.reg
+    if reg[Q_HEAD] == reg[Q_TAIL]:
+        return NEVER
+    start = max(reg[FREE], link.queue[reg[Q_HEAD] % len(link.queue), Q_ARRIVAL])
+    see(link, start)
+    while reg[CH_GATE] == HOLD:
+        start = reg[CH_UNTIL]
+        if start >= NEVER:
+            return NEVER
+        see(link, start)
+    return start
+
+
+@compiled
+def serve(link: LinkState, start: int, length: int) -> int:
+    """Serves `length` IP bytes from `start`, when the gate is not shut; sets FREE.
+
+    Returns 0, or the cause if a dropping gate was met before the last bit was out.
+    """
+    reg = link.reg
+    see(link, start)
+    cause = reg[CH_CAUSE] if reg[CH_GATE] == DROP else 0
+    at = start
+    work = (length + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S  # bit·ns/s: below 2⁶³ for every IP packet
+    if reg[RESIDUE_RATE] == reg[CH_RATE] and reg[FREE] == start:
+        work += reg[RESIDUE]
+    while reg[CH_RATE] > 0 or reg[CH_GATE] == HOLD:
+        rate = reg[CH_RATE]
+        left = reg[CH_UNTIL] - at
+        if reg[CH_GATE] != HOLD:
+            needed = work // rate
+            if needed <= left:
+                at += needed
+                reg[RESIDUE] = work - needed * rate
+                reg[RESIDUE_RATE] = rate
+                break
+            work -= left * rate
+        elif reg[CH_UNTIL] >= NEVER:
+            at = NEVER
+            break
+        at = reg[CH_UNTIL]
+        see(link, at)
+        if reg[CH_GATE] == DROP and cause == 0:
+            cause = reg[CH_CAUSE]
+    reg[FREE] = at
+    return cause

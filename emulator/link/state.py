@@ -1,0 +1,68 @@
+"""The link's whole state: a few arrays, and the names of their columns and registers.
+
+Compiled code takes arrays and not objects; a tuple of arrays keeps its type in Numba's cache, and runs interpreted as
+it is. Rings are addressed by counters that only rise; the place in the ring is the counter modulo its length.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+NEVER = (1 << 62) - 1  # a time that does not come: 146 years after the clock's start
+
+# store: super-packets under way, whole, in the order in which they came
+SUPER_OFFSET, SUPER_LENGTH, SUPER_L4, SUPER_HEADER, SUPER_SEGMENT, SUPER_SEGMENTS, SUPER_LEFT = range(7)
+SUPER_COLUMNS = 8
+
+# queue: wire packets that wait for service
+Q_ARRIVAL, Q_SUPER, Q_INDEX, Q_BYTES, Q_NUMBER = range(5)
+Q_COLUMNS = 8
+
+# flight: wire packets on the air, in the order in which they are due
+F_DUE, F_SUPER, F_INDEX, F_BYTES = range(4)
+F_COLUMNS = 4
+
+# rows: the Timeline, in a ring of windows
+ROW_START, ROW_DELAY, ROW_SLOPE, ROW_RATE, ROW_LOSS, ROW_JITTER, ROW_CN, ROW_GATE, ROW_CAUSE = range(9)
+ROW_COLUMNS = 9
+
+# overlay: timed changes, on the monotonic clock; two sides, of which one is in force
+O_START, O_END, O_GATE, O_CAUSE, O_FADE, O_DELAY, O_LOSS = range(7)
+O_COLUMNS = 8
+OVERLAY_ROWS = 256
+
+# registers
+(
+    SEED, DIRECTION, QUEUE_LIMIT, OVERHEAD_BYTES, EGRESS_RATE, JITTER_BIN, EFFICIENCY_ZERO,  # constants of the link
+    WRITE, SUPER_HEAD, SUPER_TAIL, Q_HEAD, Q_TAIL, F_HEAD, F_TAIL,  # rings
+    NUMBER, FREE, RESIDUE, RESIDUE_RATE, LAST_DUE,  # the server and the line
+    GENERATION, UTC_OFFSET, ROWS_OLDEST, ROWS_PUBLISHED, ROWS_END, ROW_CURSOR, OVERLAY_VIEW, STARVED,  # what others write
+    CH_FROM, CH_UNTIL, CH_GENERATION, CH_RATE, CH_LOSS, CH_GATE, CH_CAUSE, CH_DELAY, CH_SLOPE, CH_ANCHOR, CH_JITTER,
+    OFFERED_PACKETS, OFFERED_BYTES, DELIVERED_PACKETS, DELIVERED_BYTES,
+    RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
+    WORST_QUEUE,
+) = range(48)  # fmt: skip
+REGISTERS = 64
+
+CAUSES = 32
+
+
+class LinkState(NamedTuple):
+    """One direction of the link. All int64 but the bytes."""
+
+    ring: Bytes  # (bytes,) super-packets, each with its 10-byte virtio_net_hdr
+    supers: Ints  # (super-packets, SUPER_COLUMNS)
+    queue: Ints  # (wire packets, Q_COLUMNS)
+    flight: Ints  # (wire packets, F_COLUMNS)
+    rows: Ints  # (rows, ROW_COLUMNS)
+    overlay: Ints  # (2, OVERLAY_ROWS, O_COLUMNS)
+    efficiency: Ints  # (steps of 0.1 dB,) spectral efficiency by C/N; empty: a fade has no effect
+    jitter: Ints  # (QUANTILES,)
+    dropped: Ints  # (CAUSES,) wire packets
+    reg: Ints  # (REGISTERS,)

@@ -1,0 +1,259 @@
+"""The compiled loop between two kernel ports and the two links: read, offer, write what is due, wait; no GIL.
+
+    port 0 (terminal)  ── uplink ──▶  port 1 (datacenter)
+                       ◀─ downlink ─
+    ports 2 and 3: injected packets, into the uplink and the downlink
+
+A thread that sleeps wakes some 100 µs late: the loop sleeps to shortly before the next due time and spins the rest.
+The work of one turn is bounded, so that neither direction, nor the other threads under real-time priority, starve.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from emulator.errors import EmulationError
+from emulator.link import state
+from emulator.link.compiled import compiled
+from emulator.link.link import DirectionCounters, Link, direction_counters
+from emulator.link.path import depart, discard, due_run, next_event, offer, refuse
+from emulator.link.state import (
+    RUN_COUNT,
+    RUN_DUE,
+    RUN_FIRST,
+    RUN_SUPER,
+    SUPER_COLUMNS,
+    SUPER_HEADER,
+    SUPER_LENGTH,
+    SUPER_OFFSET,
+    SUPER_SEGMENT,
+    SUPER_SEGMENTS,
+    Bytes,
+    Ints,
+    LinkState,
+)
+from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
+from emulator.link.wire import LARGEST_HEADER, build_run, dissect
+from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, monotonic_ns, read_into, wait_readable, write_two
+from emulator.timeline.causes import Cause
+
+EGRESS, MEMORY = int(Cause.EGRESS), int(Cause.MEMORY)
+
+READS_PER_TURN = 16  # 16 super-packets of 64 KB: 1 MB, about 0.5 ms at the fastest
+WRITES_PER_TURN = 64
+WAKE_EARLY_NS = 60_000  # a sleep this much shorter is made up for by spinning
+LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
+
+STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM = range(7)
+SHARED_WORDS = 16
+LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
+
+
+@dataclass(frozen=True)
+class RelayCounters:
+    """A snapshot, taken between two turns of the loop, so that it adds up.
+
+    lateness_us: (LATENESS_BINS,) packets by how many µs after their due time they were written, last bin: or more.
+    ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped.
+    starved: how often the Timeline had ended before the planner went on.
+    """
+
+    uplink: DirectionCounters
+    downlink: DirectionCounters
+    lateness_us: Ints
+    ingress_wait_worst_ns: int
+    turns: int
+    starved: int
+
+
+@compiled
+def take_in(link: LinkState, descriptor: int, spare: Bytes, clock: Ints) -> int:
+    """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
+    for count in range(READS_PER_TURN):
+        offset = reserve(link, LARGEST_SUPER)
+        if offset < 0:
+            length = read_into(descriptor, spare, 0, LARGEST_SUPER)
+            if length <= 0:
+                return count
+            entry = np.zeros(SUPER_COLUMNS, np.int64)
+            wire_packets = entry[SUPER_SEGMENTS] if dissect(spare, 0, length, entry) else 1
+            refuse(link, wire_packets, length - VNET_BYTES, MEMORY)
+            continue
+        length = read_into(descriptor, link.ring, offset, LARGEST_SUPER)
+        if length <= 0:
+            return count
+        offer(link, monotonic_ns(clock), offset, length)
+    return READS_PER_TURN
+
+
+@compiled
+def write_run(link: LinkState, descriptor: int, head: Bytes, vector: Ints) -> int:
+    """Writes the run that `due_run` found, in one call: whole, or behind headers of its own."""
+    reg = link.reg
+    entry = link.supers[reg[RUN_SUPER]]
+    if reg[RUN_COUNT] == entry[SUPER_SEGMENTS]:
+        return write_two(descriptor, head, 0, link.ring, entry[SUPER_OFFSET], VNET_BYTES + entry[SUPER_LENGTH], vector)
+    payload = build_run(link.ring, entry, reg[RUN_FIRST], reg[RUN_COUNT], head)
+    at = entry[SUPER_OFFSET] + VNET_BYTES + entry[SUPER_HEADER] + reg[RUN_FIRST] * entry[SUPER_SEGMENT]
+    return write_two(descriptor, head, VNET_BYTES + entry[SUPER_HEADER], link.ring, at, payload, vector)
+
+
+@compiled
+def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, head: Bytes, vector: Ints, clock: Ints) -> int:
+    """Writes what is due, at most WRITES_PER_TURN runs. Returns how many were written."""
+    for count in range(WRITES_PER_TURN):
+        now = monotonic_ns(clock)
+        if not due_run(link, now, quantum):
+            return count
+        late = min(LATENESS_BINS - 1, max(0, now - link.reg[RUN_DUE]) // 1000)
+        lateness[late] += link.reg[RUN_COUNT]
+        if write_run(link, descriptor, head, vector) < 0:
+            discard(link, EGRESS)
+        else:
+            depart(link)
+    return WRITES_PER_TURN
+
+
+@compiled
+def answer(up: LinkState, down: LinkState, lateness: Ints, shared: Ints, answers: Ints) -> None:
+    """Copies the counters for the Python side, between two turns, where they add up."""
+    if shared[ASKED] == shared[ANSWERED]:
+        return
+    size = len(up.reg)
+    for index in range(size):
+        answers[0, index] = up.reg[index]
+        answers[1, index] = down.reg[index]
+    for index in range(len(up.dropped)):
+        answers[0, size + index] = up.dropped[index]
+        answers[1, size + index] = down.dropped[index]
+    for index in range(len(lateness)):
+        answers[2, index] = lateness[index]
+    shared[ANSWERED] = shared[ASKED]
+
+
+@compiled
+def relay(up: LinkState, down: LinkState, ports: Ints, shared: Ints, lateness: Ints, answers: Ints) -> None:
+    """The loop, until shared[STOP] is set. ports: (4,) file descriptors, −1 for none; a port that fails sets FAULT."""
+    clock, vector = np.zeros(2, np.int64), np.zeros(4, np.int64)
+    events, scratch = np.zeros(4, np.int64), np.zeros(6, np.int64)
+    head, spare = np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8), np.zeros(LARGEST_SUPER, np.uint8)
+    empty_since = np.zeros(4, np.int64)
+    empty_since[:] = monotonic_ns(clock)
+    while shared[STOP] == 0:
+        written = give_out(up, ports[1], shared[QUANTUM], lateness, head, vector, clock)
+        written = max(written, give_out(down, ports[0], shared[QUANTUM], lateness, head, vector, clock))
+        answer(up, down, lateness, shared, answers)
+        shared[TURN] += 1
+        now = monotonic_ns(clock)
+        wait = min(next_event(up), next_event(down)) - now - WAKE_EARLY_NS
+        if wait < 0 or written == WRITES_PER_TURN:
+            wait = 0
+        if wait_readable(ports, events, min(wait, LONGEST_WAIT_NS), scratch) <= 0:
+            empty_since[:] = now
+            continue
+        for port in range(4):
+            if events[port] & POLLIN:
+                if wait == 0:  # what is here now came after the port was last seen empty; a sleep ends with an arrival
+                    waited = monotonic_ns(clock) - empty_since[port]
+                    shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], waited)
+                link = up if port == 0 or port == 2 else down
+                if take_in(link, ports[port], spare, clock) < READS_PER_TURN:
+                    empty_since[port] = monotonic_ns(clock)
+            elif events[port] & (POLLERR | POLLHUP | POLLNVAL):
+                shared[FAULT] |= 1 << port
+                ports[port] = -1
+            else:
+                empty_since[port] = now
+
+
+class Relay:
+    """Runs the compiled loop between two descriptors (virtio_net_hdr) and two links in a thread of its own.
+
+    injection: two descriptors from which injected packets are read, for the uplink and the downlink.
+    """
+
+    def __init__(self, uplink: Link, downlink: Link, terminal: int, datacenter: int, injection: tuple[int, int],
+                 *, quantum_ns: int = 0) -> None:
+        self.uplink, self.downlink = uplink, downlink
+        self._ports = np.array([terminal, datacenter, *injection], np.int64)
+        self._shared = np.zeros(SHARED_WORDS, np.int64)
+        self._answers = np.zeros((3, max(LATENESS_BINS, state.REGISTERS + state.CAUSES)), np.int64)
+        self._lateness = np.zeros(LATENESS_BINS, np.int64)
+        self._shared[QUANTUM] = quantum_ns
+        self._asking = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Compiles the loop, or takes it from the cache, and starts it."""
+        self._shared[STOP] = 1
+        self._loop()
+        self._shared[STOP] = 0
+        self._thread.start()
+        self.uplink.settle = self.downlink.settle = self.settle
+
+    def _loop(self) -> None:
+        relay(self.uplink.state, self.downlink.state, self._ports, self._shared, self._lateness, self._answers)
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # shown by whoever asks next
+            self.failure = error
+
+    @property
+    def native_id(self) -> int | None:
+        """The loop's thread, as the kernel knows it."""
+        return self._thread.native_id
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ends the loop and waits for it."""
+        self._shared[STOP] = 1
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def settle(self) -> None:
+        """Returns when the loop has finished the turn that it is in."""
+        turn = int(self._shared[TURN])
+        pause = threading.Event()
+        while self.running and int(self._shared[TURN]) <= turn + 1:
+            pause.wait(0.0005)
+
+    def counters(self) -> RelayCounters:
+        """A snapshot that adds up. Raises EmulationError if the loop has failed."""
+        with self._asking:
+            self._check()
+            self._shared[ASKED] += 1
+            pause = threading.Event()
+            while self.running and self._shared[ANSWERED] != self._shared[ASKED]:
+                pause.wait(0.0005)
+            if not self.running:  # stopped: nobody changes the arrays any more
+                answer(self.uplink.state, self.downlink.state, self._lateness, self._shared, self._answers)
+            self._check()
+            return RelayCounters(
+                uplink=direction_counters(*self._split(0)),
+                downlink=direction_counters(*self._split(1)),
+                lateness_us=self._answers[2, :LATENESS_BINS].copy(),
+                ingress_wait_worst_ns=int(self._shared[INGRESS_WAIT_WORST]),
+                turns=int(self._shared[TURN]),
+                starved=int(self._answers[0, state.STARVED] + self._answers[1, state.STARVED]),
+            )
+
+    def _split(self, link: int) -> tuple[Ints, Ints]:
+        row = self._answers[link]
+        return row[: state.REGISTERS].copy(), row[state.REGISTERS : state.REGISTERS + state.CAUSES].copy()
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise EmulationError(f"the packet loop failed: {self.failure}") from self.failure
+        if failed := int(self._shared[FAULT]):
+            names = ("terminal's interface", "datacenter's interface", "uplink injection", "downlink injection")
+            gone = ", ".join(name for bit, name in enumerate(names) if failed >> bit & 1)
+            raise EmulationError(f"the bench lost its {gone}: was it removed from outside?")

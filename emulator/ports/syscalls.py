@@ -1,0 +1,68 @@
+"""The system calls of the compiled loops, behind one thin seam.
+
+Numba's `ExternalFunction` calls libc without the GIL and can be cached; it does nothing when interpreted, so what
+stands on this module runs compiled only, and all that can be tested without a kernel stands elsewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from emulator.link.compiled import compiled
+from emulator.link.state import Bytes, Ints
+
+_read = types.ExternalFunction("read", types.int64(types.int32, types.intp, types.uint64))
+_writev = types.ExternalFunction("writev", types.int64(types.int32, types.intp, types.int32))
+_ppoll = types.ExternalFunction("ppoll", types.int32(types.intp, types.uint64, types.intp, types.intp))
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
+
+CLOCK_MONOTONIC = 1  # linux/time.h
+POLLIN, POLLERR, POLLHUP, POLLNVAL = 1, 8, 16, 32  # poll.h
+NS_PER_S = 1_000_000_000
+
+
+@compiled
+def monotonic_ns(scratch: Ints) -> int:
+    """CLOCK_MONOTONIC, ns. `scratch`: (2,) int64, overwritten."""
+    _clock_gettime(CLOCK_MONOTONIC, scratch.ctypes.data)
+    return scratch[0] * NS_PER_S + scratch[1]
+
+
+@compiled
+def read_into(descriptor: int, data: Bytes, at: int, room: int) -> int:
+    """read(2) into `data[at:at + room]`: bytes read, or −1."""
+    if at < 0 or room < 0 or at + room > len(data):
+        return -1
+    return _read(np.int32(descriptor), data.ctypes.data + at, np.uint64(room))
+
+
+@compiled
+def write_two(descriptor: int, head: Bytes, head_length: int, data: Bytes, at: int, length: int, vector: Ints) -> int:
+    """writev(2) of `head[:head_length]` and `data[at:at + length]`: bytes written, or −1. `vector`: (4,) int64."""
+    if at < 0 or length < 0 or at + length > len(data) or head_length < 0 or head_length > len(head):
+        return -1
+    vector[0], vector[1] = head.ctypes.data, head_length
+    vector[2], vector[3] = data.ctypes.data + at, length
+    if head_length == 0:
+        return _writev(np.int32(descriptor), vector.ctypes.data + 16, 1)
+    return _writev(np.int32(descriptor), vector.ctypes.data, 2)
+
+
+@compiled
+def wait_readable(descriptors: Ints, events: Ints, timeout_ns: int, scratch: Ints) -> int:
+    """ppoll(2) for reading; a negative descriptor is left out. `events[i]` gets the returned events, all 0 if none.
+
+    events: as long as `descriptors`; scratch: (2 + descriptors,) int64, overwritten. Returns how many are ready.
+    """
+    count = len(descriptors)
+    for index in range(count):  # struct pollfd: int fd, short events, short revents, in one little-endian word
+        scratch[2 + index] = (descriptors[index] & 0xFFFFFFFF) | (POLLIN << 32)
+        events[index] = 0
+    scratch[0] = timeout_ns // NS_PER_S
+    scratch[1] = timeout_ns % NS_PER_S
+    ready = _ppoll(scratch.ctypes.data + 16, np.uint64(count), scratch.ctypes.data, 0)
+    if ready > 0:
+        for index in range(count):
+            events[index] = (scratch[2 + index] >> 48) & 0xFFFF
+    return ready

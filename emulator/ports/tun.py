@@ -1,0 +1,132 @@
+"""The TUN port: a layer-3 interface of the kernel whose packets we read and write, segmentation offload included."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import ipaddress
+import os
+import struct
+from dataclasses import dataclass
+from typing import TextIO
+
+from emulator.errors import InterfaceError, PrivilegeError
+from emulator.link.store import VNET_BYTES
+from emulator.ports.namespace import Namespace
+
+# linux/if_tun.h
+TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
+IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
+TCP_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+UDP_OFFLOADS = TUN_F_USO4 | TUN_F_USO6
+IFA_F_NODAD = 0x02  # linux/if_addr.h: the address serves at once, without duplicate address detection
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+@dataclass(frozen=True)
+class KernelDrops:
+    """What the kernel dropped at the device, wire packets: `transmit` before we could read, `receive` after we wrote."""
+
+    transmit: int
+    receive: int
+
+
+class TunPort:
+    """A TUN device in a network namespace. `descriptor` is non-blocking and carries virtio_net_hdr.
+
+    The device is gone when the descriptor is closed, or its holder dies.
+    Raises InterfaceError if the name is taken, PrivilegeError if the kernel refuses.
+    """
+
+    def __init__(self, namespace: Namespace, name: str, *, mtu: int, queue_packets: int) -> None:
+        self.namespace, self.name, self.mtu, self.queue_packets = namespace, name, mtu, queue_packets
+        self.sees_udp_segments = False
+        self.descriptor = -1
+        self._statistics: TextIO | None = None
+        try:
+            namespace.run(self._open)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        from pyroute2 import IPRoute
+
+        try:
+            self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise PrivilegeError(f"/dev/net/tun: {error.strerror}; see `bentpipe doctor`") from error
+        request = struct.pack("16sH22x", self.name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+        with IPRoute() as netlink:
+            if netlink.link_lookup(ifname=self.name):
+                raise InterfaceError(f"interface {self.name}: expected a free name, but it exists already")
+            try:
+                fcntl.ioctl(self.descriptor, TUNSETIFF, request)
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EACCES):
+                    raise PrivilegeError(f"interface {self.name}: {error.strerror}; try as root or with --isolate") from error
+                raise InterfaceError(f"interface {self.name}: {error.strerror}") from error
+            fcntl.ioctl(self.descriptor, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
+            try:
+                fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, TCP_OFFLOADS | UDP_OFFLOADS)
+                self.sees_udp_segments = True
+            except OSError:  # kernels before 6.2 do not know UDP segmentation
+                fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, TCP_OFFLOADS)
+            index = netlink.link_lookup(ifname=self.name)[0]
+            self._no_chatter()
+            netlink.link("set", index=index, mtu=self.mtu, txqlen=self.queue_packets, state="up")
+        # an open file of /proc/net stays with the namespace in which it was opened
+        self._statistics = open("/proc/thread-self/net/dev", encoding="ascii")  # noqa: SIM115
+
+    def _no_chatter(self) -> None:
+        """The device's own IPv6 traffic (solicitations, link-local addresses) would be packets that nobody sent."""
+        for key, value in {"accept_ra": 0, "addr_gen_mode": 1, "router_solicitations": 0, "dad_transmits": 0}.items():
+            try:
+                with open(f"/proc/sys/net/ipv6/conf/{self.name}/{key}", "w", encoding="ascii") as setting:
+                    setting.write(str(value))
+            except OSError:  # no IPv6 here: nothing to quieten
+                return
+
+    def add_address(self, address: Interface, *, default_route: bool = False) -> None:
+        """Gives the device an address, usable at once; with `default_route` all that is not local goes this way.
+
+        Raises InterfaceError if the kernel refuses, as it does for IPv6 where that is switched off.
+        """
+        self.namespace.run(lambda: self._add_address(address, default_route))
+
+    def _add_address(self, address: Interface, default_route: bool) -> None:
+        from pyroute2 import IPRoute, NetlinkError
+
+        with IPRoute() as netlink:
+            index = netlink.link_lookup(ifname=self.name)[0]
+            flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
+            try:
+                netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
+                if default_route:
+                    everything = "0.0.0.0/0" if address.version == 4 else "::/0"
+                    netlink.route("add", dst=everything, oif=index)
+            except NetlinkError as error:
+                raise InterfaceError(f"interface {self.name}: address {address}: {error.args[-1]}") from error
+
+    def kernel_drops(self) -> KernelDrops:
+        """The device's own drop counters."""
+        if self._statistics is None:
+            return KernelDrops(0, 0)
+        self._statistics.seek(0)
+        for line in self._statistics:
+            name, _, numbers = line.partition(":")
+            if name.strip() == self.name:
+                columns = numbers.split()
+                return KernelDrops(transmit=int(columns[11]), receive=int(columns[3]))
+        return KernelDrops(0, 0)
+
+    def close(self) -> None:
+        """Removes the device."""
+        if self._statistics is not None:
+            self._statistics.close()
+            self._statistics = None
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
