@@ -43,6 +43,8 @@ Direction = Literal["uplink", "downlink"]
 Fabric = Literal["direct", "zmq"]
 
 FASTEST_BPS = 20_000_000_000  # what the packet path is sized for where the scenario sets no rate
+FASTEST_PACKETS_PER_S = 2_000_000
+SLACK_NS = 5 * NS_PER_MS  # by which the packet loop may be late before its memory is full
 LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's delay line
 LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
 HOUSEKEEPING_S = 0.5
@@ -89,9 +91,9 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
     rate_bps = rate_mbps * 1e6 or FASTEST_BPS
     extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
-    under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + 20 * NS_PER_MS) / NS_PER_S
-    bytes_under_way = 2 * rate_bps / 8 * under_way_s + queue * scenario.ports.mtu
-    packets_under_way = rate_bps / 8 * under_way_s / 100  # packets of 100 bytes: smaller ones are rare at full rate
+    under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + SLACK_NS) / NS_PER_S
+    bytes_under_way = 1.2 * rate_bps / 8 * under_way_s + queue * scenario.ports.mtu
+    packets_under_way = min(rate_bps / 8 / 60, FASTEST_PACKETS_PER_S) * under_way_s
     return LinkOptions(
         queue_packets=queue,
         overhead_bytes=overhead,

@@ -93,13 +93,13 @@ def advance(link: LinkState, now: int) -> None:
         start = service_start(link)
         if start > now:
             return
-        waiting = link.queue[reg[Q_HEAD] % len(link.queue)]
+        queue, head = link.queue, reg[Q_HEAD] % len(link.queue)
         reg[Q_HEAD] += 1
-        length, place = waiting[Q_BYTES], waiting[Q_SUPER]
+        length, place = queue[head, Q_BYTES], queue[head, Q_SUPER]
         cause = serve(link, start, length)
         sent = reg[FREE]
         see(link, sent)
-        if cause == 0 and is_lost(link, waiting[Q_NUMBER]):
+        if cause == 0 and is_lost(link, queue[head, Q_NUMBER]):
             cause = LOSS
         if cause == 0 and reg[F_TAIL] - reg[F_HEAD] >= len(link.flight):
             cause = MEMORY
@@ -107,7 +107,7 @@ def advance(link: LinkState, now: int) -> None:
             link.dropped[cause] += 1
             release(link, place, 1)
         else:
-            launch(link, sent, place, waiting[Q_INDEX], length)
+            launch(link, sent, place, queue[head, Q_INDEX], length)
 
 
 @compiled
@@ -121,21 +121,21 @@ def due_run(link: LinkState, now: int, quantum: int) -> bool:
     head, tail, size = reg[F_HEAD], reg[F_TAIL], len(flight)
     if head == tail:
         return False
-    first = flight[head % size]
-    if first[F_DUE] > now:
+    first = head % size
+    if flight[first, F_DUE] > now:
         return False
-    place, index, length = first[F_SUPER], first[F_INDEX], first[F_BYTES]
+    place, index, length = flight[first, F_SUPER], flight[first, F_INDEX], flight[first, F_BYTES]
     count = 1
     while head + count < tail:
-        row = flight[(head + count) % size]
-        if row[F_SUPER] != place or row[F_INDEX] != index + count or row[F_DUE] > now + quantum:
+        row = (head + count) % size
+        if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count or flight[row, F_DUE] > now + quantum:
             break
-        length += row[F_BYTES]
+        length += flight[row, F_BYTES]
         count += 1
     reg[RUN_SUPER] = place
     reg[RUN_FIRST] = index
     reg[RUN_COUNT] = count
-    reg[RUN_DUE] = first[F_DUE]
+    reg[RUN_DUE] = flight[first, F_DUE]
     reg[RUN_BYTES] = length
     return True
 

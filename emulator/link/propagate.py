@@ -51,9 +51,9 @@ def launch(link: LinkState, at: int, place: int, index: int, length: int) -> Non
         earliest += length * 8 * NS_PER_S // reg[EGRESS_RATE]
     due = max(at + delay_at(link, at), earliest)
     reg[LAST_DUE] = due
-    row = link.flight[reg[F_TAIL] % len(link.flight)]
-    row[F_DUE] = due
-    row[F_SUPER] = place
-    row[F_INDEX] = index
-    row[F_BYTES] = length
+    flight, row = link.flight, reg[F_TAIL] % len(link.flight)
+    flight[row, F_DUE] = due
+    flight[row, F_SUPER] = place
+    flight[row, F_INDEX] = index
+    flight[row, F_BYTES] = length
     reg[F_TAIL] += 1

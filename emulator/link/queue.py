@@ -33,12 +33,12 @@ def admit(link: LinkState, arrival: int, place: int, index: int, length: int) ->
     if waiting >= reg[QUEUE_LIMIT]:
         link.dropped[QUEUE] += 1
         return False
-    row = link.queue[reg[Q_TAIL] % len(link.queue)]
-    row[Q_ARRIVAL] = arrival
-    row[Q_SUPER] = place
-    row[Q_INDEX] = index
-    row[Q_BYTES] = length
-    row[Q_NUMBER] = reg[NUMBER]
+    queue, row = link.queue, reg[Q_TAIL] % len(link.queue)
+    queue[row, Q_ARRIVAL] = arrival
+    queue[row, Q_SUPER] = place
+    queue[row, Q_INDEX] = index
+    queue[row, Q_BYTES] = length
+    queue[row, Q_NUMBER] = reg[NUMBER]
     reg[Q_TAIL] += 1
     reg[WORST_QUEUE] = max(reg[WORST_QUEUE], waiting + 1)
     return True

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,30 +70,48 @@ class RelayCounters:
     starved: int
 
 
+class Scratch(NamedTuple):
+    """What the loop needs room for: compiled functions allocate nothing."""
+
+    clock: Ints  # (2,) struct timespec
+    vector: Ints  # (4,) two struct iovec
+    events: Ints  # (4,) poll events by port
+    poll: Ints  # (6,) for `wait_readable`
+    empty_since: Ints  # (4,) when each port was last seen empty
+    entry: Ints  # (SUPER_COLUMNS,)
+    head: Bytes  # headers of a run
+    spare: Bytes  # a super-packet that found no memory
+
+
+def new_scratch() -> Scratch:
+    ints = [np.zeros(length, np.int64) for length in (2, 4, 4, 6, 4, SUPER_COLUMNS)]
+    return Scratch(*ints, np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8), np.zeros(LARGEST_SUPER, np.uint8))
+
+
 @compiled
-def take_in(link: LinkState, descriptor: int, spare: Bytes, clock: Ints) -> int:
+def take_in(link: LinkState, descriptor: int, scratch: Scratch) -> int:
     """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
     for count in range(READS_PER_TURN):
         offset = reserve(link, LARGEST_SUPER)
         if offset < 0:
+            spare, entry = scratch.spare, scratch.entry
             length = read_into(descriptor, spare, 0, LARGEST_SUPER)
             if length <= 0:
                 return count
-            entry = np.zeros(SUPER_COLUMNS, np.int64)
             wire_packets = entry[SUPER_SEGMENTS] if dissect(spare, 0, length, entry) else 1
             refuse(link, wire_packets, length - VNET_BYTES, MEMORY)
             continue
         length = read_into(descriptor, link.ring, offset, LARGEST_SUPER)
         if length <= 0:
             return count
-        offer(link, monotonic_ns(clock), offset, length)
+        offer(link, monotonic_ns(scratch.clock), offset, length)
     return READS_PER_TURN
 
 
 @compiled
-def write_run(link: LinkState, descriptor: int, head: Bytes, vector: Ints) -> int:
+def write_run(link: LinkState, descriptor: int, scratch: Scratch) -> int:
     """Writes the run that `due_run` found, in one call: whole, or behind headers of its own."""
-    reg = link.reg
+    reg, head, vector = link.reg, scratch.head, scratch.vector
     entry = link.supers[reg[RUN_SUPER]]
     if reg[RUN_COUNT] == entry[SUPER_SEGMENTS]:
         return write_two(descriptor, head, 0, link.ring, entry[SUPER_OFFSET], VNET_BYTES + entry[SUPER_LENGTH], vector)
@@ -102,15 +121,15 @@ def write_run(link: LinkState, descriptor: int, head: Bytes, vector: Ints) -> in
 
 
 @compiled
-def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, head: Bytes, vector: Ints, clock: Ints) -> int:
+def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scratch: Scratch) -> int:
     """Writes what is due, at most WRITES_PER_TURN runs. Returns how many were written."""
     for count in range(WRITES_PER_TURN):
-        now = monotonic_ns(clock)
+        now = monotonic_ns(scratch.clock)
         if not due_run(link, now, quantum):
             return count
         late = min(LATENESS_BINS - 1, max(0, now - link.reg[RUN_DUE]) // 1000)
         lateness[late] += link.reg[RUN_COUNT]
-        if write_run(link, descriptor, head, vector) < 0:
+        if write_run(link, descriptor, scratch) < 0:
             discard(link, EGRESS)
         else:
             depart(link)
@@ -135,23 +154,22 @@ def answer(up: LinkState, down: LinkState, lateness: Ints, shared: Ints, answers
 
 
 @compiled
-def relay(up: LinkState, down: LinkState, ports: Ints, shared: Ints, lateness: Ints, answers: Ints) -> None:
+def relay(
+    up: LinkState, down: LinkState, ports: Ints, shared: Ints, lateness: Ints, answers: Ints, scratch: Scratch
+) -> None:
     """The loop, until shared[STOP] is set. ports: (4,) file descriptors, −1 for none; a port that fails sets FAULT."""
-    clock, vector = np.zeros(2, np.int64), np.zeros(4, np.int64)
-    events, scratch = np.zeros(4, np.int64), np.zeros(6, np.int64)
-    head, spare = np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8), np.zeros(LARGEST_SUPER, np.uint8)
-    empty_since = np.zeros(4, np.int64)
+    clock, events, empty_since = scratch.clock, scratch.events, scratch.empty_since
     empty_since[:] = monotonic_ns(clock)
     while shared[STOP] == 0:
-        written = give_out(up, ports[1], shared[QUANTUM], lateness, head, vector, clock)
-        written = max(written, give_out(down, ports[0], shared[QUANTUM], lateness, head, vector, clock))
+        written = give_out(up, ports[1], shared[QUANTUM], lateness, scratch)
+        written = max(written, give_out(down, ports[0], shared[QUANTUM], lateness, scratch))
         answer(up, down, lateness, shared, answers)
         shared[TURN] += 1
         now = monotonic_ns(clock)
         wait = min(next_event(up), next_event(down)) - now - WAKE_EARLY_NS
         if wait < 0 or written == WRITES_PER_TURN:
             wait = 0
-        if wait_readable(ports, events, min(wait, LONGEST_WAIT_NS), scratch) <= 0:
+        if wait_readable(ports, events, min(wait, LONGEST_WAIT_NS), scratch.poll) <= 0:
             empty_since[:] = now
             continue
         for port in range(4):
@@ -160,7 +178,7 @@ def relay(up: LinkState, down: LinkState, ports: Ints, shared: Ints, lateness: I
                     waited = monotonic_ns(clock) - empty_since[port]
                     shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], waited)
                 link = up if port == 0 or port == 2 else down
-                if take_in(link, ports[port], spare, clock) < READS_PER_TURN:
+                if take_in(link, ports[port], scratch) < READS_PER_TURN:
                     empty_since[port] = monotonic_ns(clock)
             elif events[port] & (POLLERR | POLLHUP | POLLNVAL):
                 shared[FAULT] |= 1 << port
@@ -182,6 +200,7 @@ class Relay:
         self._shared = np.zeros(SHARED_WORDS, np.int64)
         self._answers = np.zeros((3, max(LATENESS_BINS, state.REGISTERS + state.CAUSES)), np.int64)
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
+        self._scratch = new_scratch()
         self._shared[QUANTUM] = quantum_ns
         self._asking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -196,7 +215,7 @@ class Relay:
         self.uplink.settle = self.downlink.settle = self.settle
 
     def _loop(self) -> None:
-        relay(self.uplink.state, self.downlink.state, self._ports, self._shared, self._lateness, self._answers)
+        relay(self.uplink.state, self.downlink.state, self._ports, self._shared, self._lateness, self._answers, self._scratch)
 
     def _run(self) -> None:
         try:
