@@ -1,5 +1,22 @@
-"""A running bench: the only place, with the ports and the stubs' transport, that reads a clock."""
+"""A running bench: the only place, with the ports and the stubs' transport, that reads a clock.
 
-from emulator.bench.bench import Bench, Counters, LinkState
+`Bench` and its snapshots are imported when they are asked for: NumPy starts threads, and a process with threads can no
+longer move into a user namespace (`privilege.ensure_network_privilege`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emulator.bench.bench import Bench, Counters, LinkState
 
 __all__ = ["Bench", "Counters", "LinkState"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from emulator.bench import bench
+
+        return getattr(bench, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

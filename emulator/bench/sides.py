@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from emulator.bench import guardian
+from emulator.bench.commands import check_command
 from emulator.bench.runtime import MARK
-from emulator.errors import CommandNotExecutableError, CommandNotFoundError, InterfaceError
+from emulator.errors import InterfaceError
 from emulator.ports.namespace import Namespace
 from emulator.ports.tun import TunPort
 from emulator.scenario.model import Ports
@@ -91,15 +91,6 @@ def free_interface_name(namespace: Namespace) -> str:
 def has_ipv6() -> bool:
     """Whether this kernel speaks IPv6 at all."""
     return Path("/proc/sys/net/ipv6").exists()
-
-
-def check_command(command: Sequence[str]) -> None:
-    """Raises CommandNotFoundError or CommandNotExecutableError if `command` could not be started."""
-    if shutil.which(command[0]) is None:
-        candidate = Path(command[0])
-        if "/" in command[0] and candidate.exists():
-            raise CommandNotExecutableError(f"{command[0]}: expected an executable file")
-        raise CommandNotFoundError(f"{command[0]}: command not found")
 
 
 class Side:

@@ -18,7 +18,7 @@ import numpy as np
 
 from emulator.errors import EmulationError
 from emulator.link import state
-from emulator.link.compiled import compiled
+from emulator.link.compiled import cache_directory, compiled, compiled_apart
 from emulator.link.link import DirectionCounters, Link, direction_counters
 from emulator.link.path import depart, discard, due_run, next_event, offer, refuse
 from emulator.link.state import (
@@ -88,7 +88,7 @@ def new_scratch() -> Scratch:
     return Scratch(*ints, np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8), np.zeros(LARGEST_SUPER, np.uint8))
 
 
-@compiled
+@compiled_apart
 def take_in(link: LinkState, descriptor: int, scratch: Scratch) -> int:
     """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
     for count in range(READS_PER_TURN):
@@ -120,7 +120,7 @@ def write_run(link: LinkState, descriptor: int, scratch: Scratch) -> int:
     return write_two(descriptor, head, VNET_BYTES + entry[SUPER_HEADER], link.ring, at, payload, vector)
 
 
-@compiled
+@compiled_apart
 def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scratch: Scratch) -> int:
     """Writes what is due, at most WRITES_PER_TURN runs. Returns how many were written."""
     for count in range(WRITES_PER_TURN):
@@ -136,7 +136,7 @@ def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scr
     return WRITES_PER_TURN
 
 
-@compiled
+@compiled_apart
 def answer(up: LinkState, down: LinkState, lateness: Ints, shared: Ints, answers: Ints) -> None:
     """Copies the counters for the Python side, between two turns, where they add up."""
     if shared[ASKED] == shared[ANSWERED]:
@@ -185,6 +185,11 @@ def relay(
                 ports[port] = -1
             else:
                 empty_since[port] = now
+
+
+def is_compiled() -> bool:
+    """Whether the loop is in the cache; if not, starting it takes some 15 s once."""
+    return cache_directory is not None and any(cache_directory.rglob("relay.relay-*.nbi"))
 
 
 class Relay:

@@ -1,0 +1,73 @@
+"""What the commands that run a bench share: privilege first, a bench with its control socket, an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from emulator.bench.privilege import ensure_network_privilege
+from emulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from emulator.bench import Bench
+
+TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, as shells count
+
+
+def tell(line: str) -> None:
+    """A line for the person, on stderr: stdout is data."""
+    click.echo(f"bentpipe: {line}", err=True)
+
+
+@contextlib.contextmanager
+def running_bench(scenario: Scenario, *, isolate: bool, start_utc_ns: int | None = None, elements: Path | None = None,
+                  fabric: Literal["direct", "zmq"] = "direct", realtime: bool = False, quiet: bool = False,
+                  stop: threading.Event | None = None) -> Iterator[Bench]:
+    """A bench that carries packets and answers on its control socket; `stop` is set when a client asks it to end.
+
+    SIGTERM and SIGHUP end the block in order, and the process with the status that a shell expects.
+    """
+    ensure_network_privilege()  # before anything that starts threads is imported
+    from emulator.bench import Bench
+    from emulator.control.server import ControlServer
+    from emulator.ports.relay import is_compiled
+
+    def terminated(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED_STATUS[signal.Signals(number)])
+
+    for number in TERMINATED_STATUS:
+        signal.signal(number, terminated)
+    if not is_compiled():
+        tell("compiling the packet path for this machine, once: about 15 s …")
+    bench = Bench(scenario, start_utc_ns=start_utc_ns, isolate=isolate, fabric=fabric, realtime=realtime, elements=elements)
+    on_stop = stop.set if stop is not None else None
+    with bench, ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop):
+        if not quiet:
+            for line in bench.warnings:
+                tell(line)
+            sky = bench.state()
+            tell(f"{scenario.name or 'scenario'}, seed {scenario.seed}: terminal {bench.terminal.ipv4} → "
+                 f"datacenter {bench.datacenter.ipv4}" + (f", by {sky.satellite} and {sky.gateway}" if sky.satellite else ""))
+        try:
+            yield bench
+        finally:
+            sys.stdout.flush()
+
+
+def summary(bench: Bench) -> list[str]:
+    """A line per direction: what was offered, delivered, dropped by cause and is still under way."""
+    lines = []
+    counters = bench.counters()
+    for name, direction in (("uplink", counters.uplink), ("downlink", counters.downlink)):
+        causes = ", ".join(f"{cause.name.lower()} {count}" for cause, count in direction.dropped.items() if count)
+        lines.append(f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
+                     f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way")
+    return lines

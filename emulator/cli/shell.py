@@ -1,0 +1,90 @@
+"""`bentpipe shell`: a command at the terminal's side of a link."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from emulator.cli.bring_up import running_bench, summary, tell
+from emulator.cli.options import duration_option, elements_option, scenario_options, start_option
+from emulator.scenario import Scenario
+from emulator.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from emulator.bench.sides import Side
+
+SERVER_PATIENCE_S = 1.0  # a server gets this long to begin to listen before CMD starts
+TIMED_OUT_STATUS = 124  # as timeout(1) says it
+
+
+@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
+@scenario_options()
+@click.argument("command", nargs=-1, required=True, metavar="-- CMD...")
+@start_option
+@elements_option
+@duration_option(help_text="End CMD after this long, with status 124.")
+@click.option("--isolate", is_flag=True, help="Give the datacenter's side a network namespace of its own.")
+@click.option("--datacenter-cmd", metavar="LINE", help="A server to run by sh at the datacenter's side; implies --isolate.")
+@click.option("--fabric", type=click.Choice(["direct", "zmq"]), default="direct", show_default=True,
+              help="How the packets cross: in this process, or over ZeroMQ through a second one.")
+@click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
+@click.option("--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+def shell(scenario: Scenario, command: tuple[str, ...], start_utc_ns: int | None, elements: Path | None,
+          duration_ns: int | None, isolate: bool, datacenter_cmd: str | None, fabric: Literal["direct", "zmq"],
+          realtime: bool, quiet: bool) -> int:
+    """Run CMD at the terminal's side of the link of SCENARIO.
+
+    $BENTPIPE_DATACENTER and $BENTPIPE_TERMINAL hold the IPv4 addresses, ...6 the IPv6 ones. The datacenter's side is this
+    machine's own network, or with --isolate a namespace of its own. stdout is CMD's; the exit status is CMD's.
+
+    \b
+    bentpipe shell starlink_2025 -- sh -c 'ping -c 20 $BENTPIPE_DATACENTER'
+    bentpipe shell fixed --set link.delay_ms=300 --datacenter-cmd 'iperf3 -s' -- sh -c 'iperf3 -c $BENTPIPE_DATACENTER'
+    """
+    from emulator.bench.commands import check_command
+
+    check_command(command)
+    isolate = isolate or datacenter_cmd is not None
+    with running_bench(scenario, isolate=isolate, start_utc_ns=start_utc_ns, elements=elements, fabric=fabric,
+                       realtime=realtime, quiet=quiet) as bench:
+        if datacenter_cmd is not None:
+            server = bench.datacenter.popen(
+                ["sh", "-c", datacenter_cmd], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno())
+            wait_for_server(server, bench.datacenter)
+        with contextlib.ExitStack() as restore:
+            for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's signals are for CMD; we end when it ends
+                restore.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
+            process = bench.terminal.popen(list(command))
+            try:
+                status = process.wait(None if duration_ns is None else duration_ns / NS_PER_S)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                status = TIMED_OUT_STATUS
+        if not quiet:
+            for line in summary(bench):
+                tell(line)
+    return status if status >= 0 else 128 - status
+
+
+def wait_for_server(server: subprocess.Popen[Any], side: Side) -> None:
+    """Returns when something listens at `side`, when the server has ended, or when patience has."""
+    deadline = time.monotonic() + SERVER_PATIENCE_S
+    while time.monotonic() < deadline and server.poll() is None and not side.namespace.run(_somebody_listens):
+        time.sleep(0.02)
+
+
+def _somebody_listens() -> bool:
+    listening, unconnected = "0A", "07"  # net/tcp_states.h: TCP_LISTEN, and TCP_CLOSE for a bound UDP socket
+    for name, wanted in (("tcp", listening), ("tcp6", listening), ("udp", unconnected), ("udp6", unconnected)):
+        with contextlib.suppress(FileNotFoundError):
+            lines = Path(f"/proc/thread-self/net/{name}").read_text().splitlines()[1:]
+            if any(line.split()[3] == wanted for line in lines):
+                return True
+    return False
