@@ -29,6 +29,7 @@ from emulator.bench.sides import (
 from emulator.errors import PrivilegeError
 from emulator.link.link import DirectionCounters, Link, LinkOptions, power_of_two
 from emulator.link.store import VNET_BYTES
+from emulator.ports.fabric import FabricRelay, MirroredLink
 from emulator.ports.namespace import Namespace
 from emulator.ports.relay import Relay, RelayCounters
 from emulator.ports.tun import TunPort
@@ -149,8 +150,8 @@ class Bench:
         self._stack.callback(self._runtime.close)
         self._open_sides()
         self._open_links()
-        self._relay.start()
         self._stack.callback(self._relay.stop)
+        self._relay.start()
         if self._realtime:
             self._take_priority()
         self.started_monotonic_ns = time.monotonic_ns()
@@ -196,7 +197,8 @@ class Bench:
         self._links: dict[Direction, Link] = {}
         for number, direction in enumerate[Direction](("uplink", "downlink")):
             channel = getattr(first, direction)
-            self._links[direction] = Link(
+            make = MirroredLink if self._fabric == "zmq" else Link
+            self._links[direction] = make(
                 channel, first.end_ns, seed=self.scenario.seed, direction=number, utc_offset_ns=self._clock.offset_ns,
                 options=link_options(self.scenario, direction, int(channel.delay_ns.max())))
         self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
@@ -207,9 +209,14 @@ class Bench:
             reader.setblocking(False)
             readers.append(self._stack.enter_context(reader).fileno())
             self._injectors[direction] = self._stack.enter_context(writer)
-        self._relay = Relay(
-            self._links["uplink"], self._links["downlink"], self.terminal.port.descriptor, self.datacenter.port.descriptor,
-            (readers[0], readers[1]), quantum_ns=round(self.scenario.ports.write_quantum_us * NS_PER_US))
+        ports = self.terminal.port.descriptor, self.datacenter.port.descriptor, (readers[0], readers[1])
+        quantum_ns = round(self.scenario.ports.write_quantum_us * NS_PER_US)
+        uplink, downlink = self._links["uplink"], self._links["downlink"]
+        self._relay: Relay | FabricRelay
+        if isinstance(uplink, MirroredLink) and isinstance(downlink, MirroredLink):
+            self._relay = FabricRelay(uplink, downlink, *ports, directory=self._runtime.path, quantum_ns=quantum_ns)
+        else:
+            self._relay = Relay(uplink, downlink, *ports, quantum_ns=quantum_ns)
 
     def _take_priority(self) -> None:
         native = self._relay.native_id

@@ -1,0 +1,326 @@
+"""The ZeroMQ fabric: the same link in a process of its own, the packets carried to it and back in batches.
+
+    ports ─ arrivals, stamped ─▶ link process ─ departures, with due times ─▶ delay line ─▶ ports
+
+The link works out each packet's due time from its arrival stamp; the delay line at the far end holds it until then. So
+the transport's own latency is part of the emulated delay, as long as it is the shorter of the two.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import zmq
+
+from emulator.errors import EmulationError
+from emulator.link import state
+from emulator.link.link import Change, DirectionCounters, Link, LinkOptions, direction_counters
+from emulator.link.path import next_event
+from emulator.ports import batch
+from emulator.ports.relay import (
+    LATENESS_BINS,
+    LONGEST_WAIT_NS,
+    READS_PER_TURN,
+    WAKE_EARLY_NS,
+    WRITES_PER_TURN,
+    RelayCounters,
+    give_out,
+    new_scratch,
+)
+from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, wait_readable
+from emulator.timeline.causes import Cause
+from emulator.timeline.model import Channel
+from emulator.units import NS_PER_MS, NS_PER_US
+
+HIGH_WATER_BATCHES = 64  # of 1 MiB: what may wait in one direction before packets are dropped, and counted
+CONTROL_PATIENCE_MS = 60_000  # the link process may have to compile the packet path first
+SWITCH_INTERVAL_S = 0.0002  # other Python threads give way to the packets within this time
+LAG_NS = 500 * NS_PER_US  # the link works this far behind the clock, so that what is still on its way to it is in time
+SOCKETS = ("arrivals-uplink", "arrivals-downlink", "departures-uplink", "departures-downlink")
+
+
+class MirroredLink(Link):
+    """The far end of a direction: the delay line of what has crossed, and a mirror of the channel for who asks.
+
+    What changes the channel goes to the link process too, once `connect` has given a way to it.
+    """
+
+    def __init__(self, beginning: Channel, end_ns: int, *, seed: int, direction: int, options: LinkOptions | None = None,
+                 utc_offset_ns: int = 0) -> None:
+        self._tell: Any = None
+        self.setup = {
+            "verb": "setup", "direction": direction, "seed": seed, "utc_offset_ns": utc_offset_ns, "end_ns": end_ns,
+            "options": pack_options(options or LinkOptions()), "rows": pack_channel(beginning),
+        }
+        super().__init__(beginning, end_ns, seed=seed, direction=direction, options=options, utc_offset_ns=utc_offset_ns)
+        self.direction = direction
+
+    def connect(self, tell: Any) -> None:
+        """From now on `tell(message)` takes each change to the link process."""
+        self._tell = tell
+        tell(self.setup)
+
+    def extend(self, window: Channel, end_ns: int) -> bool:
+        if not super().extend(window, end_ns):
+            return False
+        if self._tell:
+            self._tell({"verb": "extend", "direction": self.direction, "end_ns": end_ns, "rows": pack_channel(window)})
+        return True
+
+    def overlay(self, changes: Sequence[Change]) -> None:
+        super().overlay(changes)
+        if self._tell:
+            self._tell({"verb": "overlay", "direction": self.direction, "changes": [asdict(change) for change in changes]})
+
+    def set_utc_offset(self, utc_minus_monotonic_ns: int) -> None:
+        super().set_utc_offset(utc_minus_monotonic_ns)
+        if self._tell:
+            self._tell({"verb": "offset", "direction": self.direction, "utc_offset_ns": utc_minus_monotonic_ns})
+
+
+def pack_channel(channel: Channel) -> bytes:
+    return np.stack([getattr(channel, field.name) for field in fields(channel)]).tobytes()
+
+
+def unpack_channel(packed: bytes) -> Channel:
+    columns = np.frombuffer(packed, np.int64).reshape(len(fields(Channel)), -1)
+    return Channel(*(column.copy() for column in columns))
+
+
+def pack_options(options: LinkOptions) -> dict[str, Any]:
+    packed = {field.name: getattr(options, field.name) for field in fields(options)}
+    packed["efficiency"] = b"" if options.efficiency is None else options.efficiency.tobytes()
+    return packed
+
+
+def unpack_options(packed: dict[str, Any]) -> LinkOptions:
+    return LinkOptions(**{**packed, "efficiency": np.frombuffer(packed["efficiency"], np.int64).copy()})
+
+
+class FabricRelay:
+    """Stands where `Relay` stands, with the link in a second process; `directory` holds the ipc:// sockets."""
+
+    def __init__(self, uplink: MirroredLink, downlink: MirroredLink, terminal: int, datacenter: int,
+                 injection: tuple[int, int], *, directory: Path, quantum_ns: int = 0) -> None:
+        self._lines = (uplink, downlink)
+        self._entries = ((terminal, injection[0]), (datacenter, injection[1]))  # by direction: port, injector
+        self._exits = (datacenter, terminal)
+        self._names = ("terminal's interface", "datacenter's interface", "uplink injection", "downlink injection")
+        self._directory, self._quantum_ns = directory, quantum_ns
+        self._lateness = np.zeros(LATENESS_BINS, np.int64)
+        self._taken = np.zeros((2, 2), np.int64)  # by direction: wire packets and bytes read at the port
+        self._lost = np.zeros((2, 2), np.int64)  # and of these, what the transport had no room for
+        self._turns = 0
+        self._broken_batches = 0
+        self._turn = threading.Lock()
+        self._asking = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="fabric", daemon=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.failure: BaseException | None = None
+
+    # life
+
+    def start(self) -> None:
+        """Starts the link process, hands it the channel, and begins to carry packets."""
+        self._warm_up()
+        self._context = zmq.Context()
+        kinds = (zmq.PUSH, zmq.PUSH, zmq.PULL, zmq.PULL)
+        self._sockets = [self._socket(kind, name) for kind, name in zip(kinds, SOCKETS, strict=True)]
+        self._control = self._socket(zmq.REQ, "link-control")
+        self._control.setsockopt(zmq.RCVTIMEO, 200)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "emulator.ports.link_process", str(self._directory)], stdin=subprocess.PIPE)
+        for line in self._lines:
+            line.connect(self._tell)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._thread.start()
+
+    def _socket(self, kind: int, name: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER_BATCHES)
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER_BATCHES)
+        socket.bind(f"ipc://{self._directory / name}")
+        return socket
+
+    def _warm_up(self) -> None:
+        """Compiles, or takes from the cache, what the loop calls; the link process then finds it in the cache."""
+        scratch, (words, data) = new_scratch(), batch.batch_memory()
+        total, entry = np.zeros(2, np.int64), scratch.entry
+        batch.begin(words, batch.ARRIVALS, 0, 0)
+        batch.collect(-1, words, data, batch.HEADER_WORDS, 1, scratch.clock)
+        batch.count_wire(words, data, entry, total)
+        batch.board(self._lines[0].state, *batch.as_batch(bytes(8)), 0)
+        give_out(self._lines[0].state, -1, 0, self._lateness, scratch)
+        next_event(self._lines[0].state)
+
+    def stop(self) -> None:
+        """Ends the loop and the link process."""
+        self._stopping = True
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # its end is the link process's end
+        try:
+            self._process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for socket in (*self._sockets, self._control):
+            socket.close()
+        self._context.term()
+
+    @property
+    def native_id(self) -> int | None:
+        return self._thread.native_id
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    # the loop
+
+    def _run(self) -> None:
+        try:
+            self._carry()
+        except BaseException as error:  # shown by whoever asks next
+            self.failure = error
+
+    def _carry(self) -> None:
+        scratch, memory = new_scratch(), batch.batch_memory()
+        entries = [descriptor for direction in self._entries for descriptor in direction]
+        watched = np.array([*entries, *(socket.getsockopt(zmq.FD) for socket in self._sockets[2:])], np.int64)
+        events, poll = np.zeros(len(watched), np.int64), np.zeros(2 + len(watched), np.int64)
+        sequences = [0, 0]
+        while not self._stopping:
+            with self._turn:
+                busy = False
+                for direction in range(2):
+                    busy |= self._take_in(direction, events, sequences, memory, scratch)
+                for direction in range(2):
+                    busy |= self._take_back(direction)
+                    written = give_out(self._lines[direction].state, self._exits[direction], self._quantum_ns,
+                                       self._lateness, scratch)
+                    busy |= written == WRITES_PER_TURN
+                self._turns += 1
+            due = min(next_event(line.state) for line in self._lines)
+            wait = 0 if busy else max(0, min(due - time.monotonic_ns() - WAKE_EARLY_NS, LONGEST_WAIT_NS))
+            wait_readable(watched, events, wait, poll)
+            for index in np.flatnonzero(events[:4] & (POLLERR | POLLHUP | POLLNVAL)):
+                if not events[index] & POLLIN:
+                    name = self._names[(0, 2, 1, 3)[index]]
+                    raise EmulationError(f"the bench lost its {name}: was it removed from outside?")
+
+    def _take_in(self, direction: int, events: Any, sequences: list[int], memory: Any, scratch: Any) -> bool:
+        """Reads what waits at a direction's port and injector, and sends it to the link."""
+        if not (events[2 * direction] | events[2 * direction + 1]) & POLLIN:
+            return False
+        words, data = memory
+        batch.begin(words, batch.ARRIVALS, direction, sequences[direction])
+        used = batch.HEADER_WORDS
+        for descriptor in self._entries[direction]:
+            used = batch.collect(descriptor, words, data, used, READS_PER_TURN, scratch.clock)
+        if words[batch.H_RECORDS] == 0:
+            return False
+        total = np.zeros(2, np.int64)
+        batch.count_wire(words, data, scratch.entry, total)
+        self._taken[direction] += total
+        try:
+            self._sockets[direction].send(data[: used * 8].tobytes(), zmq.NOBLOCK)
+            sequences[direction] += 1
+        except zmq.Again:
+            self._lost[direction] += total
+        return True
+
+    def _take_back(self, direction: int) -> bool:
+        """Takes what has crossed the link on board the delay line."""
+        socket, line = self._sockets[2 + direction], self._lines[direction].state
+        for _ in range(4):
+            try:
+                message = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            if not batch.board(line, *batch.as_batch(message), direction):
+                self._broken_batches += 1
+        return True
+
+    # questions
+
+    def _tell(self, message: dict[str, Any]) -> Any:
+        """A request to the link process and its answer. Raises EmulationError if it is gone or refuses."""
+        with self._asking:
+            self._check()
+            try:
+                self._control.send(msgpack.packb(message))
+                for _ in range(CONTROL_PATIENCE_MS // 200):
+                    try:
+                        answer = msgpack.unpackb(self._control.recv())
+                        break
+                    except zmq.Again:
+                        self._check()
+                else:
+                    raise EmulationError("the link process does not answer")
+            except zmq.ZMQError as error:
+                raise EmulationError(f"the link process cannot be reached: {error}") from error
+        if "error" in answer:
+            raise EmulationError(f"the link process refused {message['verb']}: {answer['error']}")
+        return answer
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise EmulationError(f"the packet loop failed: {self.failure}") from self.failure
+        if self._process is not None and (status := self._process.poll()) is not None and not self._stopping:
+            raise EmulationError(f"the link process has ended with status {status}")
+
+    def counters(self) -> RelayCounters:
+        """A snapshot; what is between the processes counts as held. Raises EmulationError if either end has failed."""
+        with self._turn:
+            ends = [line.counters() for line in self._lines]
+        answer = self._tell({"verb": "counters"})
+        with self._turn:
+            taken, lost = self._taken.copy(), self._lost.copy()
+        sums = []
+        for direction, end in enumerate(ends):
+            registers = np.frombuffer(answer["registers"][direction], np.int64)
+            middle = direction_counters(registers, np.frombuffer(answer["dropped"][direction], np.int64))
+            sums.append(joined(end, middle, taken[direction], lost[direction]))
+        return RelayCounters(
+            uplink=sums[0], downlink=sums[1], lateness_us=self._lateness.copy(), ingress_wait_worst_ns=0,
+            turns=self._turns, starved=int(answer["starved"]))
+
+
+def joined(end: DirectionCounters, middle: DirectionCounters, taken: Any, lost: Any) -> DirectionCounters:
+    """One direction's counters from its three parts: the entry port, the link, and the delay line at the exit.
+
+    `end` was read first, `middle` then, `taken` last, so that what is on its way between two parts is never negative.
+    """
+    dropped = dict(middle.dropped)
+    for cause, count in (*end.dropped.items(), (Cause.TRANSPORT, int(lost[0]))):
+        if count:
+            dropped[cause] = dropped.get(cause, 0) + count
+    to_link = int(taken[0]) - int(lost[0]) - middle.offered_packets
+    to_end = middle.delivered_packets - end.offered_packets
+    return replace(
+        middle,
+        offered_packets=int(taken[0]), offered_bytes=int(taken[1]),
+        delivered_packets=end.delivered_packets, delivered_bytes=end.delivered_bytes,
+        flying_packets=to_link + middle.flying_packets + to_end + end.flying_packets,
+        dropped=dropped,
+    )
+
+
+def lag_ns(delay_ns: int) -> int:
+    """How far behind the clock the link may work without its packets coming late."""
+    return max(0, min(LAG_NS, (delay_ns - NS_PER_MS) // 2))
