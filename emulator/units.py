@@ -15,7 +15,7 @@ NS_PER_US = 1_000
 SPEED_OF_LIGHT_M_S = 299_792_458.0  # exact, SI definition of the metre
 FIBRE_SPEED_M_S = 2.0e8  # group index near 1.5: ITU-T G.652 fibre at 1550 nm has 1.468, slower with its slack
 
-_UTC = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:Z|\+00:?00)?")
+_UTC = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:Z|\+00:?00)?", re.ASCII)
 
 
 def parse_utc_ns(text: str) -> int:

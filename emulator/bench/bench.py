@@ -26,7 +26,6 @@ from emulator.bench.sides import (
     plan_addresses,
     side_environment,
 )
-from emulator.errors import PrivilegeError
 from emulator.link.link import DirectionCounters, Link, LinkOptions, power_of_two
 from emulator.link.store import VNET_BYTES
 from emulator.ports.fabric import FabricRelay, MirroredLink
@@ -109,15 +108,23 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
 class Bench:
     """A running emulation; use it as a context. It carries packets from the moment that the context is entered.
 
-    isolate: the datacenter's side gets a network namespace of its own, and not the machine's. An ordinary user is always
-    isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets cross a
-    second process over ZeroMQ. windows: a planner to use instead of the scenario's.
+    isolate: the datacenter's side gets a network namespace of its own, and not the machine's. An ordinary user is
+    always isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets
+    cross a second process over ZeroMQ. windows: a planner to use instead of the scenario's.
     Raises the errors of `emulator.errors`; nothing is left behind then.
     """
 
-    def __init__(self, scenario: Scenario, *, start_utc_ns: int | None = None, isolate: bool = True,
-                 fabric: Fabric = "direct", realtime: bool = False, elements: Path | None = None,
-                 windows: Windows | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        start_utc_ns: int | None = None,
+        isolate: bool = True,
+        fabric: Fabric = "direct",
+        realtime: bool = False,
+        elements: Path | None = None,
+        windows: Windows | None = None,
+    ) -> None:
         self.scenario = scenario
         self.warnings: list[str] = []
         self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
@@ -137,7 +144,9 @@ class Bench:
             self._stack = self._stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
     def _start(self) -> None:
@@ -181,7 +190,9 @@ class Bench:
         self.terminal = self._side("terminal", terminal, devices[0], environment, own=True)
         self.datacenter = self._side("datacenter", datacenter, devices[1], environment, own=self._isolate)
 
-    def _side(self, name: str, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool) -> Side:
+    def _side(
+        self, name: str, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool
+    ) -> Side:
         own4, own6 = _of_side(self._addresses, name)
         device.add_address(own4, default_route=name == "terminal")
         if own6 is not None:
@@ -199,8 +210,13 @@ class Bench:
             channel = getattr(first, direction)
             make = MirroredLink if self._fabric == "zmq" else Link
             self._links[direction] = make(
-                channel, first.end_ns, seed=self.scenario.seed, direction=number, utc_offset_ns=self._clock.offset_ns,
-                options=link_options(self.scenario, direction, int(channel.delay_ns.max())))
+                channel,
+                first.end_ns,
+                seed=self.scenario.seed,
+                direction=number,
+                utc_offset_ns=self._clock.offset_ns,
+                options=link_options(self.scenario, direction, int(channel.delay_ns.max())),
+            )
         self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
         self._injectors: dict[Direction, socket.socket] = {}
         readers = []
@@ -226,18 +242,20 @@ class Bench:
             self.warnings.append("real-time priority was refused: the packet loop runs at ordinary priority")
 
     def _describe(self, start_ns: int) -> None:
-        self._runtime.describe({
-            "scenario": self.scenario.name,
-            "seed": self.scenario.seed,
-            "fabric": self._fabric,
-            "isolated": self._isolate,
-            "started_utc": format_utc(start_ns),
-            "terminal_ipv4": self.terminal.ipv4,
-            "datacenter_ipv4": self.datacenter.ipv4,
-            "terminal_ipv6": self.terminal.ipv6,
-            "datacenter_ipv6": self.datacenter.ipv6,
-            "memory_bytes": self.memory_bytes,
-        })
+        self._runtime.describe(
+            {
+                "scenario": self.scenario.name,
+                "seed": self.scenario.seed,
+                "fabric": self._fabric,
+                "isolated": self._isolate,
+                "started_utc": format_utc(start_ns),
+                "terminal_ipv4": self.terminal.ipv4,
+                "datacenter_ipv4": self.datacenter.ipv4,
+                "terminal_ipv6": self.terminal.ipv6,
+                "datacenter_ipv6": self.datacenter.ipv6,
+                "memory_bytes": self.memory_bytes,
+            }
+        )
 
     def _keep(self) -> None:
         """Housekeeping: plans ahead, and follows the world's clock."""
@@ -301,8 +319,8 @@ class Bench:
         """A snapshot. Raises EmulationError if the packet loop has failed."""
         relay = self._relay.counters()
         return Counters(
-            uplink=_with_port_drops(relay.uplink, self.terminal.port, self.datacenter.port),
-            downlink=_with_port_drops(relay.downlink, self.datacenter.port, self.terminal.port),
+            uplink=_with_port_drops(relay.uplink, self.terminal.port),
+            downlink=_with_port_drops(relay.downlink, self.datacenter.port),
             relay=relay,
         )
 
@@ -325,11 +343,10 @@ def _of_side(addresses: Addresses, name: str):  # type: ignore[no-untyped-def]
     return addresses.datacenter4, addresses.datacenter6
 
 
-def _with_port_drops(counters: DirectionCounters, entry: TunPort, exit_: TunPort) -> DirectionCounters:
-    """Adds what the kernel dropped at the two devices. Before the link it was offered; behind it, it was not delivered."""
-    before, behind = entry.kernel_drops().transmit, exit_.kernel_drops().receive
-    if not before and not behind:
+def _with_port_drops(counters: DirectionCounters, entry: TunPort) -> DirectionCounters:
+    """Adds what the kernel dropped at the entry, before we could read it: it was offered to the link all the same."""
+    before = entry.kernel_drops().transmit
+    if not before:
         return counters
-    dropped = dict(counters.dropped)
-    dropped[Cause.PORT_QUEUE] = before
+    dropped = {**counters.dropped, Cause.PORT_QUEUE: before}
     return replace(counters, offered_packets=counters.offered_packets + before, dropped=dropped)

@@ -2,9 +2,9 @@
 
     python -I -S guardian.py NAMESPACE_FD LIFE_FD COMMAND [ARGUMENT …]
 
-A process of its own, on the standard library alone, because it must start in milliseconds and survive `kill -9` of the
-bench. LIFE_FD is the reading end of a pipe whose other end only the bench holds: its end is the bench's end. The guardian
-is the sub-reaper of all that the command leaves behind, and ends it. Its exit status is the command's.
+A process of its own, on the standard library alone, because it must start in milliseconds and survive `kill -9` of
+the bench. LIFE_FD is the reading end of a pipe whose other end only the bench holds: its end is the bench's end. The
+guardian is the sub-reaper of all that the command leaves behind, and ends it. Its exit status is the command's.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 def descendants(pid: int) -> list[int]:
     """All living processes below `pid`."""
-    found = []
+    found: list[int] = []
     try:
-        tasks = os.listdir(f"/proc/{pid}/task")
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (pathlib takes longer to import than the rest of this file)
     except OSError:
         return found
     for task in tasks:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as listing:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as listing:  # noqa: PTH123
             for child in listing.read().split():
                 found += [int(child), *descendants(int(child))]
     return found
@@ -75,8 +75,8 @@ def main() -> None:
     os.set_inheritable(life, False)
     waker, wakee = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakee, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, *FORWARDED):  # Ctrl-C reaches the command itself
-        signal.signal(number, lambda *_: None)
+    for quiet in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, *FORWARDED):  # Ctrl-C reaches the command itself
+        signal.signal(quiet, lambda *_: None)
     child = start(libc, command)
     while True:
         readable, _, _ = select.select([life, waker], [], [])

@@ -21,7 +21,7 @@ def may_configure_networks() -> bool:
 
 
 def has_machine_network() -> bool:
-    """Whether this process may configure the machine's own network: false for an ordinary user in a namespace of its own."""
+    """Whether this process may configure the machine's own network; an ordinary user in its own namespace may not."""
     return may_configure_networks() and outer_user() == os.getuid()
 
 
@@ -35,16 +35,18 @@ def outer_user() -> int:
 
 
 def ensure_network_privilege() -> bool:
-    """Makes sure that this process may make namespaces and TUN devices; True if it had to move into one of its own.
+    """Makes sure that we may make namespaces and TUN devices; True if that took a user namespace of our own.
 
-    To be called before any thread is started (NumPy starts some), because the kernel moves only processes of one thread.
+    To be called before any thread is started (NumPy starts some): the kernel moves only processes of one thread.
     Raises PrivilegeError, with the remedy, where the kernel does not let ordinary users do this.
     """
     if may_configure_networks():
         return False
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
-        raise PrivilegeError("the bench needs root, or a process of one thread that can move into a user namespace; "
-                             f"this one has {threads} threads: call ensure_network_privilege() first")
+        raise PrivilegeError(
+            "the bench needs root, or a process of one thread that can move into a user namespace; "
+            f"this one has {threads} threads: call ensure_network_privilege() first"
+        )
     become_root_of_own_namespace()
     return True

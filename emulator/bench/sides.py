@@ -42,12 +42,13 @@ def plan_addresses(ports: Ports, number: int, *, ipv6: bool) -> Addresses:
         base4 = ports.ipv4_network.network_address + 4 * number
         net4 = ipaddress.IPv4Network((base4, 30))
         net6 = ipaddress.IPv6Network((ports.ipv6_network.network_address + (number << 64), 64))
-        fits = net4.subnet_of(ports.ipv4_network) and net6.subnet_of(ports.ipv6_network)
-    except ipaddress.AddressValueError:
-        fits = False
-    if not fits:
-        raise InterfaceError(f"ports.ipv4_network {ports.ipv4_network}, ports.ipv6_network {ports.ipv6_network}: "
-                             f"expected room for a /30 and a /64 number {number}")
+        if not (net4.subnet_of(ports.ipv4_network) and net6.subnet_of(ports.ipv6_network)):
+            raise ValueError
+    except ValueError as error:  # AddressValueError too
+        raise InterfaceError(
+            f"ports.ipv4_network {ports.ipv4_network}, ports.ipv6_network {ports.ipv6_network}: "
+            f"expected room for a /30 and a /64 number {number}"
+        ) from error
     return Addresses(
         terminal4=ipaddress.IPv4Interface(f"{net4[2]}/30"),
         datacenter4=ipaddress.IPv4Interface(f"{net4[1]}/30"),
@@ -67,8 +68,10 @@ def numbers_in_use(namespace: Namespace, ports: Ports) -> set[int]:
         with IPRoute() as netlink:
             for message in netlink.get_addr(family=2):
                 address = ipaddress.IPv4Interface(f"{message.get('address')}/{message['prefixlen']}")
-                overlap = max(int(address.network.network_address), base), min(
-                    int(address.network.broadcast_address), int(ports.ipv4_network.broadcast_address))
+                overlap = (
+                    max(int(address.network.network_address), base),
+                    min(int(address.network.broadcast_address), int(ports.ipv4_network.broadcast_address)),
+                )
                 used |= set(range((overlap[0] - base) // 4, min((overlap[1] - base) // 4, 1 << 16) + 1))
         return used
 
@@ -94,10 +97,19 @@ def has_ipv6() -> bool:
 
 
 class Side:
-    """One side of the bench: `ipv4` and `ipv6` are its own addresses, `ipv6` empty where there is no IPv6."""
+    """One side of the bench. `ipv4` and `ipv6` are its own addresses, `ipv6` empty where there is none."""
 
-    def __init__(self, name: str, namespace: Namespace, port: TunPort, ipv4: str, ipv6: str,
-                 environment: Mapping[str, str], *, own_namespace: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        namespace: Namespace,
+        port: TunPort,
+        ipv4: str,
+        ipv6: str,
+        environment: Mapping[str, str],
+        *,
+        own_namespace: bool,
+    ) -> None:
         self.name, self.namespace, self.port = name, namespace, port
         self.ipv4, self.ipv6 = ipv4, ipv6
         self.own_namespace = own_namespace
@@ -106,14 +118,22 @@ class Side:
         self._processes: list[subprocess.Popen[Any]] = []
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Starts `command` at this side; `options` as for subprocess.Popen. It dies with the bench, and so do its children.
+        """Starts `command` at this side; `options` as for subprocess.Popen. It and its children die with the bench.
 
         Raises CommandNotFoundError or CommandNotExecutableError.
         """
         check_command(command)
         environment = {**(options.pop("env", None) or os.environ), **self._environment}
         passed = (*options.pop("pass_fds", ()), self._life, self.namespace.descriptor)
-        guarded = [sys.executable, "-I", "-S", guardian.__file__, str(self.namespace.descriptor), str(self._life), *command]
+        guarded = [
+            sys.executable,
+            "-I",
+            "-S",
+            guardian.__file__,
+            str(self.namespace.descriptor),
+            str(self._life),
+            *command,
+        ]
         process = subprocess.Popen(guarded, env=environment, pass_fds=passed, **options)
         self._processes.append(process)
         return process

@@ -28,9 +28,17 @@ def tell(line: str) -> None:
 
 
 @contextlib.contextmanager
-def running_bench(scenario: Scenario, *, isolate: bool, start_utc_ns: int | None = None, elements: Path | None = None,
-                  fabric: Literal["direct", "zmq"] = "direct", realtime: bool = False, quiet: bool = False,
-                  stop: threading.Event | None = None) -> Iterator[Bench]:
+def running_bench(
+    scenario: Scenario,
+    *,
+    isolate: bool,
+    start_utc_ns: int | None = None,
+    elements: Path | None = None,
+    fabric: Literal["direct", "zmq"] = "direct",
+    realtime: bool = False,
+    quiet: bool = False,
+    stop: threading.Event | None = None,
+) -> Iterator[Bench]:
     """A bench that carries packets and answers on its control socket; `stop` is set when a client asks it to end.
 
     SIGTERM and SIGHUP end the block in order, and the process with the status that a shell expects.
@@ -47,15 +55,20 @@ def running_bench(scenario: Scenario, *, isolate: bool, start_utc_ns: int | None
         signal.signal(number, terminated)
     if not is_compiled():
         tell("compiling the packet path for this machine, once: about 15 s …")
-    bench = Bench(scenario, start_utc_ns=start_utc_ns, isolate=isolate, fabric=fabric, realtime=realtime, elements=elements)
+    bench = Bench(
+        scenario, start_utc_ns=start_utc_ns, isolate=isolate, fabric=fabric, realtime=realtime, elements=elements
+    )
     on_stop = stop.set if stop is not None else None
     with bench, ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop):
         if not quiet:
             for line in bench.warnings:
                 tell(line)
             sky = bench.state()
-            tell(f"{scenario.name or 'scenario'}, seed {scenario.seed}: terminal {bench.terminal.ipv4} → "
-                 f"datacenter {bench.datacenter.ipv4}" + (f", by {sky.satellite} and {sky.gateway}" if sky.satellite else ""))
+            tell(
+                f"{scenario.name or 'scenario'}, seed {scenario.seed}: terminal {bench.terminal.ipv4} → "
+                f"datacenter {bench.datacenter.ipv4}"
+                + (f", by {sky.satellite} and {sky.gateway}" if sky.satellite else "")
+            )
         try:
             yield bench
         finally:
@@ -68,6 +81,8 @@ def summary(bench: Bench) -> list[str]:
     counters = bench.counters()
     for name, direction in (("uplink", counters.uplink), ("downlink", counters.downlink)):
         causes = ", ".join(f"{cause.name.lower()} {count}" for cause, count in direction.dropped.items() if count)
-        lines.append(f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
-                     f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way")
+        lines.append(
+            f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
+            f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way"
+        )
     return lines

@@ -31,18 +31,34 @@ TIMED_OUT_STATUS = 124  # as timeout(1) says it
 @elements_option
 @duration_option(help_text="End CMD after this long, with status 124.")
 @click.option("--isolate", is_flag=True, help="Give the datacenter's side a network namespace of its own.")
-@click.option("--datacenter-cmd", metavar="LINE", help="A server to run by sh at the datacenter's side; implies --isolate.")
-@click.option("--fabric", type=click.Choice(["direct", "zmq"]), default="direct", show_default=True,
-              help="How the packets cross: in this process, or over ZeroMQ through a second one.")
+@click.option(
+    "--datacenter-cmd", metavar="LINE", help="A server to run by sh at the datacenter's side; implies --isolate."
+)
+@click.option(
+    "--fabric",
+    type=click.Choice(["direct", "zmq"]),
+    default="direct",
+    show_default=True,
+    help="How the packets cross: in this process, or over ZeroMQ through a second one.",
+)
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @click.option("--quiet", is_flag=True, help="Say nothing on stderr but errors.")
-def shell(scenario: Scenario, command: tuple[str, ...], start_utc_ns: int | None, elements: Path | None,
-          duration_ns: int | None, isolate: bool, datacenter_cmd: str | None, fabric: Literal["direct", "zmq"],
-          realtime: bool, quiet: bool) -> int:
+def shell(
+    scenario: Scenario,
+    command: tuple[str, ...],
+    start_utc_ns: int | None,
+    elements: Path | None,
+    duration_ns: int | None,
+    isolate: bool,
+    datacenter_cmd: str | None,
+    fabric: Literal["direct", "zmq"],
+    realtime: bool,
+    quiet: bool,
+) -> int:
     """Run CMD at the terminal's side of the link of SCENARIO.
 
-    $BENTPIPE_DATACENTER and $BENTPIPE_TERMINAL hold the IPv4 addresses, ...6 the IPv6 ones. The datacenter's side is this
-    machine's own network, or with --isolate a namespace of its own. stdout is CMD's; the exit status is CMD's.
+    $BENTPIPE_DATACENTER and $BENTPIPE_TERMINAL hold the IPv4 addresses, ...6 the IPv6 ones. The datacenter's side is
+    this machine's own network, or with --isolate a namespace of its own. stdout is CMD's; the exit status is CMD's.
 
     \b
     bentpipe shell starlink_2025 -- sh -c 'ping -c 20 $BENTPIPE_DATACENTER'
@@ -52,11 +68,19 @@ def shell(scenario: Scenario, command: tuple[str, ...], start_utc_ns: int | None
 
     check_command(command)
     isolate = isolate or datacenter_cmd is not None
-    with running_bench(scenario, isolate=isolate, start_utc_ns=start_utc_ns, elements=elements, fabric=fabric,
-                       realtime=realtime, quiet=quiet) as bench:
+    with running_bench(
+        scenario,
+        isolate=isolate,
+        start_utc_ns=start_utc_ns,
+        elements=elements,
+        fabric=fabric,
+        realtime=realtime,
+        quiet=quiet,
+    ) as bench:
         if datacenter_cmd is not None:
             server = bench.datacenter.popen(
-                ["sh", "-c", datacenter_cmd], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno())
+                ["sh", "-c", datacenter_cmd], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+            )
             wait_for_server(server, bench.datacenter)
         with contextlib.ExitStack() as restore:
             for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's signals are for CMD; we end when it ends

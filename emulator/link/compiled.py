@@ -73,7 +73,7 @@ def private_directory(path: Path) -> bool:
 
 
 def choose_cache() -> Path | None:
-    """The cache directory of this build, made if need be; None where no directory is writable: then nothing is cached."""
+    """The cache directory of this build, made if need be; None where none is writable: then nothing is cached."""
     key = cache_key(compiled_sources(), f"boundscheck={bounds_checked}")
     for root in candidate_roots():
         directory = root / "compiled" / key
@@ -103,9 +103,9 @@ def compiled(function: Function, inline: bool = True) -> Function:
     Compiled functions allocate nothing: they work on the arrays that they are given. That lets Numba leave out the
     reference counts of those arrays, which would cost more than the packet path itself (1,600 ns a packet against 20).
     """
-    decorated = numba.njit(
-        nogil=True, cache=cache_directory is not None, error_model="numpy", forceinline=inline, _nrt=False)(function)
-    return decorated  # type: ignore[no-any-return]
+    return numba.njit(
+        nogil=True, cache=cache_directory is not None, error_model="numpy", forceinline=inline, _nrt=False
+    )(function)  # type: ignore[no-any-return,unused-ignore]
 
 
 def compiled_apart(function: Function) -> Function:

@@ -31,10 +31,10 @@ class Delivery(NamedTuple):
 class LinkOptions:
     """What a direction of the link is, apart from its channel.
 
-    queue_packets: limit of the queue. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind
-    the link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay line's
-    bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral efficiency
-    by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; empty: fades have no effect.
+    queue_packets: limit of the queue. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate
+    behind the link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay
+    line's bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral
+    efficiency by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; None: fades have no effect.
     """
 
     queue_packets: int = 1000
@@ -43,7 +43,7 @@ class LinkOptions:
     jitter_bin_ns: int = 20 * NS_PER_MS
     memory_bytes: int = 1 << 26
     flight_packets: int = 1 << 16
-    efficiency: Ints = None  # type: ignore[assignment]
+    efficiency: Ints | None = None
     efficiency_zero: int = 0
 
 
@@ -106,13 +106,21 @@ def power_of_two(least: int) -> int:
 class Link:
     """One direction of a link, in anybody's time: three verbs, and the channel's future fed in as it is planned.
 
-    `beginning` starts the Timeline; `extend` goes on with it. `direction` (0 up, 1 down) keeps the two directions' draws
-    apart. Not thread-safe but for `extend`, `overlay` and `set_utc_offset`, which one other thread may call while a
-    compiled loop works, provided that `settle` waits until that loop has finished a turn.
+    `beginning` starts the Timeline; `extend` goes on with it. `direction` (0 up, 1 down) keeps the draws of the two
+    directions apart. Not thread-safe but for `extend`, `overlay` and `set_utc_offset`, which one other thread may call
+    while a compiled loop works, provided that `settle` waits until that loop has finished a turn.
     """
 
-    def __init__(self, beginning: Channel, end_ns: int, *, seed: int, direction: int,
-                 options: LinkOptions | None = None, utc_offset_ns: int = 0) -> None:
+    def __init__(
+        self,
+        beginning: Channel,
+        end_ns: int,
+        *,
+        seed: int,
+        direction: int,
+        options: LinkOptions | None = None,
+        utc_offset_ns: int = 0,
+    ) -> None:
         options = options or LinkOptions()
         efficiency = EMPTY_TABLE if options.efficiency is None else options.efficiency
         supers = max(1 << 10, options.memory_bytes >> 8)
@@ -188,8 +196,17 @@ class Link:
             return False
         registers[state.ROWS_OLDEST] = max(int(registers[state.ROWS_OLDEST]), published + len(window) - ROWS)
         places = np.arange(published, published + len(window)) % ROWS
-        columns = (window.start_ns, window.delay_ns, window.delay_slope_ns_per_s, window.rate_bps, window.loss,
-                   window.jitter_ns, window.cn_centidb, window.gate, window.cause)
+        columns = (
+            window.start_ns,
+            window.delay_ns,
+            window.delay_slope_ns_per_s,
+            window.rate_bps,
+            window.loss,
+            window.jitter_ns,
+            window.cn_centidb,
+            window.gate,
+            window.cause,
+        )
         rows[places] = np.stack(columns, axis=1)
         registers[state.ROWS_PUBLISHED] = published + len(window)
         registers[state.ROWS_END] = end_ns
@@ -263,4 +280,8 @@ class Link:
     @staticmethod
     def _segments(frame: bytes) -> int:
         entry = np.zeros(state.SUPER_COLUMNS, np.int64)
-        return int(entry[state.SUPER_SEGMENTS]) if wire.dissect(np.frombuffer(frame, np.uint8), 0, len(frame), entry) else 1
+        return (
+            int(entry[state.SUPER_SEGMENTS])
+            if wire.dissect(np.frombuffer(frame, np.uint8), 0, len(frame), entry)
+            else 1
+        )

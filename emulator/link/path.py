@@ -27,7 +27,6 @@ from emulator.link.state import (
     F_SUPER,
     F_TAIL,
     FREE,
-    LAST_DUE,
     NEVER,
     OFFERED_BYTES,
     OFFERED_PACKETS,
@@ -161,11 +160,9 @@ def discard(link: LinkState, cause: int) -> None:
 
 @compiled
 def next_event(link: LinkState) -> int:
-    """When `due_run` may have something to do next: a packet due, or one to be served. NEVER if nothing is under way."""
+    """When `due_run` may have something to do: a packet due, or one to be served. NEVER if nothing is under way."""
     reg = link.reg
     due = NEVER
     if reg[F_HEAD] < reg[F_TAIL]:
         due = link.flight[reg[F_HEAD] % len(link.flight), F_DUE]
     return min(due, service_start(link))
-
-

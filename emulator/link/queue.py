@@ -25,7 +25,7 @@ QUEUE = int(Cause.QUEUE)
 def admit(link: LinkState, arrival: int, place: int, index: int, length: int) -> bool:
     """Wire packet `index` of the super-packet at `place` joins the queue at `arrival`; False: dropped, and counted.
 
-    Every packet gets its number here, dropped or not, so that one drop more does not shift the draws of all that follow.
+    Every packet gets its number here, dropped or not: one drop more does not shift the draws of all that follow.
     """
     reg = link.reg
     reg[NUMBER] += 1

@@ -29,7 +29,7 @@ NS_PER_S = 1_000_000_000
 
 @compiled
 def service_start(link: LinkState) -> int:
-    """When the head of the queue enters service: its turn, or the moment at which the gate opens. NEVER if none waits."""
+    """When the head of the queue enters service: its turn, or when the gate opens. NEVER if none waits."""
     reg = link.reg
     if reg[Q_HEAD] == reg[Q_TAIL]:
         return NEVER

@@ -14,7 +14,7 @@ from emulator.link.state import (
 
 ALIGNMENT = 64  # a super-packet starts on a cache line of its own
 VNET_BYTES = 10  # virtio_net_hdr without num_buffers
-LARGEST_SUPER = 65_535 + VNET_BYTES + 14 + 8  # an IP packet of the largest length, with room for Ethernet and two VLAN tags
+LARGEST_SUPER = 65_535 + VNET_BYTES + 14 + 8  # the longest IP packet, with room for Ethernet and two VLAN tags
 
 
 @compiled
@@ -38,7 +38,7 @@ def reserve(link: LinkState, length: int) -> int:
 
 @compiled
 def keep(link: LinkState, offset: int, length: int, wire_packets: int) -> int:
-    """Takes the bytes at `offset` (from `reserve`) for a super-packet of `wire_packets`; returns its place in the table."""
+    """Takes the bytes at `offset` (from `reserve`) for a super-packet; returns its place in the table."""
     reg = link.reg
     place = reg[SUPER_TAIL] % len(link.supers)
     link.supers[place, SUPER_OFFSET] = offset

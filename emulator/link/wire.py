@@ -210,7 +210,7 @@ def build_run(data: Bytes, entry: Ints, first: int, count: int, out: Bytes) -> i
 
 @compiled
 def complete_checksum(data: Bytes, offset: int, length: int) -> None:
-    """Completes the checksum that virtio_net_hdr at `offset` says is partial: what the wire, and a capture, would show."""
+    """Completes the checksum that virtio_net_hdr at `offset` says is partial: what the wire would show."""
     if byte(data, offset + VNET_FLAGS) & NEEDS_CHECKSUM == 0:
         return
     start = offset + VNET_BYTES + le16(data, offset + VNET_START)

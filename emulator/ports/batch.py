@@ -1,4 +1,4 @@
-"""Batches of packets between processes: one ZeroMQ message each, little-endian 64-bit words (docs/reference/packets.md).
+"""Batches of packets between processes: a ZeroMQ message each, little-endian 64-bit words (docs/reference/packets.md).
 
     header     magic · kind · direction · sequence · records
     arrival    arrived_ns · length · frame, padded to a word                     from a port to the link

@@ -22,7 +22,6 @@ import numpy as np
 import zmq
 
 from emulator.errors import EmulationError
-from emulator.link import state
 from emulator.link.link import Change, DirectionCounters, Link, LinkOptions, direction_counters
 from emulator.link.path import next_event
 from emulator.ports import batch
@@ -41,7 +40,7 @@ from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from emulator.units import NS_PER_MS, NS_PER_US
 
-HIGH_WATER_BATCHES = 64  # of 1 MiB: what may wait in one direction before packets are dropped, and counted
+HIGH_WATER_BATCHES = 256  # of at most 1 MiB: what may wait in one direction before packets are dropped, and counted
 CONTROL_PATIENCE_MS = 60_000  # the link process may have to compile the packet path first
 SWITCH_INTERVAL_S = 0.0002  # other Python threads give way to the packets within this time
 LAG_NS = 500 * NS_PER_US  # the link works this far behind the clock, so that what is still on its way to it is in time
@@ -54,14 +53,29 @@ class MirroredLink(Link):
     What changes the channel goes to the link process too, once `connect` has given a way to it.
     """
 
-    def __init__(self, beginning: Channel, end_ns: int, *, seed: int, direction: int, options: LinkOptions | None = None,
-                 utc_offset_ns: int = 0) -> None:
+    def __init__(
+        self,
+        beginning: Channel,
+        end_ns: int,
+        *,
+        seed: int,
+        direction: int,
+        options: LinkOptions | None = None,
+        utc_offset_ns: int = 0,
+    ) -> None:
         self._tell: Any = None
         self.setup = {
-            "verb": "setup", "direction": direction, "seed": seed, "utc_offset_ns": utc_offset_ns, "end_ns": end_ns,
-            "options": pack_options(options or LinkOptions()), "rows": pack_channel(beginning),
+            "verb": "setup",
+            "direction": direction,
+            "seed": seed,
+            "utc_offset_ns": utc_offset_ns,
+            "end_ns": end_ns,
+            "options": pack_options(options or LinkOptions()),
+            "rows": pack_channel(beginning),
         }
-        super().__init__(beginning, end_ns, seed=seed, direction=direction, options=options, utc_offset_ns=utc_offset_ns)
+        super().__init__(
+            beginning, end_ns, seed=seed, direction=direction, options=options, utc_offset_ns=utc_offset_ns
+        )
         self.direction = direction
 
     def connect(self, tell: Any) -> None:
@@ -79,7 +93,9 @@ class MirroredLink(Link):
     def overlay(self, changes: Sequence[Change]) -> None:
         super().overlay(changes)
         if self._tell:
-            self._tell({"verb": "overlay", "direction": self.direction, "changes": [asdict(change) for change in changes]})
+            self._tell(
+                {"verb": "overlay", "direction": self.direction, "changes": [asdict(change) for change in changes]}
+            )
 
     def set_utc_offset(self, utc_minus_monotonic_ns: int) -> None:
         super().set_utc_offset(utc_minus_monotonic_ns)
@@ -109,8 +125,17 @@ def unpack_options(packed: dict[str, Any]) -> LinkOptions:
 class FabricRelay:
     """Stands where `Relay` stands, with the link in a second process; `directory` holds the ipc:// sockets."""
 
-    def __init__(self, uplink: MirroredLink, downlink: MirroredLink, terminal: int, datacenter: int,
-                 injection: tuple[int, int], *, directory: Path, quantum_ns: int = 0) -> None:
+    def __init__(
+        self,
+        uplink: MirroredLink,
+        downlink: MirroredLink,
+        terminal: int,
+        datacenter: int,
+        injection: tuple[int, int],
+        *,
+        directory: Path,
+        quantum_ns: int = 0,
+    ) -> None:
         self._lines = (uplink, downlink)
         self._entries = ((terminal, injection[0]), (datacenter, injection[1]))  # by direction: port, injector
         self._exits = (datacenter, terminal)
@@ -139,7 +164,8 @@ class FabricRelay:
         self._control = self._socket(zmq.REQ, "link-control")
         self._control.setsockopt(zmq.RCVTIMEO, 200)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "emulator.ports.link_process", str(self._directory)], stdin=subprocess.PIPE)
+            [sys.executable, "-m", "emulator.ports.link_process", str(self._directory)], stdin=subprocess.PIPE
+        )
         for line in self._lines:
             line.connect(self._tell)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -195,7 +221,7 @@ class FabricRelay:
     def _run(self) -> None:
         try:
             self._carry()
-        except BaseException as error:  # shown by whoever asks next
+        except BaseException as error:  # noqa: BLE001 (to whoever asks next)
             self.failure = error
 
     def _carry(self) -> None:
@@ -211,8 +237,9 @@ class FabricRelay:
                     busy |= self._take_in(direction, events, sequences, memory, scratch)
                 for direction in range(2):
                     busy |= self._take_back(direction)
-                    written = give_out(self._lines[direction].state, self._exits[direction], self._quantum_ns,
-                                       self._lateness, scratch)
+                    written = give_out(
+                        self._lines[direction].state, self._exits[direction], self._quantum_ns, self._lateness, scratch
+                    )
                     busy |= written == WRITES_PER_TURN
                 self._turns += 1
             due = min(next_event(line.state) for line in self._lines)
@@ -297,8 +324,13 @@ class FabricRelay:
             middle = direction_counters(registers, np.frombuffer(answer["dropped"][direction], np.int64))
             sums.append(joined(end, middle, taken[direction], lost[direction]))
         return RelayCounters(
-            uplink=sums[0], downlink=sums[1], lateness_us=self._lateness.copy(), ingress_wait_worst_ns=0,
-            turns=self._turns, starved=int(answer["starved"]))
+            uplink=sums[0],
+            downlink=sums[1],
+            lateness_us=self._lateness.copy(),
+            ingress_wait_worst_ns=0,
+            turns=self._turns,
+            starved=int(answer["starved"]),
+        )
 
 
 def joined(end: DirectionCounters, middle: DirectionCounters, taken: Any, lost: Any) -> DirectionCounters:
@@ -314,8 +346,10 @@ def joined(end: DirectionCounters, middle: DirectionCounters, taken: Any, lost: 
     to_end = middle.delivered_packets - end.offered_packets
     return replace(
         middle,
-        offered_packets=int(taken[0]), offered_bytes=int(taken[1]),
-        delivered_packets=end.delivered_packets, delivered_bytes=end.delivered_bytes,
+        offered_packets=int(taken[0]),
+        offered_bytes=int(taken[1]),
+        delivered_packets=end.delivered_packets,
+        delivered_bytes=end.delivered_bytes,
         flying_packets=to_link + middle.flying_packets + to_end + end.flying_packets,
         dropped=dropped,
     )

@@ -49,7 +49,7 @@ class LinkProcess:
         self._broken_batches = 0
 
     def _socket(self, kind: int, path: Path) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_BATCHES)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_BATCHES)
@@ -67,8 +67,10 @@ class LinkProcess:
                 if link is not None:
                     busy |= self._offer(direction, link)
                     busy |= self._hand_on(direction, link)
-            due = min((next_event(link.state) + lag for link, lag in zip(self._links, self._lags, strict=True) if link),
-                      default=state.NEVER)
+            due = min(
+                (next_event(link.state) + lag for link, lag in zip(self._links, self._lags, strict=True) if link),
+                default=state.NEVER,
+            )
             wait = 0 if busy else max(0, min(due - time.monotonic_ns(), LONGEST_WAIT_NS))
             wait_readable(descriptors, events, wait, poll)
             if events[3]:
@@ -86,10 +88,10 @@ class LinkProcess:
         return True
 
     def _hand_on(self, direction: int, link: Link) -> bool:
-        """Sends what has been served. While the far end has no room, packets stay in the link, whose memory is bounded."""
+        """Sends what has been served. While the far end has no room, packets stay in the link, which is bounded."""
         socket = self._sockets[2 + direction]
         words, data = self._memory
-        if not socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+        if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
             return False
         batch.begin(words, batch.DEPARTURES, direction, self._sequences[direction])
         used = batch.pack(link.state, time.monotonic_ns() - self._lags[direction], words, data, self._head)
@@ -125,16 +127,24 @@ class LinkProcess:
         if verb == "setup":
             channel = unpack_channel(request["rows"])
             self._links[direction] = Link(
-                channel, request["end_ns"], seed=request["seed"], direction=direction,
-                options=unpack_options(request["options"]), utc_offset_ns=request["utc_offset_ns"])
+                channel,
+                request["end_ns"],
+                seed=request["seed"],
+                direction=direction,
+                options=unpack_options(request["options"]),
+                utc_offset_ns=request["utc_offset_ns"],
+            )
             self._lags[direction] = lag_ns(int(channel.delay_ns.min()))
             self._warm_up(direction)
         elif verb == "extend":
             self._link(direction).extend(unpack_channel(request["rows"]), request["end_ns"])
         elif verb == "overlay":
-            self._link(direction).overlay([
-                Change(**{**change, "gate": Gate(change["gate"]), "cause": Cause(change["cause"])})
-                for change in request["changes"]])
+            self._link(direction).overlay(
+                [
+                    Change(**{**change, "gate": Gate(change["gate"]), "cause": Cause(change["cause"])})
+                    for change in request["changes"]
+                ]
+            )
         elif verb == "offset":
             self._link(direction).set_utc_offset(request["utc_offset_ns"])
         else:

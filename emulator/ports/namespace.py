@@ -78,6 +78,11 @@ class Namespace:
         """The number by which the kernel shows it: processes in it have it in /proc/<pid>/ns/net."""
         return os.fstat(self.descriptor).st_ino
 
+    @property
+    def path(self) -> str:
+        """Where another process of this user finds it while this one lives, as nsenter(1) takes it."""
+        return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
     def run(self, work: Callable[[], Result]) -> Result:
         """Does `work` in a thread that has entered this namespace; sockets and devices made there belong to it."""
 
@@ -107,7 +112,7 @@ def in_thread(work: Callable[[], Result]) -> Result:
     def body() -> None:
         try:
             outcome.append(work())
-        except BaseException as error:  # handed to the caller below
+        except BaseException as error:  # noqa: BLE001 (handed to the caller below)
             failure.append(error)
 
     thread = threading.Thread(target=body, name="namespace")

@@ -38,7 +38,16 @@ from emulator.link.state import (
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER, build_run, dissect
-from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, monotonic_ns, read_into, wait_readable, write_two
+from emulator.ports.syscalls import (
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLNVAL,
+    monotonic_ns,
+    read_into,
+    wait_readable,
+    write_two,
+)
 from emulator.timeline.causes import Cause
 
 EGRESS, MEMORY = int(Cause.EGRESS), int(Cause.MEMORY)
@@ -84,8 +93,19 @@ class Scratch(NamedTuple):
 
 
 def new_scratch() -> Scratch:
-    ints = [np.zeros(length, np.int64) for length in (2, 4, 4, 6, 4, SUPER_COLUMNS)]
-    return Scratch(*ints, np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8), np.zeros(LARGEST_SUPER, np.uint8))
+    def ints(length: int) -> Ints:
+        return np.zeros(length, np.int64)
+
+    return Scratch(
+        clock=ints(2),
+        vector=ints(4),
+        events=ints(4),
+        poll=ints(6),
+        empty_since=ints(4),
+        entry=ints(SUPER_COLUMNS),
+        head=np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8),
+        spare=np.zeros(LARGEST_SUPER, np.uint8),
+    )
 
 
 @compiled_apart
@@ -177,7 +197,7 @@ def relay(
                 if wait == 0:  # what is here now came after the port was last seen empty; a sleep ends with an arrival
                     waited = monotonic_ns(clock) - empty_since[port]
                     shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], waited)
-                link = up if port == 0 or port == 2 else down
+                link = up if port % 2 == 0 else down
                 if take_in(link, ports[port], scratch) < READS_PER_TURN:
                     empty_since[port] = monotonic_ns(clock)
             elif events[port] & (POLLERR | POLLHUP | POLLNVAL):
@@ -198,8 +218,16 @@ class Relay:
     injection: two descriptors from which injected packets are read, for the uplink and the downlink.
     """
 
-    def __init__(self, uplink: Link, downlink: Link, terminal: int, datacenter: int, injection: tuple[int, int],
-                 *, quantum_ns: int = 0) -> None:
+    def __init__(
+        self,
+        uplink: Link,
+        downlink: Link,
+        terminal: int,
+        datacenter: int,
+        injection: tuple[int, int],
+        *,
+        quantum_ns: int = 0,
+    ) -> None:
         self.uplink, self.downlink = uplink, downlink
         self._ports = np.array([terminal, datacenter, *injection], np.int64)
         self._shared = np.zeros(SHARED_WORDS, np.int64)
@@ -220,12 +248,20 @@ class Relay:
         self.uplink.settle = self.downlink.settle = self.settle
 
     def _loop(self) -> None:
-        relay(self.uplink.state, self.downlink.state, self._ports, self._shared, self._lateness, self._answers, self._scratch)
+        relay(
+            self.uplink.state,
+            self.downlink.state,
+            self._ports,
+            self._shared,
+            self._lateness,
+            self._answers,
+            self._scratch,
+        )
 
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # shown by whoever asks next
+        except BaseException as error:  # noqa: BLE001 (shown to whoever asks next)
             self.failure = error
 
     @property

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from emulator.errors import InterfaceError, PrivilegeError
@@ -27,7 +28,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True)
 class KernelDrops:
-    """What the kernel dropped at the device, wire packets: `transmit` before we could read, `receive` after we wrote."""
+    """What the kernel dropped at the device: `transmit` before we could read it, `receive` after we wrote it."""
 
     transmit: int
     receive: int
@@ -66,7 +67,9 @@ class TunPort:
                 fcntl.ioctl(self.descriptor, TUNSETIFF, request)
             except OSError as error:
                 if error.errno in (errno.EPERM, errno.EACCES):
-                    raise PrivilegeError(f"interface {self.name}: {error.strerror}; try as root or with --isolate") from error
+                    raise PrivilegeError(
+                        f"interface {self.name}: {error.strerror}; try as root or with --isolate"
+                    ) from error
                 raise InterfaceError(f"interface {self.name}: {error.strerror}") from error
             fcntl.ioctl(self.descriptor, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
             try:
@@ -78,14 +81,13 @@ class TunPort:
             self._no_chatter()
             netlink.link("set", index=index, mtu=self.mtu, txqlen=self.queue_packets, state="up")
         # an open file of /proc/net stays with the namespace in which it was opened
-        self._statistics = open("/proc/thread-self/net/dev", encoding="ascii")  # noqa: SIM115
+        self._statistics = Path("/proc/thread-self/net/dev").open(encoding="ascii")  # noqa: SIM115
 
     def _no_chatter(self) -> None:
         """The device's own IPv6 traffic (solicitations, link-local addresses) would be packets that nobody sent."""
         for key, value in {"accept_ra": 0, "addr_gen_mode": 1, "router_solicitations": 0, "dad_transmits": 0}.items():
             try:
-                with open(f"/proc/sys/net/ipv6/conf/{self.name}/{key}", "w", encoding="ascii") as setting:
-                    setting.write(str(value))
+                Path(f"/proc/sys/net/ipv6/conf/{self.name}/{key}").write_text(str(value))
             except OSError:  # no IPv6 here: nothing to quieten
                 return
 

@@ -1,0 +1,48 @@
+# Everything that a checkout needs, it sets up itself: Python 3.11 or later with venv, and make, are enough.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full lint types format clean
+
+# Arguments of `bentpipe demo`, e.g. make demo DEMO_ARGS='--duration 60s'
+DEMO_ARGS ?=
+# Further arguments of pytest, e.g. make test PYTEST_ARGS='-k scenario -x'
+PYTEST_ARGS ?=
+
+say = @printf '\n== %s\n' $(1)
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## the main job in a minute: traffic through a Starlink link, a live view, a report
+	@tools/with report -- bentpipe demo $(DEMO_ARGS)
+
+test: SELECTION := -m 'not long'
+test: tests ## what CI runs: the tests, then the packet path once more, interpreted, for coverage
+
+test-full: SELECTION :=
+test-full: tests ## the same with the long tests
+
+.PHONY: tests
+tests:
+	$(call say,'clients of the tests')
+	@tools/clients
+	$(call say,'tests')
+	tools/with report test -- pytest $(SELECTION) $(PYTEST_ARGS)
+	$(call say,'packet path interpreted and its branch coverage')
+	NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' \
+		--cov=emulator.link --cov-branch --cov-report=term-missing:skip-covered hil_tests/unit/link
+
+lint: ## ruff: rules and format
+	tools/with dev -- ruff check .
+	tools/with dev -- ruff format --check .
+
+types: ## mypy, strict
+	tools/with report test dev -- mypy
+
+format: ## let ruff mend what it can
+	tools/with dev -- ruff check --fix-only .
+	tools/with dev -- ruff format .
+
+clean: ## remove what is generated; the virtual environment too
+	rm -rf .venv .venv.lock build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

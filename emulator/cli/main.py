@@ -1,0 +1,171 @@
+"""`bentpipe`: finds the command, and turns whatever ends it into an exit status.
+
+Commands live in emulator/cli/<name>.py as a click command called <name>, and are imported when they are called: the
+help text must not wait for numpy. Exit statuses: emulator/errors.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from emulator import __version__
+from emulator.errors import BentpipeError, ToolMissingError
+
+DEFECT_STATUS = BentpipeError.exit_status
+CTRL_C_STATUS = 130  # 128 + SIGINT, as shells count
+READER_GONE_STATUS = 141  # 128 + SIGPIPE
+
+
+class Lazy(NamedTuple):
+    """A command that is not imported yet: `module:function`, and its line in the list of commands."""
+
+    target: str
+    summary: str
+
+
+COMMANDS = {
+    "shell": Lazy("emulator.cli.shell:shell", "Run a command at the terminal's side of a link."),
+    "run": Lazy("emulator.cli.run:run", "Keep a bench up until Ctrl-C."),
+    "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
+    "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
+    "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
+    "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
+    "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
+    "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
+    "schema": Lazy("emulator.cli.schema:schema", "Print the JSON Schema of scenario files."),
+    "doctor": Lazy("emulator.cli.doctor:doctor", "Say what this machine can and cannot do, and how to mend it."),
+    "clean": Lazy("emulator.cli.clean:clean", "Remove what killed benches have left behind."),
+}
+
+EXTRA_OF_MODULE = {"matplotlib": "report", "jinja2": "report"}
+"""Packages that are not installed with Bentpipe itself → the extra that brings them."""
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].target.partition(":")
+        command = getattr(import_module(module), function)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{COMMANDS[cmd_name].target} is not a click command")
+        return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _reader_may_leave():  # --help and --version print here
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+@click.group(
+    "bentpipe",
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="SCENARIO is a TOML file, or the name of an embedded one (starlink_2025, fixed).",
+)
+@click.version_option(__version__, prog_name="bentpipe", message="%(prog)s %(version)s")
+def bentpipe() -> None:
+    """A satellite terminal emulator that carries real IP traffic.
+
+    Begin with `bentpipe doctor`, then `bentpipe shell starlink_2025 -- sh -c 'ping $BENTPIPE_DATACENTER'`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Does not return."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; errors are told on stderr."""
+    try:
+        return _status(bentpipe.main(list(arguments), prog_name="bentpipe", standalone_mode=False))
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return CTRL_C_STATUS
+    except _ReaderGone:
+        return READER_GONE_STATUS
+    except BentpipeError as error:
+        return _refuse(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF_MODULE:
+            return _defect(error)
+        remedy = f"pip install 'bentpipe[{EXTRA_OF_MODULE[package]}]'"
+        return _refuse(ToolMissingError(f"the Python package {package} is not installed: {remedy}"))
+    except Exception as error:  # noqa: BLE001 (whatever else arrives here is a defect, and is told as one)
+        return _defect(error)
+
+
+def _status(result: object) -> int:
+    """A command may return its exit status; one that returns nothing has succeeded."""
+    return result if isinstance(result, int) else 0
+
+
+def _refuse(error: BentpipeError) -> int:
+    for line in str(error).splitlines() or [type(error).__name__]:
+        click.echo(f"bentpipe: {line}", err=True)
+    return error.exit_status
+
+
+def _defect(error: Exception) -> int:
+    traceback.print_exception(error)
+    click.echo(
+        f"bentpipe: this is a defect of Bentpipe {__version__}: {type(error).__name__}; please report the lines above",
+        err=True,
+    )
+    return DEFECT_STATUS
+
+
+class _ReaderGone(Exception):
+    """Whoever read our stdout has gone, as `head` does."""
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Turn a broken pipe into _ReaderGone if the pipe is stdout's; click takes every broken pipe for that, quietly."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if not _stdout_is_broken():
+            raise RuntimeError("a pipe broke that is not stdout") from error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer at exit
+        raise _ReaderGone from None
+
+
+def _stdout_is_broken() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+if __name__ == "__main__":
+    main()

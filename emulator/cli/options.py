@@ -1,0 +1,139 @@
+"""What the commands share: the scenario argument with its overrides, instants, durations, output."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from emulator.units import NS_PER_S, parse_utc_ns
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII
+)
+_NS_OF_UNIT = (86_400 * NS_PER_S, 3_600 * NS_PER_S, 60 * NS_PER_S, NS_PER_S)
+
+
+def parse_duration_ns(text: str) -> int:
+    """`10m`, `45s`, `1h30m`, `2d`, `0.5s`, or plain seconds (`90`) → ns. Raises ValueError; zero is refused."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    numbers = match.groups() if match else ()
+    duration_ns = sum(_exact_ns(number, unit) for number, unit in zip(numbers, _NS_OF_UNIT, strict=False) if number)
+    if duration_ns <= 0:
+        raise ValueError(f"expected a duration such as 10m, 45s, 1h30m or 90 (seconds), got {text!r}")
+    return duration_ns
+
+
+def _exact_ns(number: str, unit_ns: int) -> int:
+    """Decimal digits, not binary fractions: 0.1 s is 100,000,000 ns."""
+    whole, _, fraction = number.partition(".")
+    ticks = 10 ** len(fraction)
+    return int(int(whole + fraction) * unit_ns // ticks)
+
+
+def _read_by(parse: Callable[[str], int]) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """A click callback: the option's text through `parse`, whose ValueError becomes a wrong command line."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return read
+
+
+def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """SCENARIO, `--set` and `--seed`; the command gets them as one loaded `scenario: Scenario`.
+
+    With a `default`, SCENARIO may be left out.
+    """
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def load_first(
+            *arguments: Any, scenario_name: str, overrides: tuple[str, ...], seed: int | None, **options: Any
+        ) -> R:
+            from emulator.scenario import load_scenario
+
+            seeded = overrides if seed is None else (*overrides, f"seed={seed}")
+            return command(*arguments, scenario=load_scenario(scenario_name, seeded), **options)
+
+        for option in (
+            click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the channel; as --set seed=N."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Change a key of the scenario: link.delay_ms=30, gateways[0].name=north. May be repeated.",
+            ),
+            click.argument("scenario_name", metavar="[SCENARIO]", default=default, required=False)
+            if default
+            else click.argument("scenario_name", metavar="SCENARIO"),
+        ):
+            load_first = option(load_first)
+        return load_first
+
+    return decorate
+
+
+def start_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--start UTC` → `start_utc_ns: int | None`."""
+    return click.option(
+        "--start",
+        "start_utc_ns",
+        callback=_read_by(parse_utc_ns),
+        metavar="UTC",
+        help="Simulated UTC at the start, e.g. 2025-05-29T23:21:27Z.  [default: now]",
+    )(command)
+
+
+def duration_option(
+    default: str | None = None, *, help_text: str = "How long: 10m, 45s, 1h30m, 90 (seconds)."
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`--duration` → `duration_ns: int`, or None if there is no default and none is given."""
+    return click.option(
+        "--duration",
+        "duration_ns",
+        callback=_read_by(parse_duration_ns),
+        default=default,
+        show_default=default or False,
+        metavar="DURATION",
+        help=help_text,
+    )
+
+
+def elements_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--elements FILE` → `elements: Path | None`."""
+    return click.option(
+        "--elements",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="TLE or OMM file in place of the scenario's constellation.",
+    )(command)
+
+
+def output_option(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`-o FILE` → `output: Path | None`; `what` is written there, or to stdout."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help=f"Write {what} to FILE.  [default: stdout]",
+    )
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--json` → `as_json: bool`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)

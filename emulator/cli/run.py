@@ -1,0 +1,116 @@
+"""`bentpipe run`: a bench that stays up until Ctrl-C, and then tells its counters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from emulator.bench.privilege import has_machine_network
+from emulator.cli.bring_up import running_bench, summary, tell
+from emulator.cli.options import duration_option, elements_option, json_option, scenario_options, start_option
+from emulator.scenario import Scenario
+from emulator.units import NS_PER_S, format_utc
+
+if TYPE_CHECKING:
+    from emulator.bench import Bench
+    from emulator.link.link import DirectionCounters
+
+
+@click.command()
+@scenario_options()
+@start_option
+@elements_option
+@duration_option(help_text="Stop after this long.  [default: Ctrl-C]")
+@click.option("--isolate", is_flag=True, help="Give the datacenter's side a network namespace of its own.")
+@click.option(
+    "--fabric",
+    type=click.Choice(["direct", "zmq"]),
+    default="direct",
+    show_default=True,
+    help="How the packets cross: in this process, or over ZeroMQ through a second one.",
+)
+@click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+@json_option
+def run(
+    scenario: Scenario,
+    start_utc_ns: int | None,
+    elements: Path | None,
+    duration_ns: int | None,
+    isolate: bool,
+    fabric: Literal["direct", "zmq"],
+    realtime: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Keep a bench up until Ctrl-C, with a live view on stderr, and print its counters.
+
+    The terminal's side is a network namespace, and how to enter it is told at the start; `bentpipe shell` does that for
+    one command. `bentpipe inject` reaches this bench.
+    """
+    stop = threading.Event()
+    with running_bench(
+        scenario,
+        isolate=isolate,
+        start_utc_ns=start_utc_ns,
+        elements=elements,
+        fabric=fabric,
+        realtime=realtime,
+        stop=stop,
+    ) as bench:
+        own_user = "" if has_machine_network() else f"--user=/proc/{os.getpid()}/ns/user --preserve-credentials "
+        for side in (bench.terminal, bench.datacenter):
+            if side.own_namespace:
+                tell(f"enter the {side.name}'s side: nsenter {own_user}--net={side.namespace.path}")
+        with contextlib.suppress(KeyboardInterrupt):
+            stay(bench, scenario, stop, duration_ns, quiet=quiet)
+        if as_json:
+            click.echo(json.dumps(report(bench), indent=1))
+        else:
+            for line in summary(bench):
+                click.echo(line)
+
+
+def stay(bench: Bench, scenario: Scenario, stop: threading.Event, duration_ns: int | None, *, quiet: bool) -> None:
+    """Until `stop`, the end of the duration, or Ctrl-C; looks after the packet loop meanwhile."""
+    from emulator.cli.live import watch
+
+    if not quiet:
+        watch(bench, scenario.name or "bench", stop.is_set, duration_ns=duration_ns)
+        return
+    ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
+    while not stop.wait(0.25) and (ends is None or time.monotonic() < ends):
+        bench.counters()  # raises if the packet loop has failed
+
+
+def report(bench: Bench) -> dict[str, Any]:
+    """The counters and the link as JSON takes them."""
+    counters, now = bench.counters(), bench.state()
+    return {
+        "utc": format_utc(now.utc_ns),
+        "scenario": bench.scenario.name,
+        "seed": bench.scenario.seed,
+        "satellite": now.satellite,
+        "gateway": now.gateway,
+        "memory_bytes": bench.memory_bytes,
+        "uplink": direction_report(counters.uplink),
+        "downlink": direction_report(counters.downlink),
+    }
+
+
+def direction_report(direction: DirectionCounters) -> dict[str, Any]:
+    return {
+        "offered_packets": direction.offered_packets,
+        "offered_bytes": direction.offered_bytes,
+        "delivered_packets": direction.delivered_packets,
+        "delivered_bytes": direction.delivered_bytes,
+        "held_packets": direction.held_packets,
+        "dropped_packets": {cause.name.lower(): count for cause, count in direction.dropped.items()},
+    }

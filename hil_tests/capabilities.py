@@ -1,0 +1,86 @@
+"""What a test may need of the machine, and whether this machine has it.
+
+A test says `@pytest.mark.needs("tun", "iperf3")`. Each capability is found out once, by trying it, and a test that
+misses one is skipped with a reason that says what is missing and how to get it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from emulator.cli.probe import Probe, probe
+
+REFERENCE_DATA = "BENTPIPE_REFERENCE_DATA"
+
+DEBIAN_PACKAGE_OF_PROGRAM = {
+    "chromium": "chromium",
+    "curl": "curl",
+    "ethtool": "ethtool",
+    "fping": "fping",
+    "gpsd": "gpsd",
+    "gpsdecode": "gpsd-clients",
+    "gpspipe": "gpsd-clients",
+    "ip": "iproute2",
+    "iperf3": "iperf3",
+    "irtt": "irtt",
+    "mtr": "mtr-tiny",
+    "ping": "iputils-ping",
+    "ss": "iproute2",
+    "tc": "iproute2",
+    "tcpdump": "tcpdump",
+}
+
+
+@functools.cache
+def missing(capability: str) -> str | None:
+    """What this machine lacks of `capability` and how to get it; None if it has it. Raises KeyError: no such one."""
+    return CAPABILITIES[capability]()
+
+
+def reference_data_directory() -> Path | None:
+    """The folder that $BENTPIPE_REFERENCE_DATA names, if there is one."""
+    path = os.environ.get(REFERENCE_DATA)
+    return Path(path) if path and Path(path).is_dir() else None
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "the tests run as an ordinary user: run them as root"
+
+
+def _program(name: str) -> str | None:
+    if shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
+        return None
+    return f"program {name} not found: apt-get install {DEBIAN_PACKAGE_OF_PROGRAM[name]}"
+
+
+def _probed(lacks: Callable[[Probe], str]) -> Callable[[], str | None]:
+    return lambda: lacks(probe()) or None
+
+
+def _compiled() -> str | None:
+    interpreted = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    return "NUMBA_DISABLE_JIT is set, the packet path is interpreted: unset it" if interpreted else None
+
+
+def _reference_data() -> str | None:
+    if reference_data_directory() is not None:
+        return None
+    return f"set {REFERENCE_DATA} to the folder that holds the reference data"
+
+
+CAPABILITIES: dict[str, Callable[[], str | None]] = {
+    "root": _root,
+    "netns": _probed(lambda found: found.namespace_fault),
+    "user-namespaces": _probed(lambda found: found.user_namespace_fault),
+    "tun": _probed(lambda found: found.tun_fault),
+    "uso": _probed(lambda found: found.tun_fault or ("" if found.udp_segmentation else "needs a kernel from 6.2 on")),
+    "ipv6": _probed(lambda found: "" if found.ipv6 else "IPv6 is switched off in this kernel"),
+    "realtime": _probed(lambda found: found.realtime_fault),
+    "compiled": _compiled,
+    "reference-data": _reference_data,
+    **{name: functools.partial(_program, name) for name in DEBIAN_PACKAGE_OF_PROGRAM},
+}

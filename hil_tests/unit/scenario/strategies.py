@@ -1,0 +1,135 @@
+"""Scenarios for hypothesis, drawn from the model's own schema: whatever key the model gains, the laws then cover."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import string
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import strategies as st
+
+from emulator.scenario.keys import Key, Keys, Node
+
+PROFILES = ("fixed", "starlink")
+SKY = ("terminal", "constellation", "gateways", "pop")
+Tables = dict[str, Any]
+
+_NAME = st.text(string.ascii_letters + string.digits + "_.-", min_size=1, max_size=15)
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+def to_toml(tables: Tables) -> str:
+    """Tables of plain values as a TOML document; what is below the top level is written inline."""
+    return "".join(f"{_text(key)} = {inline(value)}\n" for key, value in tables.items())
+
+
+def inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(key)} = {inline(below)}" for key, below in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    if isinstance(value, str):
+        return _text(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@st.composite
+def scenarios(draw: st.DrawFn, profile: str | None = None) -> Tables:
+    """The tables of a valid scenario, as a file has them."""
+    chosen = profile or draw(st.sampled_from(PROFILES))
+    tables: Tables = draw(_values(chosen, ()))
+    if chosen != "fixed":
+        tables |= {name: draw(_values(chosen, (name,))) for name in SKY if not tables.get(name)}
+    return tables
+
+
+@functools.cache
+def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
+    """What may stand at a key of a scenario with this link profile."""
+    node = Keys(profile).node(key)
+    kind = node.get("type")
+    if "const" in node or "enum" in node:
+        return st.just(profile) if key == ("link", "profile") else st.sampled_from(node["enum"])
+    if node.get("title") == "Quantiles":
+        rising = st.lists(st.floats(0, 1e6), min_size=5, max_size=5).map(sorted)
+        return rising.map(lambda values: dict(zip(("p0", "p5", "p50", "p95", "p100"), values, strict=True)))
+    if kind == "object":
+        return _tables(profile, key)
+    if kind == "array":
+        return st.lists(_values(profile, (*key, 0)), min_size=1, max_size=2)
+    if kind in {"integer", "number"}:
+        return _numbers(node)
+    if "format" in node:
+        return st.sampled_from([node["default"], "10.0.0.0/8" if node["format"] == "ipv4network" else "fd00::/16"])
+    return _NAME if {"pattern", "minLength"} & set(node) else _TEXT
+
+
+def _tables(profile: str, key: Key) -> st.SearchStrategy[Tables]:
+    node = Keys(profile).node(key)
+    always = ("name", "link") if key == () else ("profile",) if key == ("link",) else ()
+    required = {*node.get("required", ()), *always}
+    values = {name: _values(profile, (*key, name)) for name in node["properties"]}
+    tables = st.fixed_dictionaries(
+        {name: value for name, value in values.items() if name in required},
+        optional={name: value for name, value in values.items() if name not in required},
+    )
+    return tables.map(_with_satellites) if key == ("constellation",) else tables
+
+
+def _with_satellites(constellation: Tables) -> Tables:
+    """Elements are an absolute path, as a relative one is changed in loading; without shells there are some."""
+    named = bool(constellation.get("elements")) or not constellation.get("shells")
+    return {**constellation, "elements": "/sky/elements.tle" if named else ""}
+
+
+def _numbers(node: Node) -> st.SearchStrategy[Any]:
+    bounds: dict[str, float] = {"exclusiveMinimum": -1e9, "exclusiveMaximum": 1e9, **node}
+    low = bounds.get("minimum", bounds["exclusiveMinimum"])
+    high = bounds.get("maximum", bounds["exclusiveMaximum"])
+    open_below, open_above = "exclusiveMinimum" in node, "exclusiveMaximum" in node
+    if node["type"] == "integer":
+        return st.integers(int(low) + open_below, int(high) - open_above)
+    within = st.floats(low, high, exclude_min=open_below, exclude_max=open_above)
+    inside = (int(low) + 1, int(high) - 1)  # TOML's integers are numbers too
+    return within | st.integers(*inside) if inside[0] <= inside[1] else within
+
+
+def places(value: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Every key of the tables and what stands there, the tables themselves too."""
+    yield key, value
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, inner in below:
+        yield from places(inner, (*key, part))
+
+
+def tables_in(tables: Tables) -> list[Key]:
+    return [key for key, value in places(tables) if isinstance(value, dict)]
+
+
+def scalars_in(tables: Tables) -> list[Key]:
+    """Keys of the plain values; without the profile, on which it depends what other keys mean."""
+    return [key for key, value in places(tables) if not isinstance(value, dict | list) and key != ("link", "profile")]
+
+
+def replaced(tables: Tables, key: Key, value: Any) -> Tables:
+    """A copy with `value` at `key`."""
+    changed = copy.deepcopy(tables)
+    here: Any = changed
+    for part in key[:-1]:
+        here = here[part]
+    here[key[-1]] = value
+    return changed
+
+
+def at(tables: Tables, key: Key) -> Any:
+    here: Any = tables
+    for part in key:
+        here = here[part]
+    return here

@@ -1,0 +1,283 @@
+"""What a scenario file may say, and what it hears when it says something else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.errors import ScenarioError
+from emulator.scenario import Scenario, embedded_scenarios, load_scenario
+from emulator.scenario.keys import Keys, dotted
+from emulator.scenario.schema import scenario_schema
+from hil_tests.unit.scenario.strategies import Tables, at, replaced, scalars_in, scenarios, tables_in, to_toml
+
+DATA = st.data()
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # TOML has no surrogates
+ANYTHING = st.recursive(
+    st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+UNKNOWN = "no_such_key_at_all"
+SCHEMA = jsonschema.Draft202012Validator(scenario_schema())
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scenario") / "lab.toml"
+
+
+def load(file: Path, tables: Tables, *overrides: str) -> Scenario:
+    file.write_text(to_toml(tables))
+    return load_scenario(file, overrides)
+
+
+def problems(file: Path, tables: Tables, *overrides: str) -> list[str]:
+    """What is wrong with the tables, without the file's name, which each line that is not of `--set` begins with."""
+    with pytest.raises(ScenarioError) as caught:
+        load(file, tables, *overrides)
+    lines = caught.value.problems
+    assert all("\n" not in line and line.startswith((f"{file}: ", "--set ")) for line in lines)
+    return [line.removeprefix(f"{file}: ") for line in lines]
+
+
+def without_source(scenario: Scenario) -> Scenario:
+    return scenario.model_copy(update={"source": None})
+
+
+@given(scenarios())
+def test_a_scenario_dumped_and_loaded_is_itself(file: Path, tables: Tables) -> None:
+    scenario = load(file, tables)
+    dumped = scenario.model_dump(mode="json", exclude_none=True)
+    assert without_source(load(file, dumped)) == without_source(scenario)
+
+
+@given(scenarios())
+def test_every_key_of_the_file_stands_in_the_scenario(file: Path, tables: Tables) -> None:
+    dumped = load(file, tables).model_dump(mode="json")
+    for key in scalars_in(tables):
+        assert at(dumped, key) == at(tables, key)
+
+
+@given(scenarios(), DATA)
+def test_an_unknown_key_anywhere_is_named(file: Path, tables: Tables, data: st.DataObject) -> None:
+    table = data.draw(st.sampled_from(tables_in(tables)))
+    found = problems(file, replaced(tables, (*table, UNKNOWN), 1))
+    assert len(found) == 1
+    assert found[0].startswith(f"{dotted((*table, UNKNOWN))}: unknown key")
+
+
+@given(scenarios(), DATA)
+def test_a_misspelt_key_is_answered_with_the_right_one(file: Path, tables: Tables, data: st.DataObject) -> None:
+    long_enough = [key for key in scalars_in(tables) if len(str(key[-1])) > 5]
+    if not long_enough:
+        return
+    key = data.draw(st.sampled_from(long_enough))
+    right = str(key[-1])
+    wrong = right[0] + right[2] + right[1] + right[3:]
+    known = Keys(tables["link"]["profile"]).node(key[:-1])["properties"]
+    if wrong not in known:
+        found = problems(file, replaced(tables, (*key[:-1], wrong), at(tables, key)))
+        assert found == [f"{dotted((*key[:-1], wrong))}: unknown key: did you mean {dotted(key)}?"]
+
+
+@given(scenarios(), DATA)
+def test_a_value_of_another_kind_is_refused_by_its_key(file: Path, tables: Tables, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(scalars_in(tables)))
+    number = isinstance(at(tables, key), int | float)
+    wrong, shown = data.draw(
+        st.sampled_from([(True, "true"), ([], "an empty array"), ({}, "a table"), ("5", "'5'") if number else (5, "5")])
+    )
+    (line,) = problems(file, replaced(tables, key, wrong))
+    assert line.startswith(f"{dotted(key)}: expected ")
+    assert line.endswith(f", got {shown}")
+
+
+@given(scenarios(), DATA)
+def test_a_number_out_of_bounds_is_refused_with_the_bounds(file: Path, tables: Tables, data: st.DataObject) -> None:
+    keys = Keys(tables["link"]["profile"])
+    bounded = [key for key in scalars_in(tables) if {"maximum", "exclusiveMaximum"} & set(keys.node(key))]
+    if not bounded:
+        return
+    key = data.draw(st.sampled_from(bounded))
+    node = keys.node(key)
+    wrong = node.get("exclusiveMaximum", node.get("maximum", 0) + 1)
+    (line,) = problems(file, replaced(tables, key, wrong))
+    assert line.startswith(f"{dotted(key)}: expected a ")
+    assert line.endswith(f", got {wrong!r}")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_finite_number_is_refused(file: Path, value: float) -> None:
+    tables = {"link": {"profile": "fixed", "delay_ms": value}}
+    assert problems(file, tables) == [f"link.delay_ms: expected a number from 0 to 60000, got {value}"]
+
+
+@given(scenarios(), DATA)
+def test_every_fault_has_its_line(file: Path, tables: Tables, data: st.DataObject) -> None:
+    wrong = data.draw(st.lists(st.sampled_from(scalars_in(tables)), min_size=1, unique=True))
+    for key in wrong:
+        tables = replaced(tables, key, [[]])
+    found = problems(file, tables)
+    assert sorted(line.partition(": ")[0] for line in found) == sorted(map(dotted, wrong))
+
+
+@given(scenarios(profile="starlink"), DATA)
+def test_a_missing_key_is_named(file: Path, tables: Tables, data: st.DataObject) -> None:
+    keys = Keys("starlink")
+    required = [
+        (*table, name)
+        for table in tables_in(tables)
+        for name in (*keys.node(table).get("required", ()), *(() if table else ("pop", "gateways")))
+    ]
+    key = data.draw(st.sampled_from(required))
+    table = dict(at(tables, key[:-1]))
+    del table[key[-1]]
+    found = problems(file, replaced(tables, key[:-1], table) if key[:-1] else table)
+    name = "link.profile" if key == ("link", "profile") else dotted(key)
+    assert [line for line in found if line.startswith(f"{name}: expected ") and line.endswith(", got nothing")]
+
+
+def test_a_link_with_orbits_names_all_that_it_lacks(file: Path) -> None:
+    found = problems(file, {"seed": -1, "link": {"profile": "starlink"}})
+    for name in ("terminal", "constellation", "gateways", "pop"):
+        assert any(line.startswith(f"{name}: expected a") and "'starlink' needs" in line for line in found)
+    assert any(line.startswith("seed: ") for line in found)
+
+
+def test_a_key_of_another_profile_is_told_from_a_misspelt_one(file: Path) -> None:
+    tables = {"link": {"profile": "fixed", "slot_phase_s": 12.0}}
+    expected = "link.slot_phase_s: unknown key: it belongs to link.profile 'starlink', not to 'fixed'"
+    assert problems(file, tables) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("link", "got"),
+    [({"profile": "foxed"}, "'foxed'"), ({"profile": 5}, "5"), ({"profile": []}, "an empty array"), ({}, "nothing")],
+)
+def test_the_profile_is_one_of_those_that_there_are(file: Path, link: Tables, got: str) -> None:
+    assert problems(file, {"link": link}) == [f"link.profile: expected 'fixed' or 'starlink', got {got}"]
+
+
+def test_the_source_is_not_for_the_file_to_say(file: Path) -> None:
+    found = problems(file, {"source": "/etc/passwd", "link": {"profile": "fixed"}})
+    assert len(found) == 1
+    assert found[0].startswith("source: unknown key")
+
+
+def test_a_rule_between_keys_speaks_for_itself(file: Path) -> None:
+    tables: Tables = {"link": {"profile": "fixed"}, "constellation": {}}
+    assert problems(file, tables) == ["constellation: expected elements or shells, got neither"]
+
+
+def test_a_date_is_no_value_for_any_key(file: Path) -> None:
+    file.write_text('name = 2025-05-29\nlink = {profile = "fixed", delay_ms = 23:21:27}')
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(file)
+    assert caught.value.problems == (
+        f"{file}: name: expected text, got 2025-05-29",
+        f"{file}: link.delay_ms: expected a number from 0 to 60000, got 23:21:27",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"seed = 1\na = = 2\n", "line 2, column 5: "),
+        (b"[link]\nprofile = 'fixed'\n[link]\n", "line 3, column 6: "),
+        (b"# fine\nname = '\xff'\n", "line 2: expected UTF-8, got the byte 0xff"),
+        (b"a = [", "end of document"),
+        (b"a = " + b"[" * 100_000, "nested beyond all reason"),
+        (b".".join([b"a"] * 5_000) + b" = 1", "nested beyond all reason"),
+        (b"seed = " + b"9" * 10_000, ""),
+        (b"#" * (5 << 20), "at most"),
+    ],
+)  # fmt: skip
+def test_what_is_no_toml_is_told_with_its_place(file: Path, content: bytes, expected: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(file)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{file}: ")
+    assert expected in line
+    assert len(line) < 300
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode(errors="replace")))
+def test_whatever_a_file_holds_it_is_a_scenario_or_a_typed_error(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(file)
+    assert all(line.startswith(f"{file}: ") and "\n" not in line for line in caught.value.problems)
+
+
+@given(scenarios(), DATA)
+def test_whatever_stands_at_a_key_there_is_no_other_error(file: Path, tables: Tables, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from([*scalars_in(tables), *filter(None, tables_in(tables))]))
+    with contextlib.suppress(ScenarioError):
+        load(file, replaced(tables, key, data.draw(ANYTHING)))
+
+
+@pytest.mark.parametrize("name", ["starlink_205", "/nonexistent/fixd.toml"])
+def test_a_missing_file_is_named_and_the_nearest_embedded_one_offered(name: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(name)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{name}: expected a scenario file or the name of an embedded one")
+    assert any(embedded in line for embedded in embedded_scenarios())
+
+
+def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="expected a readable file"):
+        load_scenario(tmp_path)
+
+
+@pytest.mark.parametrize("name", embedded_scenarios())
+def test_an_embedded_scenario_loads_by_its_name_as_by_its_path(name: str) -> None:
+    scenario = load_scenario(name)
+    assert scenario.name == name
+    assert scenario == load_scenario(embedded_scenarios()[name])
+
+
+def test_elements_count_from_the_file_and_in_an_override_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "work").mkdir()
+    file = Path("../configs/lab.toml")
+    monkeypatch.chdir(tmp_path / "work")
+    tables: Tables = {"link": {"profile": "fixed"}, "constellation": {"elements": "sky.tle"}}
+
+    def elements(*overrides: str) -> str:
+        constellation = load(file, tables, *overrides).constellation
+        assert constellation is not None
+        return os.path.normpath(constellation.elements)
+
+    assert elements() == str(tmp_path / "configs" / "sky.tle")
+    assert elements("constellation.max_age_days=3") == str(tmp_path / "configs" / "sky.tle")
+    assert elements("constellation.elements=sky.tle") == str(tmp_path / "work" / "sky.tle")
+    assert elements("constellation={elements='sky.tle'}") == str(tmp_path / "work" / "sky.tle")
+    assert elements("constellation.elements=/sky.tle") == "/sky.tle"
+    assert elements("constellation.elements=~/sky.tle") == str(Path.home() / "sky.tle")
+
+
+@given(scenarios())
+def test_the_exported_schema_accepts_what_the_loader_accepts(file: Path, tables: Tables) -> None:
+    load(file, tables)
+    SCHEMA.validate(tables)
+
+
+@given(scenarios(), DATA)
+def test_the_exported_schema_refuses_what_the_loader_refuses(file: Path, tables: Tables, data: st.DataObject) -> None:
+    unknown = replaced(tables, (*data.draw(st.sampled_from(tables_in(tables))), UNKNOWN), 1)
+    wrong = replaced(tables, data.draw(st.sampled_from(scalars_in(tables))), [[]])
+    without_profile = replaced(tables, ("link",), {**tables["link"], "profile": "none"})
+    for faulty in (unknown, wrong, without_profile, {**tables, "source": "x"}):
+        problems(file, faulty)
+        assert not SCHEMA.is_valid(faulty)
