@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from emulator.timeline.budget import DelayPart
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_S
 
@@ -60,11 +61,14 @@ class Channel:
         for field in fields(self):
             column = getattr(self, field.name)
             if column.shape != (rows,) or column.dtype != np.int64:
-                raise ValueError(f"channel column {field.name}: expected int64 of shape ({rows},), got "
-                                 f"{column.dtype} of shape {column.shape}")
+                raise ValueError(
+                    f"channel column {field.name}: expected int64 of shape ({rows},), got "
+                    f"{column.dtype} of shape {column.shape}"
+                )
         if rows == 0 or np.any(np.diff(self.start_ns) <= 0):
             raise ValueError("channel column start_ns: expected at least one row, strictly rising")
-        ends = self.delay_ns[:-1] + self.delay_slope_ns_per_s[:-1] * (np.diff(self.start_ns) // 1000) // (NS_PER_S // 1000)
+        lasts_us = np.diff(self.start_ns) // 1000
+        ends = self.delay_ns[:-1] + self.delay_slope_ns_per_s[:-1] * lasts_us // (NS_PER_S // 1000)
         if np.any(self.delay_ns < 0) or np.any(ends < 0):
             raise ValueError("channel column delay_ns: expected delays of 0 or more throughout")
         if np.any(self.loss < 0) or np.any(self.loss > LOSS_ONE):
@@ -73,12 +77,32 @@ class Channel:
             raise ValueError("channel column rate_bps: expected 0 (no limit) or more")
 
     @classmethod
-    def constant(cls, start_ns: int, *, delay_ns: int, rate_bps: int = UNLIMITED, loss: float = 0.0, jitter_ns: int = 0,
-                 cn_centidb: int = 10_000) -> Self:
+    def constant(
+        cls,
+        start_ns: int,
+        *,
+        delay_ns: int,
+        rate_bps: int = UNLIMITED,
+        loss: float = 0.0,
+        jitter_ns: int = 0,
+        cn_centidb: int = 10_000,
+    ) -> Self:
         """A channel of one row that never changes."""
-        column = lambda value: np.array([value], np.int64)  # noqa: E731
-        return cls(column(start_ns), column(delay_ns), column(0), column(rate_bps), column(round(loss * LOSS_ONE)),
-                   column(jitter_ns), column(cn_centidb), column(Gate.PASS), column(Cause.NONE))
+
+        def column(value: int) -> Ints:
+            return np.array([value], np.int64)
+
+        return cls(
+            column(start_ns),
+            column(delay_ns),
+            column(0),
+            column(rate_bps),
+            column(round(loss * LOSS_ONE)),
+            column(jitter_ns),
+            column(cn_centidb),
+            column(Gate.PASS),
+            column(Cause.NONE),
+        )
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -123,7 +147,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A link over [start_ns, end_ns) of simulated UTC. `satellites` and `gateways` are the names that `path` indexes."""
+    """A link over [start_ns, end_ns) of simulated UTC. `satellites` and `gateways`: the names that `path` indexes."""
 
     start_ns: int
     end_ns: int
@@ -142,7 +166,8 @@ class Timeline:
         row = self.path.row_at(utc_ns)
         later = slice(row + 1, None)
         changed = (self.path.satellite[later] != self.path.satellite[row]) | (
-            self.path.gateway[later] != self.path.gateway[row])
+            self.path.gateway[later] != self.path.gateway[row]
+        )
         found = np.flatnonzero(changed)
         return int(self.path.start_ns[row + 1 + found[0]]) if len(found) else None
 
@@ -150,12 +175,22 @@ class Timeline:
 class Windows:
     """An endless Timeline, as consecutive windows made when asked for: the seam between planning and traffic.
 
-    Each system's planner subclasses it and overrides `window` alone.
+    Each system's planner subclasses it and overrides `window`, and `delay_parts` where it can tell them apart.
+    `notes`: what the planner has to say about its input, a line each.
     """
 
+    notes: tuple[str, ...] = ()
+
     def window(self, start_ns: int, end_ns: int) -> Timeline:
-        """The Timeline of [start_ns, end_ns). The same arguments give the same arrays, and joined windows agree."""
+        """The Timeline of [start_ns, end_ns). The same arguments give the same arrays, and joined windows agree.
+
+        Rows are never cut in two: the first may begin before start_ns, and is then also the last of the window before.
+        """
         raise NotImplementedError
+
+    def delay_parts(self, start_ns: int, end_ns: int) -> list[DelayPart]:
+        """What the one-way delays of a window are made of, without queue; empty where that is not known."""
+        return []
 
     def consecutive(self, start_ns: int, length_ns: int) -> Iterator[Timeline]:
         """Windows of `length_ns`, one after the other, for ever."""

@@ -49,11 +49,7 @@ def test_plan_prints_the_columns_and_a_row_at_least_every_second(capsys: pytest.
 def test_plan_changes_satellites_at_12_27_42_and_57(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = call(capsys, "plan", "starlink_2025", *START, "--duration", "3m")
     table = rows(out)
-    changes = [
-        after["utc"][17:]
-        for before, after in pairwise(table)
-        if before["satellite"] != after["satellite"]
-    ]
+    changes = [after["utc"][17:] for before, after in pairwise(table) if before["satellite"] != after["satellite"]]
     assert len(changes) >= 8
     assert set(changes) <= {"12.000Z", "27.000Z", "42.000Z", "57.000Z"}
 

@@ -1,0 +1,162 @@
+"""`bentpipe plan`: the link's future, as a table and as a picture."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from emulator.cli.options import duration_option, elements_option, output_option, scenario_options, start_option
+from emulator.cli.output import output_file
+from emulator.cli.progress import progress
+from emulator.scenario.model import Scenario
+from emulator.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from emulator.timeline.budget import DelayPart
+    from emulator.timeline.model import Ints, Timeline, Windows
+    from emulator.timeline.table import Table
+
+WINDOW_NS = 60 * NS_PER_S
+MOST_PARTS = 2000  # windows whose delays are kept for the summary: 33 hours, 15 MB; beyond, every second, fourth, …
+
+
+@click.command()
+@scenario_options()
+@start_option
+@duration_option("10m", help_text="How much of the future: 45s, 10m, 24h.")
+@elements_option
+@output_option("the table (.csv, or .npz with the whole Timeline)")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw delay, rate, elevation and the serving satellite over time (.png, .svg or .pdf).",
+)
+def plan(
+    scenario: Scenario,
+    start_utc_ns: int | None,
+    duration_ns: int,
+    elements: Path | None,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """Print the link's future as CSV: a row at every change, and at least every second.
+
+    Columns: utc, satellite, gateway, azimuth, elevation and slant range of the serving satellite, and for each
+    direction the one-way delay (without queue and jitter), rate and loss; gate (pass, hold, drop) and its cause. The
+    same seed and the same UTC always give the same rows. What the delays are made of is told on stderr.
+    """
+    if plot is not None:
+        from emulator.timeline.plot import require_format
+
+        require_format(plot)
+    from emulator.timeline.build import windows_for
+
+    start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
+    windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
+    for note in windows.notes:
+        click.echo(f"bentpipe: {note}", err=True)
+    future = Future(windows, start_ns, start_ns + duration_ns)
+    with progress("planning", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance:
+        if output is not None and output.suffix == ".npz":
+            _write_npz(future, output, advance)
+        else:
+            _write_csv(future, output, advance, keep_tables=plot is not None)
+    if plot is not None:
+        from emulator.timeline.plot import draw
+
+        with output_file(plot) as file:
+            draw(future.tables, file, file_format=plot.suffix[1:], title=scenario.description or scenario.name)
+    _print_budget(future)
+
+
+class Future:
+    """The windows of [start_ns, end_ns) as tables, made one by one; remembers what the summary needs."""
+
+    def __init__(self, windows: Windows, start_ns: int, end_ns: int) -> None:
+        self._windows = windows
+        self._start_ns = start_ns
+        self._end_ns = end_ns
+        self.every = 1  # of how many windows one is in `parts`
+        self.parts: list[list[DelayPart]] = []
+        self.tables: list[Table] = []
+
+    def __iter__(self) -> Iterator[tuple[int, Timeline, Table]]:
+        """How many ns are done with it, the window, and its table."""
+        from emulator.timeline.table import table
+
+        for begin_ns in range(self._start_ns, self._end_ns, WINDOW_NS):
+            end_ns = min(begin_ns + WINDOW_NS, self._end_ns)
+            timeline = self._windows.window(begin_ns, end_ns)
+            if (begin_ns - self._start_ns) // WINDOW_NS % self.every == 0:
+                self.parts.append(self._windows.delay_parts(begin_ns, end_ns))
+            if len(self.parts) > MOST_PARTS:
+                self.parts, self.every = self.parts[::2], 2 * self.every
+            if begin_ns > self._start_ns:
+                rows = table(timeline, goes_on=True)
+            else:  # with a second more, a start between two rows has both of them
+                rows = table(self._windows.window(begin_ns - NS_PER_S, end_ns), since_ns=begin_ns)
+            yield end_ns - self._start_ns, timeline, rows
+
+
+def _write_csv(future: Future, output: Path | None, advance: Callable[[int], None], *, keep_tables: bool) -> None:
+    from emulator.timeline.table import COLUMNS, csv_lines
+
+    with output_file(output) as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
+        for done_ns, _, rows in future:
+            file.write("".join(csv_lines(rows)).encode())
+            if keep_tables:
+                future.tables.append(rows)
+            advance(done_ns)
+
+
+def _write_npz(future: Future, output: Path, advance: Callable[[int], None]) -> None:
+    from emulator.timeline.save import joined, save_npz
+    from emulator.timeline.table import stacked
+
+    timelines: list[Timeline] = []
+    for done_ns, timeline, rows in future:
+        timelines.append(timeline)
+        future.tables.append(rows)
+        advance(done_ns)
+    with output_file(output) as file:
+        save_npz(file, joined(timelines), stacked(future.tables))
+
+
+def _print_budget(future: Future) -> None:
+    """What the delays are made of, on stderr."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from emulator.timeline.budget import joined, total
+    from emulator.units import NS_PER_MS
+
+    parts = joined(future.parts)
+    if not parts or not len(parts[0].uplink_ns):
+        return
+    whole = total(parts)
+
+    def median_and_range(samples_ns: Ints) -> tuple[str, str]:
+        least, median, most = np.percentile(samples_ns / NS_PER_MS, (0, 50, 100))
+        return f"{median:.2f}", "" if least == most else f"{least:.2f} – {most:.2f}"
+
+    budget = RichTable(box=None, pad_edge=False)
+    sampled = "" if future.every == 1 else f" (every {future.every}th minute)"
+    budget.add_column(f"delay without queue, ms{sampled}")
+    for direction in ("uplink", "downlink"):
+        budget.add_column(direction, justify="right", min_width=8)
+        budget.add_column("least – most", justify="right", min_width=13)
+    for part in parts:
+        budget.add_row(part.name, *median_and_range(part.uplink_ns), *median_and_range(part.downlink_ns))
+    budget.add_row("one way", *median_and_range(whole.uplink_ns), *median_and_range(whole.downlink_ns), style="bold")
+    budget.add_row("round trip", *median_and_range(whole.uplink_ns + whole.downlink_ns), style="bold")
+    console = Console(stderr=True, highlight=False)
+    console.width = max(console.width, 90)
+    console.print(budget)

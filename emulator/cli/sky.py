@@ -1,0 +1,112 @@
+"""`bentpipe sky`: the satellites in view of the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from emulator.cli.options import (
+    duration_option,
+    elements_option,
+    output_option,
+    parse_duration_ns,
+    scenario_options,
+    start_option,
+)
+from emulator.cli.output import output_file
+from emulator.cli.progress import progress
+from emulator.errors import ScenarioError
+from emulator.scenario.model import Scenario
+from emulator.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from emulator.orbit.view import View
+
+HEADER = b"utc,satellite,azimuth_deg,elevation_deg,slant_range_m\n"
+
+
+def _read_step(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    try:
+        return parse_duration_ns(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+@click.command()
+@scenario_options()
+@start_option
+@duration_option("1s", help_text="How long, from the start on: 1s is one instant, 10m, 24h.")
+@click.option(
+    "--step",
+    "step_ns",
+    callback=_read_step,
+    default="1s",
+    show_default=True,
+    metavar="DURATION",
+    help="Time between two lists.",
+)
+@elements_option
+@output_option("the list")
+def sky(
+    scenario: Scenario,
+    start_utc_ns: int | None,
+    duration_ns: int,
+    step_ns: int,
+    elements: Path | None,
+    output: Path | None,
+) -> None:
+    """List the satellites in view of the terminal at each step, as CSV.
+
+    In view is what stands above the elevation mask: the terminal's own if the scenario has one, else each shell's.
+    """
+    if scenario.terminal is None or scenario.constellation is None:
+        name, profile = scenario.name or "scenario", scenario.link.profile
+        raise ScenarioError([f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}"])
+    from emulator.orbit.look import Observer
+    from emulator.orbit.propagate import Propagator
+    from emulator.orbit.source import satellites_of
+    from emulator.orbit.view import views
+    from emulator.serving.starlink import masks_deg
+
+    start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
+    satellites, notes = satellites_of(scenario, elements=elements, epoch_utc_ns=start_ns)
+    for note in notes:
+        click.echo(f"bentpipe: {note}", err=True)
+    site = scenario.terminal
+    observer = Observer.at(site.latitude_deg, site.longitude_deg, site.altitude_m)
+    masks = masks_deg(satellites, scenario.constellation, site)
+    sightings = 0
+    with (
+        output_file(output) as file,
+        progress("propagating", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance,
+    ):
+        file.write(HEADER)
+        for view in views(Propagator(satellites), observer, masks, start_ns, start_ns + duration_ns, step_ns):
+            file.write("".join(_lines(view, satellites.names)).encode())
+            sightings += len(view.utc_ns)
+            if len(view.utc_ns):
+                advance(int(view.utc_ns[-1]) - start_ns)
+    if sightings == 0:
+        click.echo(f"bentpipe: none of {len(satellites)} satellites stands above its mask in that time", err=True)
+
+
+def _lines(view: View, names: Sequence[str]) -> Iterator[str]:
+    from emulator.timeline.table import quoted, utc_text
+
+    utc_ns, text = -1, ""
+    for at_ns, satellite, azimuth, elevation, slant_range in zip(
+        view.utc_ns.tolist(),
+        view.satellite.tolist(),
+        view.azimuth_deg.tolist(),
+        view.elevation_deg.tolist(),
+        view.slant_range_m.tolist(),
+        strict=True,
+    ):
+        if at_ns != utc_ns:
+            utc_ns, text = at_ns, utc_text(at_ns)
+        yield f"{text},{quoted(names[satellite])},{azimuth:.4f},{elevation:.4f},{slant_range:.2f}\n"

@@ -1,0 +1,1 @@
+"""Elements and shells to positions, and positions to what a site sees: range, azimuth, elevation, range rate."""

@@ -1,0 +1,114 @@
+"""Positions of many satellites at many times: SGP4, and from its frame to the turning earth's.
+
+SGP4 gives positions in TEME (true equator, mean equinox of date); a rotation by Greenwich mean sidereal time (IAU
+1982, Aoki et al., Astron. Astrophys. 105, 359) brings them to the pseudo earth-fixed frame, used here as ECEF. Left
+out, and what it costs: polar motion (under 0.6″: 20 m at 6,900 km), UT1 − UTC (taken as 0; 0.1 s in 2025 and never over
+0.9 s: 50 m and at most 450 m, all along one direction, east), the equation of the equinoxes' small terms (under 1 m).
+SGP4 itself is good to about 1 km at the epoch of its elements, and loses 1–3 km a day.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sgp4.api import SatrecArray
+
+from emulator.orbit.look import Observer
+from emulator.orbit.satellites import JD_UNIX, NS_PER_DAY, Satellites
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+EARTH_TURN_RAD_S = 7.292_115_146_7e-5  # Aoki et al. 1982: rotation relative to the mean equinox's precession
+DAYS_TO_J2000 = 10_957.5  # from 1970-01-01T00:00 to 2000-01-01T12:00
+DAYS_PER_CENTURY = 36_525.0
+CHUNK = 200_000  # positions propagated at once: 24 bytes each twice over, and as much for the rotation
+
+
+def julian_date(utc_ns: Ints) -> tuple[Floats, Floats]:
+    """Julian date as its midnight and the part of the day after it, as SGP4 wants it, each of the shape of `utc_ns`."""
+    days, rest = np.divmod(utc_ns, NS_PER_DAY)
+    return days + JD_UNIX, rest / NS_PER_DAY
+
+
+def sidereal_angle_rad(utc_ns: Ints) -> Floats:
+    """Greenwich mean sidereal time, IAU 1982, 0 to 2π, with UT1 taken as UTC."""
+    days, rest = np.divmod(utc_ns, NS_PER_DAY)
+    day_fraction = rest / NS_PER_DAY
+    century = (days - DAYS_TO_J2000 + day_fraction) / DAYS_PER_CENTURY
+    # The formula's whole turns per day are taken out, so that no digits are lost on them; days begin at midnight here
+    # and at noon there, hence the half.
+    seconds = 67_310.548_41 + (8_640_184.812_866 + (0.093_104 - 6.2e-6 * century) * century) * century
+    turns: Floats = (seconds / 86_400.0 + day_fraction + 0.5) % 1.0
+    return turns * 2 * np.pi
+
+
+class Propagator:
+    """SGP4 for a set of satellites."""
+
+    def __init__(self, satellites: Satellites) -> None:
+        self.satellites = satellites
+        self._all = SatrecArray(satellites.records) if len(satellites) else None
+        motion = np.array([record.no_kozai for record in satellites.records]) / 60
+        eccentricity = np.array([record.ecco for record in satellites.records])
+        # 30 km: what SGP4's periodic terms add to the mean orbit, with room
+        self._apogee_m = (satellites.altitude_km + 6378.135) * (1 + eccentricity) * 1000 + 30_000
+        self._fastest_rad_s = motion * (1 + 3 * eccentricity) * 1.02 + EARTH_TURN_RAD_S
+
+    def positions_m(self, utc_ns: Ints, index: Ints | None = None) -> Floats:
+        """ECEF positions, (satellites, times, 3), of all satellites or of those of `index`; NaN on SGP4's errors."""
+        return self._propagate(utc_ns, index, with_velocity=False)[0]
+
+    def states(self, utc_ns: Ints, index: Ints | None = None) -> tuple[Floats, Floats]:
+        """The same with velocities in ECEF (which turns), metres and metres per second."""
+        return self._propagate(utc_ns, index, with_velocity=True)
+
+    def near(self, observer: Observer, lowest_elevation_deg: Floats, start_ns: int, end_ns: int) -> Ints:
+        """Indices of all satellites that may stand above `lowest_elevation_deg` (satellites,) between two times.
+
+        None that does is left out; some that do not are in it. One propagation of all, halfway, and a bound on how far
+        a satellite travels from there.
+        """
+        half_s = (end_ns - start_ns) / 2e9
+        position = self.positions_m(np.array([(start_ns + end_ns) // 2], np.int64))[:, 0, :]
+        site = np.array(observer.position_m)
+        site_m = float(np.sqrt((site * site).sum()))
+        # Elevation counts from the ellipsoid's horizon, the triangle below from the sphere's: 0.2° apart at most.
+        lowest = np.radians(np.maximum(lowest_elevation_deg - 0.2, -90.0))
+        reach = np.arccos(np.clip(np.cos(lowest) * site_m / self._apogee_m, -1.0, 1.0)) - lowest
+        reach = np.minimum(reach + self._fastest_rad_s * half_s, np.pi)
+        radius = np.sqrt((position * position).sum(axis=1))
+        cosine = (position * site).sum(axis=1) / (radius * site_m)
+        return np.flatnonzero(cosine >= np.cos(reach))
+
+    def _propagate(self, utc_ns: Ints, index: Ints | None, *, with_velocity: bool) -> tuple[Floats, Floats]:
+        records = self.satellites.records
+        chosen = range(len(records)) if index is None else index
+        position = np.empty((len(chosen), len(utc_ns), 3))
+        velocity = np.empty_like(position) if with_velocity else position
+        day, fraction = julian_date(utc_ns)
+        angle = sidereal_angle_rad(utc_ns)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        at_once = max(1, CHUNK // max(1, len(utc_ns)))
+        for first in range(0, len(chosen), at_once):
+            part = slice(first, first + at_once)
+            if index is None and at_once >= len(chosen) and self._all is not None:
+                array = self._all
+            else:
+                array = SatrecArray([records[one] for one in chosen[part]])
+            error, teme_km, teme_km_s = array.sgp4(day, fraction)
+            teme_km[error != 0] = np.nan
+            _turn(teme_km, cosine, sine, position[part])
+            if with_velocity:
+                _turn(teme_km_s, cosine, sine, velocity[part])
+                velocity[part, :, 0] += EARTH_TURN_RAD_S * position[part, :, 1]
+                velocity[part, :, 1] -= EARTH_TURN_RAD_S * position[part, :, 0]
+        return position, velocity
+
+
+def _turn(teme_km: Floats, cosine: Floats, sine: Floats, ecef_m: Floats) -> None:
+    """Writes TEME in km, (satellites, times, 3), as ECEF in metres."""
+    x, y = teme_km[..., 0] * 1000, teme_km[..., 1] * 1000
+    ecef_m[..., 0] = cosine * x + sine * y
+    ecef_m[..., 1] = cosine * y - sine * x
+    ecef_m[..., 2] = teme_km[..., 2] * 1000

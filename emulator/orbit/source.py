@@ -1,0 +1,34 @@
+"""Where a scenario's satellites come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emulator.errors import CoverageError
+from emulator.orbit.elements import load_elements
+from emulator.orbit.satellites import Satellites
+from emulator.orbit.walker import generate
+from emulator.scenario.model import Scenario
+
+
+def satellites_of(
+    scenario: Scenario, *, elements: Path | None, epoch_utc_ns: int
+) -> tuple[Satellites, tuple[str, ...]]:
+    """The satellites of a scenario: from `elements`, else its own file, else its shells; and notes on what is left out.
+
+    Raises ElementsError for a file that cannot be used, CoverageError for a constellation without satellites.
+    """
+    constellation = scenario.constellation
+    name = scenario.name or "scenario"
+    if constellation is None:
+        raise CoverageError(f"{name}: constellation: expected satellites, got a scenario without a sky")
+    if elements is None and constellation.elements:
+        elements = Path(constellation.elements)
+    if elements is None:
+        if not constellation.shells:
+            raise CoverageError(f"{name}: constellation: expected shells or an elements file, got neither")
+        return generate(constellation.shells), ()
+    loaded = load_elements(
+        elements, epoch_utc_ns=epoch_utc_ns, max_age_days=constellation.max_age_days, names=constellation.names
+    )
+    return loaded.satellites, loaded.notes

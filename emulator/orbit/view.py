@@ -1,0 +1,45 @@
+"""All satellites above the mask of a site, at given times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.orbit.look import Observer, look
+from emulator.orbit.propagate import Propagator
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+STRETCH_NS = 60_000_000_000  # satellites that may be in view are looked for once in this time
+
+
+@dataclass(frozen=True)
+class View:
+    """Sightings in the order of time, then of the satellites; columns of equal length."""
+
+    utc_ns: Ints
+    satellite: Ints
+    azimuth_deg: Floats
+    elevation_deg: Floats
+    slant_range_m: Floats
+
+
+def views(
+    propagator: Propagator, observer: Observer, masks_deg: Floats, start_ns: int, end_ns: int, step_ns: int
+) -> Iterator[View]:
+    """Who stands at or above its mask (satellites,) at start_ns, start_ns + step_ns, … before end_ns, in stretches.
+
+    Memory is bounded by the stretch, whatever the length of the whole.
+    """
+    times = max(1, STRETCH_NS // step_ns)
+    for first_ns in range(start_ns, end_ns, times * step_ns):
+        utc_ns = np.arange(first_ns, min(first_ns + times * step_ns, end_ns), step_ns, dtype=np.int64)
+        near = propagator.near(observer, masks_deg, int(utc_ns[0]), int(utc_ns[-1]))
+        seen = look(observer, propagator.positions_m(utc_ns, near))
+        elevation_deg = seen.elevation_deg
+        at, who = np.nonzero((elevation_deg >= masks_deg[near, np.newaxis]).T)
+        yield View(utc_ns[at], near[who], seen.azimuth_deg[who, at], elevation_deg[who, at], seen.range_m[who, at])

@@ -1,0 +1,1 @@
+"""From a scenario to its Timeline: the link, slot by slot, planned ahead of the traffic."""

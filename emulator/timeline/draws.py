@@ -1,0 +1,76 @@
+"""The planner's random draws: a value is a hash of what it is for, so that no draw depends on another.
+
+The mixing is that of MurmurHash3's 32-bit variant (Austin Appleby, public domain), on 64-bit words whose products stay
+below 2⁶⁴: nothing wraps. `emulator/link/draws.py` is its compiled twin; a test holds them together.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.scenario.model import Quantiles
+
+Words = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Way(IntEnum):
+    """The direction that a draw belongs to."""
+
+    UP = 0
+    DOWN = 1
+    BOTH = 2
+
+
+class Purpose(IntEnum):
+    """What a draw is for. 1 to 15 are the packet path's; numbers are never used again for something else."""
+
+    SERVING = 16  # counter: slot
+    SPREAD = 17  # slot
+    RATE = 18  # slot
+    WOBBLE = 19  # second of all slots
+    OUTAGE_START = 20  # UTC second
+    OUTAGE_OFFSET = 21  # UTC second
+    OUTAGE_DURATION = 22  # UTC second
+
+
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+def draw32(seed: int, way: Way, purpose: Purpose, counter: Ints) -> Ints:
+    """Uniform integers in [0, 2³²) for each `counter` (any shape, 0 or more); `seed` is below 2⁶³."""
+    words = counter.astype(np.uint64)
+    state = np.zeros_like(words)
+    for word in (seed & 0xFFFFFFFF, seed >> 32, (way << 16) | purpose):
+        state = _mix(state, np.uint64(word))
+    state = _mix(_mix(state, words & _LOW), words >> np.uint64(32)) ^ np.uint64(20)  # 20: bytes mixed in
+    state = ((state ^ (state >> np.uint64(16))) * np.uint64(0x85EBCA6B)) & _LOW
+    state = ((state ^ (state >> np.uint64(13))) * np.uint64(0xC2B2AE35)) & _LOW
+    return (state ^ (state >> np.uint64(16))).astype(np.int64)
+
+
+def uniform(seed: int, way: Way, purpose: Purpose, counter: Ints) -> Floats:
+    """The same as numbers in (0, 1): the middle of each of 2³² steps, exact in a float."""
+    return (draw32(seed, way, purpose, counter).astype(np.float64) + 0.5) / 2.0**32
+
+
+def quantile(distribution: Quantiles, share: Floats) -> Floats:
+    """The value below which `share` (0 to 1) of the distribution lies."""
+    given = (distribution.p0, distribution.p5, distribution.p50, distribution.p95, distribution.p100)
+    return np.interp(share, (0.0, 0.05, 0.5, 0.95, 1.0), given)
+
+
+def _mix(state: Words, word: Words | np.uint64) -> Words:
+    """One round: folds 32 bits into each state."""
+    word = _rotate((word * np.uint64(0xCC9E2D51)) & _LOW, 15)
+    mixed: Words = _rotate(state ^ ((word * np.uint64(0x1B873593)) & _LOW), 13)
+    return (mixed * np.uint64(5) + np.uint64(0xE6546B64)) & _LOW
+
+
+def _rotate(word: Any, bits: int) -> Any:
+    return ((word << np.uint64(bits)) | (word >> np.uint64(32 - bits))) & _LOW

@@ -1,0 +1,216 @@
+"""A Timeline's table as a picture: delay, rate, elevation and who serves, over one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib import dates as mdates
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from emulator.errors import EndpointError
+from emulator.timeline.table import Table, stacked
+from emulator.units import NS_PER_S
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.intp]
+
+FORMATS = ("png", "svg", "pdf")
+
+UP, DOWN = "#b8461b", "#1b6ca8"
+INK, FAINT = "#2b2b2b", "#d9d9d9"
+SERVING = ("#1b6ca8", "#5aa469", "#c98a1b", "#7d5ba6", "#c0504d", "#3a9a9a")  # neighbours in time differ
+SHADES = {  # cause: colour and words of a closed gate
+    "outage": ("#c0392b", "outage"),
+    "no_satellite": ("#8e44ad", "no satellite"),
+    "handover": ("#7f8c8d", "handover"),
+}
+MOST_SLOTS = 64  # that are marked, named and shaded one by one; more would cover each other
+SLOT_NS = 15 * NS_PER_S
+DAY_NS = 86_400 * NS_PER_S
+
+
+class Stint(NamedTuple):
+    """A stretch of rows with the same satellite: first row, row behind the last, and the name."""
+
+    first: int
+    last: int
+    name: str
+
+
+def require_format(path: Path) -> None:
+    """Raises EndpointError if a picture cannot be written under that name."""
+    if path.suffix[1:].lower() not in FORMATS:
+        raise EndpointError(f"{path}: expected a picture's name, ending in .{', .'.join(FORMATS)}")
+
+
+def draw(tables: Sequence[Table], file: BinaryIO, *, file_format: str, title: str) -> None:
+    """Draws consecutive tables of one plan into `file`."""
+    rows = stacked(list(tables))
+    starts_ns = rows["utc"].astype(np.int64)
+    edges_ns = np.append(starts_ns, starts_ns[-1] + NS_PER_S)  # the last row lasts up to a second
+    edges = edges_ns / DAY_NS  # matplotlib's dates: days since 1970
+    stints = _stints(rows["satellite"])
+    slots_ns = _slots(edges_ns, stints)
+    slots = slots_ns / DAY_NS
+    in_slot = np.searchsorted(slots_ns, starts_ns, side="right")
+    has_sky = any(stint.name for stint in stints)
+    near = has_sky and len(slots) <= MOST_SLOTS
+    heights = [3, 3, 3, 2] if near else [3, 3, 3] if has_sky else [1, 1]
+    with mpl.rc_context(
+        {
+            "font.size": 9,
+            "axes.edgecolor": "#888888",
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "svg.hashsalt": "bentpipe",
+        }
+    ):
+        figure = Figure(figsize=(12, 0.75 * sum(heights) if has_sky else 5), layout="constrained")
+        panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+        _draw_delay(panels[0], edges, rows, in_slot)
+        _draw_rate(panels[1], edges, rows)
+        if has_sky:
+            _draw_elevation(panels[2], edges, rows, in_slot, stints)
+        if near:
+            _draw_serving(panels[3], edges, stints)
+            for panel in panels:
+                for at in slots:
+                    panel.axvline(at, color=FAINT, lw=0.7, zorder=-1)
+        shades = _shade_gates(panels, edges, rows, with_handovers=near)
+        _finish(figure, panels, edges, title, shades, "lines: slots of 15 s" if near else "")
+        figure.savefig(file, format=file_format, dpi=130)
+
+
+def _draw_delay(panel: Axes, edges: Floats, rows: Table, in_slot: Places) -> None:
+    for name, colour, width in (("downlink", DOWN, 1.8), ("uplink", UP, 1.1)):
+        delay = np.where(rows["cause"] == "no_satellite", np.nan, rows[f"{name}_delay_ms"])
+        panel.plot(*_broken(in_slot, edges, delay), color=colour, lw=width, label=name, solid_capstyle="butt")
+    panel.set_ylabel("one-way delay, ms\n(without queue and jitter)")
+    panel.set_ylim(0, max(1.0, 1.15 * panel.get_ylim()[1]))
+
+
+def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
+    limited = False
+    for name, colour, width in (("downlink", DOWN, 1.8), ("uplink", UP, 1.1)):
+        rate = rows[f"{name}_rate_mbps"]
+        rate = np.where((rate > 0) & (rows["gate"] == "pass"), rate, np.nan)
+        limited = limited or bool(np.isfinite(rate).any())
+        panel.stairs(rate, edges, baseline=None, color=colour, lw=width)
+    panel.set_ylabel("rate, Mbit/s")
+    if limited:
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        panel.set_yticks([])
+        panel.text(0.5, 0.5, "no limit", transform=panel.transAxes, ha="center", va="center", color="#888888")
+
+
+def _draw_elevation(panel: Axes, edges: Floats, rows: Table, in_slot: Places, stints: Sequence[Stint]) -> None:
+    time, elevation = _broken(in_slot, edges, rows["elevation_deg"])
+    colour = np.repeat(np.arange(len(stints)) % len(SERVING), [3 * (stint.last - stint.first) for stint in stints])
+    for number in range(min(len(SERVING), len(stints))):
+        own = np.where(colour == number, elevation, np.nan)
+        panel.plot(time, own, color=SERVING[number], lw=2, solid_capstyle="butt")
+    panel.set_ylabel("elevation of the\nserving satellite, °")
+    panel.set_ylim(0, 90)
+    panel.set_yticks(range(0, 91, 15))
+
+
+def _draw_serving(panel: Axes, edges: Floats, stints: Sequence[Stint]) -> None:
+    longest = max(len(stint.name) for stint in stints)
+    for number, stint in enumerate(stints):
+        if not stint.name:
+            continue
+        left, right = edges[stint.first], edges[stint.last]
+        panel.axvspan(left, right, color=SERVING[number % len(SERVING)], alpha=0.28, lw=0)
+        share = (right - left) / (edges[-1] - edges[0])
+        if share > 0.011:  # a line of text
+            flat = share > 0.0062 * longest  # a character
+            panel.text(
+                (left + right) / 2,
+                0.5,
+                stint.name,
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                clip_on=True,
+                rotation=0 if flat else 90,
+                transform=panel.get_xaxis_transform(),
+            )
+    panel.set_ylabel("satellite")
+    panel.set_yticks([])
+
+
+def _broken(in_slot: Places, edges: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Points of a line that is straight over each row, meets itself within a slot and jumps between slots.
+
+    A row's end value is the next row's start; a slot's last row goes on as the row before it did.
+    """
+    starts, ends = edges[:-1], edges[1:]
+    goes_on = np.append(in_slot[1:] == in_slot[:-1], False)
+    before = np.maximum(np.arange(len(values)) - 1, 0)
+    span = starts - starts[before]
+    slope = np.divide(values - values[before], span, out=np.zeros(len(values)), where=(span > 0) & np.roll(goes_on, 1))
+    end_values = np.where(goes_on, np.roll(values, -1), values + slope * (ends - starts))
+    breaks = np.where(goes_on, ends, np.nan)
+    return np.stack([starts, ends, breaks], axis=1).ravel(), np.stack([values, end_values, end_values], axis=1).ravel()
+
+
+def _shade_gates(panels: Sequence[Axes], edges: Floats, rows: Table, *, with_handovers: bool) -> list[Patch]:
+    """Bands where the gate is shut or holds; the legend's entries for those that occur."""
+    patches = []
+    for cause, (colour, words) in SHADES.items():
+        closed = (rows["gate"] != "pass") & (rows["cause"] == cause)
+        if not closed.any() or (cause == "handover" and not with_handovers):
+            continue
+        patches.append(Patch(color=colour, alpha=0.35, lw=0, label=words))
+        bounds = np.flatnonzero(np.diff(np.concatenate([[False], closed, [False]]).astype(int)))
+        for first, last in zip(bounds[::2], bounds[1::2], strict=True):
+            for panel in panels:
+                panel.axvspan(edges[first], edges[last], color=colour, alpha=0.35, lw=0.3, zorder=0)
+    return patches
+
+
+def _finish(
+    figure: Figure, panels: Sequence[Axes], edges: Floats, title: str, shades: list[Patch], remark: str
+) -> None:
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlim(edges[0], edges[-1])
+    lines, _ = panels[0].get_legend_handles_labels()
+    figure.legend(handles=[*lines, *shades], loc="outside upper right", ncols=6, frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    locator = mdates.AutoDateLocator(tz=UTC, minticks=5, maxticks=13)
+    seconds = edges[-1] - edges[0] < 900 / 86_400
+    panels[-1].xaxis.set_major_locator(locator)
+    clock = mdates.DateFormatter("%H:%M:%S" if seconds else "%H:%M", tz=UTC)
+    panels[-1].xaxis.set_major_formatter(clock)
+    days = np.array([edges[0], edges[-1] - 1e-9]).astype("datetime64[D]").astype(str)  # dates count days since 1970
+    day = days[0] if days[0] == days[1] else " to ".join(days)
+    panels[-1].set_xlabel(f"UTC, {day}" + (f"      {remark}" if remark else ""))
+
+
+def _stints(satellite: npt.NDArray[Any]) -> list[Stint]:
+    bounds = [0, *(np.flatnonzero(satellite[1:] != satellite[:-1]) + 1).tolist(), len(satellite)]
+    return [Stint(first, last, str(satellite[first])) for first, last in pairwise(bounds)]
+
+
+def _slots(edges_ns: Ints, stints: Sequence[Stint]) -> Ints:
+    """The slots' boundaries, UTC ns: all changes of satellite lie on them. None without a change."""
+    if len(stints) < 2:
+        return np.zeros(0, np.int64)
+    phase_ns = edges_ns[stints[1].first] % SLOT_NS
+    first = -((phase_ns - edges_ns[0]) // SLOT_NS)
+    return np.arange(first * SLOT_NS + phase_ns, edges_ns[-1], SLOT_NS, dtype=np.int64)

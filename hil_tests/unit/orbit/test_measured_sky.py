@@ -1,0 +1,57 @@
+"""The real catalogue, and a real dish's log of who served it from how far."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emulator.orbit.elements import Elements, load_elements
+from emulator.orbit.look import Observer, look
+from emulator.orbit.propagate import Propagator
+from emulator.orbit.view import views
+from emulator.units import NS_PER_S, parse_utc_ns
+
+SITE = Observer.at(48.51368333, -124.29353469, 201)  # reference data, README
+START_NS = parse_utc_ns("2025-05-29T23:21:27Z")
+
+
+@pytest.fixture(scope="module")
+def elements(reference_data: Path) -> Elements:
+    path = reference_data / "elements" / "starlink_2025-05-29.tle"
+    return load_elements(path, epoch_utc_ns=START_NS, max_age_days=14)
+
+
+def test_every_logged_slant_range_is_met_within_10_m(reference_data: Path, elements: Elements) -> None:
+    propagator = Propagator(elements.satellites)
+    with (reference_data / "leoviz" / "serving_satellite.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 46
+    for row in rows:
+        at = np.array([parse_utc_ns(row["Timestamp"])], np.int64)
+        who = np.array([elements.satellites.names.index(row["Connected_Satellite"])])
+        ours_m = float(look(SITE, propagator.positions_m(at, who)).range_m[0, 0])
+        assert ours_m == pytest.approx(1000 * float(row["Distance"]), abs=10)
+
+
+def test_51_satellites_stand_above_25_degrees(elements: Elements) -> None:
+    propagator = Propagator(elements.satellites)
+    masks = np.full(len(elements.satellites), 25.0)
+    (view,) = views(propagator, SITE, masks, START_NS, START_NS + NS_PER_S, NS_PER_S)
+    assert len(view.satellite) == 51
+
+
+def test_every_set_of_the_catalogue_is_read_and_accounted_for(elements: Elements) -> None:
+    assert len(elements.satellites) > 7400
+    assert sum(int(note.split(": ")[1].split()[0]) for note in elements.notes) == 7500 - len(elements.satellites)
+
+
+def test_a_whole_catalogue_serves_only_with_the_named_objects(reference_data: Path) -> None:
+    path = reference_data / "elements" / "active_2025-10-03.tle"
+    start_ns = parse_utc_ns("2025-10-03T12:00:00Z")
+    loaded = load_elements(path, epoch_utc_ns=start_ns, max_age_days=14, names="STARLINK*")
+    assert 8300 < len(loaded.satellites) <= 8428
+    assert all(name.startswith("STARLINK") for name in loaded.satellites.names)
+    assert any("4373 of 12801 element sets left out: not named STARLINK*" in note for note in loaded.notes)

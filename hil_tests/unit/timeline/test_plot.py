@@ -1,0 +1,36 @@
+"""A picture for every kind of plan."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from emulator.errors import EndpointError
+from emulator.scenario import load_scenario
+from emulator.scenario.model import FixedLink, Scenario
+from emulator.timeline.build import windows_for
+from emulator.timeline.plot import draw, require_format
+from emulator.timeline.table import table
+from emulator.units import NS_PER_S, parse_utc_ns
+
+START_NS = parse_utc_ns("2025-10-03T10:00:00Z")
+SPARSE = "constellation.shells=[{name='s',altitude_km=550.0,inclination_deg=53.0,planes=8,satellites_per_plane=4}]"
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 1200])
+@pytest.mark.parametrize("overrides", [None, ("link.outages.per_hour=200",), (SPARSE,)])
+def test_a_plan_can_be_drawn(seconds: int, overrides: tuple[str, ...] | None) -> None:
+    scenario = Scenario(link=FixedLink()) if overrides is None else load_scenario("starlink_2025", overrides)
+    rows = table(windows_for(scenario, epoch_utc_ns=START_NS).window(START_NS, START_NS + seconds * NS_PER_S))
+    file = io.BytesIO()
+    draw([rows], file, file_format="png", title="a plan")
+    assert file.getvalue().startswith(b"\x89PNG")
+    assert len(file.getvalue()) > 10_000
+
+
+def test_a_name_that_is_no_picture_is_refused() -> None:
+    require_format(Path("plan.PNG"))
+    with pytest.raises(EndpointError, match=r"plan\.txt: expected a picture's name"):
+        require_format(Path("plan.txt"))
