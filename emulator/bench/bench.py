@@ -26,6 +26,7 @@ from emulator.bench.sides import (
     plan_addresses,
     side_environment,
 )
+from emulator.errors import EmulationError
 from emulator.link.link import DirectionCounters, Link, LinkOptions, power_of_two
 from emulator.link.store import VNET_BYTES
 from emulator.ports.fabric import FabricRelay, MirroredLink
@@ -131,6 +132,7 @@ class Bench:
         self._elements, self._windows = elements, windows
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
+        self._failure: Exception | None = None
 
     # life
 
@@ -155,6 +157,7 @@ class Bench:
         start_ns = self._clock.utc_ns()
         windows = self._windows or windows_for(self.scenario, elements=self._elements, epoch_utc_ns=start_ns)
         self._planner = Planner(windows, start_ns - start_ns % NS_PER_S)
+        self.warnings += windows.notes
         self._runtime = RuntimeDirectory()
         self._stack.callback(self._runtime.close)
         self._open_sides()
@@ -259,6 +262,12 @@ class Bench:
 
     def _keep(self) -> None:
         """Housekeeping: plans ahead, and follows the world's clock."""
+        try:
+            self._keep_house()
+        except Exception as error:  # noqa: BLE001 (shown to whoever asks for the counters next)
+            self._failure = error
+
+    def _keep_house(self) -> None:
         while not self._stopping.wait(HOUSEKEEPING_S):
             step = self._clock.follow()
             if step is not None:
@@ -316,7 +325,9 @@ class Bench:
         )
 
     def counters(self) -> Counters:
-        """A snapshot. Raises EmulationError if the packet loop has failed."""
+        """A snapshot. Raises EmulationError if the packet loop or the planning has failed."""
+        if self._failure is not None:
+            raise EmulationError(f"planning the link failed: {self._failure}") from self._failure
         relay = self._relay.counters()
         return Counters(
             uplink=_with_port_drops(relay.uplink, self.terminal.port),

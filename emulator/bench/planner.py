@@ -54,15 +54,18 @@ class Planner:
     def keep_ahead(self, utc_ns: int, uplink: Link, downlink: Link) -> bool:
         """Makes at most one window, if it is time; True if one was made.
 
-        If the world's clock jumped beyond what is planned, planning goes on from there.
+        If the world's clock was set to a time that is not planned, or no longer kept, planning starts anew from there.
         """
         last = self._kept[-1]
-        if last.end_ns - utc_ns > AHEAD_NS:
+        anew = not self._kept[0].start_ns <= utc_ns < last.end_ns
+        if not anew and last.end_ns - utc_ns > AHEAD_NS:
             return False
-        start = max(last.end_ns, utc_ns - utc_ns % NS_PER_S)
+        start = utc_ns - utc_ns % NS_PER_S if anew else last.end_ns
         timeline = self._windows.window(start, start + WINDOW_NS)
-        uplink.extend(timeline.uplink, timeline.end_ns)
-        downlink.extend(timeline.downlink, timeline.end_ns)
+        uplink.extend(timeline.uplink, timeline.end_ns, utc_ns)
+        downlink.extend(timeline.downlink, timeline.end_ns, utc_ns)
         with self._changing:
+            if anew:
+                self._kept.clear()
             self._kept.append(timeline)
         return True

@@ -18,8 +18,10 @@ from emulator.scenario import Scenario
 from emulator.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from emulator.bench import Bench
     from emulator.bench.sides import Side
 
+LOOK_S = 0.5  # how often the link's health is looked at
 SERVER_PATIENCE_S = 1.0  # a server gets this long to begin to listen before CMD starts
 TIMED_OUT_STATUS = 124  # as timeout(1) says it
 
@@ -86,15 +88,24 @@ def shell(
             for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's signals are for CMD; we end when it ends
                 restore.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
             process = bench.terminal.popen(list(command))
-            try:
-                status = process.wait(None if duration_ns is None else duration_ns / NS_PER_S)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-                status = TIMED_OUT_STATUS
+            status = watch_over(process, bench, duration_ns)
         if not quiet:
             for line in summary(bench):
                 tell(line)
     return status if status >= 0 else 128 - status
+
+
+def watch_over(process: subprocess.Popen[Any], bench: Bench, duration_ns: int | None) -> int:
+    """The command's exit status, TIMED_OUT_STATUS after `duration_ns`. Raises EmulationError if the link fails."""
+    ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
+    while True:
+        try:
+            return process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            bench.counters()
+        if ends is not None and time.monotonic() >= ends:
+            process.terminate()
+            return TIMED_OUT_STATUS
 
 
 def wait_for_server(server: subprocess.Popen[Any], side: Side) -> None:

@@ -39,10 +39,8 @@ from emulator.link.state import (
     ROW_RATE,
     ROW_SLOPE,
     ROW_START,
-    ROWS_END,
     ROWS_OLDEST,
     ROWS_PUBLISHED,
-    STARVED,
     UTC_OFFSET,
     LinkState,
 )
@@ -76,8 +74,6 @@ def _see_row(link: LinkState, at: int) -> None:
     while row > reg[ROWS_OLDEST] and rows[row % size, ROW_START] > utc:
         row -= 1  # the world's clock was set back
     reg[ROW_CURSOR] = row
-    if utc >= reg[ROWS_END]:
-        reg[STARVED] += 1  # the planner is late: the last row stays in force, and it is counted
     place = row % size
     start = rows[place, ROW_START] - reg[UTC_OFFSET]
     reg[CH_FROM] = start

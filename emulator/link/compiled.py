@@ -27,7 +27,9 @@ import numpy as np
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 KEPT_CACHES = 6  # a checkout that switches between branches and flags keeps this many warm
-COMPILED_FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "ports")
+EMULATOR = Path(__file__).parent.parent
+COMPILED_FOLDERS = (EMULATOR / "link", EMULATOR / "ports")
+COMPILED_IN = (EMULATOR / "timeline" / "causes.py",)  # its numbers are constants of the compiled code
 
 interpreted: bool = bool(numba.config.DISABLE_JIT)
 bounds_checked: bool = bool(numba.config.BOUNDSCHECK)
@@ -44,27 +46,29 @@ def cache_key(sources: Iterable[Path], flags: str) -> str:
 
 
 def compiled_sources() -> list[Path]:
-    """Every source file whose functions may be compiled into the packet path."""
-    return [path for folder in COMPILED_FOLDERS for path in folder.rglob("*.py")]
+    """Every source file whose functions or constants may be compiled into the packet path."""
+    return [*COMPILED_IN, *(path for folder in COMPILED_FOLDERS for path in folder.rglob("*.py"))]
 
 
 def candidate_roots() -> list[Path]:
     """Where a cache may live, best first: $BENTPIPE_CACHE_DIR, the user's cache directory, a private temporary one."""
     roots = []
     if configured := os.environ.get("BENTPIPE_CACHE_DIR"):
-        roots.append(Path(configured))
+        roots.append(Path(configured).resolve())
     with contextlib.suppress(RuntimeError):  # no home directory
-        roots.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bentpipe")
-    roots.append(Path(tempfile.gettempdir()) / f"bentpipe-cache-{os.getuid()}")
+        roots.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "bentpipe")
+    with contextlib.suppress(OSError):  # no temporary directory either
+        roots.append(Path(tempfile.gettempdir()).resolve() / f"bentpipe-cache-{os.getuid()}")
     return roots
 
 
 def private_directory(path: Path) -> bool:
     """True if `path` is, or could be made, a writable directory of ours that nobody else can write: it holds code."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()  # not what a link points to today
+        others_may_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_may_write:
             return False
         with tempfile.TemporaryFile(dir=path):
             return True
@@ -77,7 +81,10 @@ def choose_cache() -> Path | None:
     key = cache_key(compiled_sources(), f"boundscheck={bounds_checked}")
     for root in candidate_roots():
         directory = root / "compiled" / key
-        if private_directory(directory):
+        with contextlib.suppress(OSError):
+            root.parent.mkdir(parents=True, exist_ok=True)
+        # each step of the way: who may write one of them could put another directory in the place of the next
+        if all(private_directory(step) for step in (root, directory.parent, directory)):
             os.utime(directory)
             forget_old_caches(directory.parent, keep=directory)
             return directory

@@ -6,6 +6,7 @@ All arithmetic stays below 2⁶³, so that nothing wraps, compiled or interprete
 
 from __future__ import annotations
 
+import functools
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -56,6 +57,7 @@ def draw32(seed: int, direction: int, purpose: int, counter: int) -> int:
     return finish(state ^ 20)
 
 
+@functools.cache
 def exponential_table() -> npt.NDArray[np.int64]:
     """Quantiles of an exponential distribution of mean `JITTER_ONE`, (QUANTILES,), at the middles of equal shares.
 

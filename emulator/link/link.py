@@ -161,11 +161,14 @@ class Link:
         """A packet behind its 10-byte virtio_net_hdr arrives; segmentation offload makes it stand for many."""
         if len(frame) > store.LARGEST_SUPER:
             raise ValueError(f"packet: expected at most {store.LARGEST_SUPER} bytes with its header, got {len(frame)}")
-        offset = store.reserve(self.state, len(frame))
+        data = np.array(bytearray(frame), np.uint8)
+        offset = store.reserve(self.state, len(data))
         if offset < 0:
-            path.refuse(self.state, self._segments(frame), len(frame) - len(NO_HEADER), int(Cause.MEMORY))
+            path.refuse_frame(
+                self.state, data, 0, len(data), np.zeros(state.SUPER_COLUMNS, np.int64), int(Cause.MEMORY)
+            )
             return
-        self.state.ring[offset : offset + len(frame)] = np.frombuffer(frame, np.uint8)
+        self.state.ring[offset : offset + len(data)] = data
         path.offer(self.state, now_ns, offset, len(frame))
 
     def poll(self, now_ns: int) -> list[Delivery]:
@@ -185,11 +188,16 @@ class Link:
 
     # the channel's future
 
-    def extend(self, window: Channel, end_ns: int) -> bool:
-        """Appends Timeline rows, valid until UTC `end_ns`; False if there is no room yet, and nothing is changed."""
+    def extend(self, window: Channel, end_ns: int, now_ns: int | None = None) -> bool:
+        """Appends Timeline rows, valid until UTC `end_ns`; False if there is no room yet, and nothing is changed.
+
+        Rows make room when a packet has passed them, or when UTC `now_ns` has. A window that begins before the last row
+        does starts the Timeline anew: the world's clock was set back.
+        """
         registers, rows = self.state.reg, self.state.rows
         published = int(registers[state.ROWS_PUBLISHED])
-        needed_from = max(int(registers[state.ROWS_OLDEST]), int(registers[state.ROW_CURSOR]) - ROWS_BEHIND)
+        goes_back = published > 0 and int(window.start_ns[0]) < int(rows[(published - 1) % ROWS, state.ROW_START])
+        needed_from = published if goes_back else self._needed_from(now_ns)
         if published + len(window) - needed_from > ROWS:
             if len(window) > ROWS - ROWS_BEHIND:
                 raise ValueError(f"timeline window: expected at most {ROWS - ROWS_BEHIND} rows, got {len(window)}")
@@ -209,15 +217,29 @@ class Link:
         )
         rows[places] = np.stack(columns, axis=1)
         registers[state.ROWS_PUBLISHED] = published + len(window)
+        if goes_back:
+            registers[state.ROWS_OLDEST] = published
         registers[state.ROWS_END] = end_ns
         registers[state.GENERATION] += 1
         return True
 
+    def _needed_from(self, now_ns: int | None) -> int:
+        """The oldest row that somebody may still ask for."""
+        registers = self.state.reg
+        oldest, passed = int(registers[state.ROWS_OLDEST]), int(registers[state.ROW_CURSOR])
+        if now_ns is not None:
+            kept = np.arange(oldest, int(registers[state.ROWS_PUBLISHED])) % ROWS
+            starts = self.state.rows[kept, state.ROW_START]
+            passed = max(passed, oldest + int(np.searchsorted(starts, now_ns, side="right")) - 1)
+        return max(oldest, passed - ROWS_BEHIND)
+
     def overlay(self, changes: Sequence[Change]) -> None:
         """Replaces the overlay. Changes that are over may be left out; nothing may begin before now.
 
-        Raises ValueError with more changes than `OVERLAY_ROWS`.
+        Raises ValueError with more changes than `OVERLAY_ROWS`, or with one that drops for no cause.
         """
+        if any(change.gate == Gate.DROP and change.cause == Cause.NONE for change in changes):
+            raise ValueError("overlay: expected a cause wherever packets are dropped")
         if len(changes) > state.OVERLAY_ROWS:
             raise ValueError(f"overlay: expected at most {state.OVERLAY_ROWS} changes at once, got {len(changes)}")
         registers = self.state.reg
@@ -241,7 +263,6 @@ class Link:
         """The channel, overlay included and jitter left out, at any time whose Timeline rows are still kept."""
         looking = self.state._replace(reg=self.state.reg.copy())
         looking.reg[state.CH_GENERATION] = -1
-        looking.reg[state.STARVED] = 0
         channel.see(looking, monotonic_ns)
         looking.reg[state.CH_JITTER] = 0
         return ChannelState(
@@ -276,12 +297,3 @@ class Link:
             frame[store.VNET_BYTES + headers :] = ring[start : start + payload]
         wire.complete_checksum(frame, 0, len(frame))
         return frame[store.VNET_BYTES :].tobytes()
-
-    @staticmethod
-    def _segments(frame: bytes) -> int:
-        entry = np.zeros(state.SUPER_COLUMNS, np.int64)
-        return (
-            int(entry[state.SUPER_SEGMENTS])
-            if wire.dissect(np.frombuffer(frame, np.uint8), 0, len(frame), entry)
-            else 1
-        )

@@ -35,16 +35,23 @@ from emulator.link.state import (
     Q_INDEX,
     Q_NUMBER,
     Q_SUPER,
+    ROWS_END,
     RUN_BYTES,
     RUN_COUNT,
     RUN_DUE,
     RUN_FIRST,
     RUN_SUPER,
+    STARVED,
+    SUPER_HEADER,
+    SUPER_LENGTH,
     SUPER_SEGMENTS,
     SUPER_TAIL,
+    UTC_OFFSET,
+    Bytes,
+    Ints,
     LinkState,
 )
-from emulator.link.store import keep, release
+from emulator.link.store import VNET_BYTES, keep, release
 from emulator.link.wire import dissect, wire_bytes
 from emulator.timeline.causes import Cause
 
@@ -60,9 +67,11 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
     entry = link.supers[reg[SUPER_TAIL] % len(link.supers)]
     if not dissect(link.ring, offset, length, entry):
         reg[OFFERED_PACKETS] += 1
-        reg[OFFERED_BYTES] += max(0, length - 10)
+        reg[OFFERED_BYTES] += max(0, length - VNET_BYTES)
         link.dropped[MALFORMED] += 1
         return
+    if now + reg[UTC_OFFSET] >= reg[ROWS_END]:
+        reg[STARVED] += 1  # the planner is late: the last row stays in force, and it is counted
     segments = entry[SUPER_SEGMENTS]
     place = keep(link, offset, length, segments)
     advance(link, now)
@@ -80,8 +89,21 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
 def refuse(link: LinkState, wire_packets: int, length: int, cause: int) -> None:
     """Counts what arrived and could not even be stored."""
     link.reg[OFFERED_PACKETS] += wire_packets
-    link.reg[OFFERED_BYTES] += length
+    link.reg[OFFERED_BYTES] += max(0, length)
     link.dropped[cause] += wire_packets
+
+
+@compiled
+def refuse_frame(link: LinkState, data: Bytes, offset: int, length: int, entry: Ints, cause: int) -> None:
+    """The same for the `length` bytes at `offset` of `data`, in as many packets as they stand for.
+
+    entry: (SUPER_COLUMNS,), overwritten.
+    """
+    if dissect(data, offset, length, entry):
+        wire_packets = entry[SUPER_SEGMENTS]
+        refuse(link, wire_packets, entry[SUPER_LENGTH] + (wire_packets - 1) * entry[SUPER_HEADER], cause)
+    else:
+        refuse(link, 1, length - VNET_BYTES, cause)
 
 
 @compiled

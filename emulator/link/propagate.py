@@ -34,7 +34,9 @@ NS_PER_S = 1_000_000_000
 def delay_at(link: LinkState, at: int) -> int:
     """One-way delay, ns, of what enters the air at `at`, given the channel that `see` found for that time."""
     reg = link.reg
-    delay = max(0, reg[CH_DELAY] + reg[CH_SLOPE] * (at - reg[CH_ANCHOR]) // NS_PER_S)
+    seconds = (at - reg[CH_ANCHOR]) // NS_PER_S  # apart: slope × ns would not fit for long
+    rest = at - reg[CH_ANCHOR] - seconds * NS_PER_S
+    delay = max(0, reg[CH_DELAY] + reg[CH_SLOPE] * seconds + reg[CH_SLOPE] * rest // NS_PER_S)
     if reg[CH_JITTER] > 0:
         time_bin = (at + reg[UTC_OFFSET]) // reg[JITTER_BIN]
         share = draw32(reg[SEED], reg[DIRECTION], PURPOSE_JITTER, time_bin) % QUANTILES

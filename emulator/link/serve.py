@@ -1,7 +1,8 @@
 """Service: packets leave the queue one after the other, each taking its bits at the rate of the moment.
 
-The gate stands before the server: held packets wait, dropped ones take their time on the air and are lost. A rate that
-changes while a packet is in service is counted to the nanosecond, and what integer division cuts off is carried on.
+The gate stands before the server: held packets wait, and one that is in service when the hold begins is let out;
+dropped ones take their time on the air and are lost. A rate that changes while a packet is in service is counted to the
+nanosecond, and what integer division cuts off is carried on.
 """
 
 from __future__ import annotations
@@ -56,20 +57,16 @@ def serve(link: LinkState, start: int, length: int) -> int:
     work = (length + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S  # bit·ns/s: below 2⁶³ for every IP packet
     if reg[RESIDUE_RATE] == reg[CH_RATE] and reg[FREE] == start:
         work += reg[RESIDUE]
-    while reg[CH_RATE] > 0 or reg[CH_GATE] == HOLD:
+    while reg[CH_RATE] > 0:
         rate = reg[CH_RATE]
         left = reg[CH_UNTIL] - at
-        if reg[CH_GATE] != HOLD:
-            needed = work // rate
-            if needed <= left:
-                at += needed
-                reg[RESIDUE] = work - needed * rate
-                reg[RESIDUE_RATE] = rate
-                break
-            work -= left * rate
-        elif reg[CH_UNTIL] >= NEVER:
-            at = NEVER
+        needed = work // rate
+        if needed <= left:
+            at += needed
+            reg[RESIDUE] = work - needed * rate
+            reg[RESIDUE_RATE] = rate
             break
+        work -= left * rate
         at = reg[CH_UNTIL]
         see(link, at)
         if reg[CH_GATE] == DROP and cause == 0:

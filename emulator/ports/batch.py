@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
-from emulator.link.path import advance, depart, offer, refuse
+from emulator.link.path import advance, depart, offer, refuse, refuse_frame
 from emulator.link.state import (
     F_BYTES,
     F_DUE,
@@ -130,8 +130,7 @@ def offer_batch(link: LinkState, words: Ints, data: Bytes, direction: int, last:
         last[0] = max(last[0], words[at])
         offset = reserve(link, length)
         if offset < 0:
-            wire_packets = entry[SUPER_SEGMENTS] if dissect(data, (at + 2) * 8, length, entry) else 1
-            refuse(link, wire_packets, length - VNET_BYTES, MEMORY)
+            refuse_frame(link, data, (at + 2) * 8, length, entry, MEMORY)
         else:
             copy_bytes(data, (at + 2) * 8, length, link.ring, offset)
             offer(link, last[0], offset, length)

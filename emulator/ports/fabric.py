@@ -83,11 +83,14 @@ class MirroredLink(Link):
         self._tell = tell
         tell(self.setup)
 
-    def extend(self, window: Channel, end_ns: int) -> bool:
-        if not super().extend(window, end_ns):
+    def extend(self, window: Channel, end_ns: int, now_ns: int | None = None) -> bool:
+        if not super().extend(window, end_ns, now_ns):
             return False
         if self._tell:
-            self._tell({"verb": "extend", "direction": self.direction, "end_ns": end_ns, "rows": pack_channel(window)})
+            rows = pack_channel(window)
+            self._tell(
+                {"verb": "extend", "direction": self.direction, "end_ns": end_ns, "now_ns": now_ns, "rows": rows}
+            )
         return True
 
     def overlay(self, changes: Sequence[Change]) -> None:

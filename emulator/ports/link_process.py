@@ -137,7 +137,7 @@ class LinkProcess:
             self._lags[direction] = lag_ns(int(channel.delay_ns.min()))
             self._warm_up(direction)
         elif verb == "extend":
-            self._link(direction).extend(unpack_channel(request["rows"]), request["end_ns"])
+            self._link(direction).extend(unpack_channel(request["rows"]), request["end_ns"], request["now_ns"])
         elif verb == "overlay":
             self._link(direction).overlay(
                 [

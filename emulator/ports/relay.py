@@ -20,7 +20,7 @@ from emulator.errors import EmulationError
 from emulator.link import state
 from emulator.link.compiled import cache_directory, compiled, compiled_apart
 from emulator.link.link import DirectionCounters, Link, direction_counters
-from emulator.link.path import depart, discard, due_run, next_event, offer, refuse
+from emulator.link.path import depart, discard, due_run, next_event, offer, refuse_frame
 from emulator.link.state import (
     RUN_COUNT,
     RUN_DUE,
@@ -37,7 +37,7 @@ from emulator.link.state import (
     LinkState,
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
-from emulator.link.wire import LARGEST_HEADER, build_run, dissect
+from emulator.link.wire import LARGEST_HEADER, build_run
 from emulator.ports.syscalls import (
     POLLERR,
     POLLHUP,
@@ -114,12 +114,10 @@ def take_in(link: LinkState, descriptor: int, scratch: Scratch) -> int:
     for count in range(READS_PER_TURN):
         offset = reserve(link, LARGEST_SUPER)
         if offset < 0:
-            spare, entry = scratch.spare, scratch.entry
-            length = read_into(descriptor, spare, 0, LARGEST_SUPER)
+            length = read_into(descriptor, scratch.spare, 0, LARGEST_SUPER)
             if length <= 0:
                 return count
-            wire_packets = entry[SUPER_SEGMENTS] if dissect(spare, 0, length, entry) else 1
-            refuse(link, wire_packets, length - VNET_BYTES, MEMORY)
+            refuse_frame(link, scratch.spare, 0, length, scratch.entry, MEMORY)
             continue
         length = read_into(descriptor, link.ring, offset, LARGEST_SUPER)
         if length <= 0:
