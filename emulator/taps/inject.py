@@ -1,0 +1,182 @@
+"""Packets from a scapy expression, built once in a process of their own, to be sent as often as anybody likes.
+
+scapy is GPL-2.0 and takes about a second to import: only the child process (`python -m emulator.taps.inject`)
+imports it. The child reads a request as JSON from stdin and answers as JSON on stdout; bytes of packets are all that
+comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from emulator.errors import EmulationError, ExpressionError, ToolMissingError
+
+Direction = Literal["uplink", "downlink"]
+
+MAX_PACKETS = 1000  # that one expression may stand for: `IP(ttl=(1, 64))` is 64 packets
+MAX_PACKET_BYTES = 65_535  # what IPv4's total length can say
+MIN_HEADER_BYTES = {4: 20, 6: 40}  # RFC 791, RFC 8200
+TIME_LIMIT_S = 30.0
+LONGEST_QUOTE = 200
+LINK_LAYERS = ("Ether", "Dot3", "CookedLinux")
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPacket:
+    """An IP or IPv6 packet, and scapy's one-line summary of it."""
+
+    data: bytes
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Names that an expression may use. Those of IPv6 are empty, and unknown, where the bench has no IPv6."""
+
+    terminal: str
+    datacenter: str
+    terminal6: str
+    datacenter6: str
+
+    def names(self) -> dict[str, str]:
+        return {name: address for name, address in asdict(self).items() if address}
+
+
+def build(
+    expression: str,
+    direction: Direction,
+    addresses: Addresses,
+    *,
+    max_bytes: int = MAX_PACKET_BYTES,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> list[BuiltPacket]:
+    """The packets that a scapy expression stands for, e.g. `IP(dst=datacenter)/UDP(dport=9)/b"hello"`.
+
+    A source or destination that the expression leaves open is that of the direction's ends. Raises ExpressionError
+    quoting the expression (not Python, not IP, larger than `max_bytes`, too many, too slow), ToolMissingError without
+    scapy. Checksums and lengths are scapy's, or whatever the expression says: a broken packet may be what is wanted.
+    """
+    request = json.dumps(
+        {"expression": expression, "direction": direction, "names": addresses.names(), "max_bytes": max_bytes}
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "emulator.taps.inject"],
+            input=request,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            timeout=time_limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExpressionError(f"{quoted(expression)}: took longer than {time_limit_s:g} s to build") from error
+    except OSError as error:
+        raise EmulationError(f"cannot start {sys.executable} to build a packet: {error.strerror}") from error
+    try:
+        answer = json.loads(child.stdout)
+    except ValueError as error:
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        ended = f"its process ended with status {child.returncode}: {last}"
+        raise ExpressionError(f"{quoted(expression)}: {ended}") from error
+    if "missing" in answer:
+        raise ToolMissingError(f"scapy builds the packets: not installed ({answer['missing']}): pip install scapy")
+    if "refused" in answer:
+        raise ExpressionError(f"{quoted(expression)}: {answer['refused']}")
+    return [BuiltPacket(bytes.fromhex(packet["data"]), packet["summary"]) for packet in answer["packets"]]
+
+
+def quoted(expression: str) -> str:
+    """The expression on one line and bounded, for messages."""
+    line = " ".join(expression.split())
+    return line if len(line) <= LONGEST_QUOTE else line[: LONGEST_QUOTE - 1] + "…"
+
+
+class _RefusedError(Exception):
+    """The expression was evaluated, and what it gave cannot be sent."""
+
+
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """In the child: evaluates the expression with scapy's names."""
+    try:
+        import scapy.all as scapy
+    except ImportError as error:
+        return {"missing": str(error)}
+    names = vars(scapy) | request["names"]
+    try:
+        # The user's own expression in the user's own process: no more than `python -c` would let them do.
+        value = eval(compile(request["expression"].strip(), "<expression>", "eval"), names)
+        ends = request["names"]["terminal"], request["names"]["datacenter"]
+        ends6 = request["names"].get("terminal6"), request["names"].get("datacenter6")
+        if request["direction"] == "downlink":
+            ends, ends6 = ends[::-1], ends6[::-1]
+        packets = list(_built(value, {scapy.IP: ends, scapy.IPv6: ends6}, request["max_bytes"]))
+    except _RefusedError as error:
+        return {"refused": str(error)}
+    except SyntaxError as error:
+        return {"refused": f"not a Python expression: {error.msg}"}
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an expression may raise is told to its author
+        text = " ".join(str(error).split())[:LONGEST_QUOTE]
+        return {"refused": f"{type(error).__name__}: {text}" if text else type(error).__name__}
+    return {"packets": packets}
+
+
+def _built(value: Any, ends: Mapping[type, tuple[str | None, str | None]], max_bytes: int) -> Iterator[dict[str, str]]:
+    count = 0
+    for packet in _single(value, ends):
+        try:
+            data = bytes(packet)
+        except struct.error as error:  # a length of more than 16 bits, for one
+            raise _RefusedError(f"a field cannot hold its value ({error})") from error
+        if len(data) > max_bytes:
+            raise _RefusedError(f"expected at most {max_bytes} bytes, got {len(data)}")
+        if len(data) < MIN_HEADER_BYTES.get(data[0] >> 4, len(data) + 1):
+            raise _RefusedError("expected an IP or IPv6 header, the version or the header's length is another")
+        count += 1
+        if count > MAX_PACKETS:
+            raise _RefusedError(f"expected at most {MAX_PACKETS} packets")
+        yield {"data": data.hex(), "summary": packet.summary()}
+    if count == 0:
+        raise _RefusedError("expected a packet, got an empty list")
+
+
+def _single(value: Any, ends: Mapping[type, tuple[str | None, str | None]]) -> Iterator[Any]:
+    """The packets of one packet with value sets, or of a list of packets, each with its open addresses filled in."""
+    if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
+        raise _RefusedError(f"expected an IP or IPv6 packet, got {type(value).__name__}")
+    if not hasattr(value, "fields"):
+        for item in value:
+            yield from _single(item, ends)
+        return
+    kind = type(value)
+    if kind not in ends:
+        advice = ": the link carries IP, leave the link layer out" if kind.__name__ in LINK_LAYERS else ""
+        raise _RefusedError(f"expected an IP or IPv6 packet, got {kind.__name__}{advice}")
+    for field, address in zip(("src", "dst"), ends[kind], strict=True):
+        if field not in value.fields:
+            if address is None:
+                raise _RefusedError(f"{field}: expected an address, as this bench has no IPv6 of its own")
+            setattr(value, field, address)
+    yield from value
+
+
+def main() -> None:
+    """The child. What the expression prints goes to stderr: stdout is the answer's."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    answer = _answer(json.load(sys.stdin))
+    with open(answers, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor, not a path
+        json.dump(answer, stream)
+
+
+if __name__ == "__main__":
+    main()

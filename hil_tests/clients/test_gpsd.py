@@ -1,0 +1,84 @@
+"""A real gpsd on the NMEA stub's line, asked by a real gpspipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.terminal import Terminal
+from firmware_stubs.transport import SerialStub
+
+SITE = Terminal(-33.8568, 151.2153, 42.0)
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Iterator[Iterator[dict[str, Any]]]:
+    """What gpspipe prints of a gpsd on the stub's line.
+
+    gpsd gets its sockets as systemd would hand them over (first its control socket, then the one for clients): they
+    listen before it starts, so that nobody has to wait for it.
+    """
+    gpsd, gpspipe = shutil.which("gpsd", path=PATH), shutil.which("gpspipe", path=PATH)
+    assert gpsd
+    assert gpspipe
+    with (
+        SerialStub("nmea", SITE.state, directory=tmp_path) as stub,
+        socket.socket(socket.AF_UNIX) as control,
+        socket.create_server(("127.0.0.1", 0)) as clients,
+    ):
+        control.bind(str(tmp_path / "c"))
+        control.listen()
+        port = clients.getsockname()[1]
+        command = (
+            f"exec 8<&{control.fileno()} 9<&{clients.fileno()}; exec 3<&8 4<&9 8<&- 9<&-; "
+            f"LISTEN_FDS=2 LISTEN_PID=$$ exec {gpsd} -N -n -S {port} {stub.path}"
+        )
+        daemon = subprocess.Popen(
+            ["/bin/bash", "-c", command],
+            pass_fds=[control.fileno(), clients.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        pipe = subprocess.Popen([gpspipe, "-w", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True)
+        try:
+            assert pipe.stdout is not None
+            yield (json.loads(line) for line in pipe.stdout)
+        finally:
+            for process in (pipe, daemon):
+                process.terminate()
+                process.wait(30)
+            assert pipe.stdout is not None
+            pipe.stdout.close()
+        assert stub.statistics().received > 0  # the probes that it sends, drained
+
+
+@pytest.mark.needs("gpsd", "gpspipe")
+def test_gpsd_gets_a_three_dimensional_fix_and_the_satellites(reports: Iterator[dict[str, Any]]) -> None:
+    fix: dict[str, Any] = {}
+    sky: dict[str, Any] = {}
+    reports_before = 0
+    for report in reports:
+        if report["class"] == "TPV":
+            reports_before += not fix
+            if report["mode"] == 3:
+                fix = report
+        if report["class"] == "SKY" and report.get("satellites"):
+            sky = report
+        if fix and sky:
+            break
+    assert fix["lat"] == pytest.approx(SITE.latitude_deg, abs=1e-7)
+    assert fix["lon"] == pytest.approx(SITE.longitude_deg, abs=1e-7)
+    assert fix["altHAE"] == pytest.approx(SITE.altitude_m, abs=0.05)
+    assert fix["time"].endswith(".000Z")
+    assert reports_before <= 4  # of two seconds: the first may be one of which gpsd saw the end only
+    assert sky["uSat"] >= 4
+    assert sky["pdop"] <= 6

@@ -1,0 +1,133 @@
+"""The command model: requests in bytes, replies in bytes, never an exception."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.control.commands import Commands
+from emulator.control.messages import VERSION, decode, encode
+from hil_tests.unit.control.small_bench import UTC_NS, SmallBench
+
+PACKET = bytes([0x45]) + bytes(27)
+VERBS = ["addresses", "state", "counters", "inject", "overlay", "stop"]
+
+keys = st.sampled_from(["version", "verb", "direction", "packets", "event", "kind", "at_s", "duration_s"])
+words = st.sampled_from([*VERBS, "uplink", "downlink", "outage", PACKET])
+numbers = st.none() | st.booleans() | st.integers(-2, 2) | st.floats()
+scalars = numbers | words | st.binary(max_size=50) | st.text(max_size=5)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner), max_leaves=8)
+
+
+def ask(bench: SmallBench, verb: str, **fields: Any) -> dict[str, Any]:
+    return decode(Commands(bench).answer(encode({"version": VERSION, "verb": verb, **fields})))
+
+
+@given(st.binary())
+def test_garbage_gets_an_error_reply(data: bytes) -> None:
+    bench = SmallBench()
+    reply = decode(Commands(bench).answer(data))
+    assert reply["ok"] is False
+    assert reply["error"]
+    assert not bench.injected
+
+
+@given(st.sampled_from(VERBS) | st.text(max_size=3), st.dictionaries(keys.filter(lambda key: key != "verb"), values))
+def test_any_request_gets_a_reply_and_touches_the_bench_only_if_it_is_ok(verb: str, fields: dict[str, Any]) -> None:
+    bench = SmallBench()
+    request = {**fields, "version": VERSION, "verb": verb}
+    reply = decode(Commands(bench).answer(msgpack.packb(request)))
+    assert reply["version"] == VERSION
+    assert ("result" in reply) == reply["ok"]
+    assert reply["ok"] or not (bench.injected or bench.events)
+
+
+@pytest.mark.parametrize(
+    ("request_", "fault"),
+    [
+        ({"version": 2, "verb": "state"}, "version: expected 1, got 2"),
+        ({"verb": "state"}, "version: expected 1, got None"),
+        ({"version": 1}, "verb: expected one of addresses, state, "),
+        ({"version": 1, "verb": "reboot"}, "verb: expected one of addresses, state, "),
+        ({"version": 1, "verb": "state", "at": 1}, "at: expected no such key here"),
+        ({"version": 1, "verb": "inject", "direction": "uplink"}, "packets: expected a value, the key is missing"),
+        ({"version": 1, "verb": "inject", "direction": "up", "packets": [PACKET]}, "direction: expected 'uplink'"),
+        (
+            {"version": 1, "verb": "inject", "direction": "uplink", "packets": []},
+            "packets: expected a list of 1 to 1000",
+        ),
+        ({"version": 1, "verb": "inject", "direction": "uplink", "packets": [PACKET] * 1001}, "packets: expected"),
+        (
+            {"version": 1, "verb": "inject", "direction": "uplink", "packets": [PACKET, PACKET[:19]]},
+            "packets[1]: expected",
+        ),
+        ({"version": 1, "verb": "inject", "direction": "uplink", "packets": [bytes(40)]}, "packets[0]: expected"),
+        ({"version": 1, "verb": "inject", "direction": "uplink", "packets": ["text" * 9]}, "packets[0]: expected"),
+        ({"version": 1, "verb": "overlay", "event": 1}, "event: expected a map"),
+        ({"version": 1, "verb": "overlay", "event": {"kind": "rain", "at_s": 0, "duration_s": 1}}, "overlay: kind: "),
+        ({"version": 1, "verb": "stop"}, "this bench ends with its command"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong(request_: dict[str, Any], fault: str) -> None:
+    bench = SmallBench()
+    reply = decode(Commands(bench).answer(msgpack.packb(request_)))
+    assert reply["ok"] is False
+    assert reply["error"].startswith(fault)
+    assert bench.injected == []
+    assert bench.events == []
+
+
+def test_every_fault_of_an_overlay_is_told_on_its_line() -> None:
+    reply = ask(SmallBench(), "overlay", event={"kind": "fade", "at_s": -1, "duration_s": 0, "depth": 3})
+    assert reply["kind"] == "ScenarioError"
+    assert [line.split(": ")[1] for line in reply["error"].splitlines()] == ["at_s", "duration_s", "depth"]
+
+
+def test_the_state_and_the_counters_are_maps_with_names() -> None:
+    bench = SmallBench()
+    assert ask(bench, "state")["result"] == {
+        "utc_ns": UTC_NS,
+        "satellite": "STARLINK-1234",
+        "next_handover_ns": None,
+        "uplink": {"delay_ns": 20_000_000, "gate": "HOLD"},
+    }
+    assert ask(bench, "counters")["result"] == {
+        "offered_packets": 2**62,
+        "dropped": {"QUEUE": 3, "LOSS": 0},
+        "dropped_packets": 3,
+    }
+
+
+@given(st.lists(st.binary(min_size=19, max_size=60), min_size=1, max_size=20), st.sampled_from(["uplink", "downlink"]))
+def test_packets_reach_the_bench_unchanged_and_in_order(tails: list[bytes], direction: str) -> None:
+    bench = SmallBench()
+    packets = [b"\x60" + tail for tail in tails]
+    reply = ask(bench, "inject", direction=direction, packets=packets)
+    assert bench.injected == [(direction, packet) for packet in packets]
+    assert reply["result"] == {"packets": len(packets), "bytes": sum(map(len, packets)), "utc_ns": UTC_NS}
+
+
+def test_an_overlay_is_applied_as_the_scenarios_own_event() -> None:
+    bench = SmallBench()
+    reply = ask(bench, "overlay", event={"kind": "fade", "at_s": 1.5, "duration_s": 2, "fade_db": 3})
+    assert reply["result"] == {"monotonic_ns": 1000, "utc_ns": UTC_NS + 1000}
+    assert (bench.events[0].kind, bench.events[0].at_s, bench.events[0].fade_db) == ("fade", 1.5, 3.0)
+
+
+def test_a_defect_of_the_bench_is_a_reply_too() -> None:
+    bench = SmallBench()
+    bench.failing = True
+    assert ask(bench, "counters")["error"] == "ZeroDivisionError: a defect"
+    refused = ask(bench, "inject", direction="uplink", packets=[PACKET])
+    assert (refused["kind"], refused["error"]) == ("EmulationError", "the packet loop has ended")
+
+
+def test_stop_calls_what_the_owner_of_the_bench_gave() -> None:
+    calls: list[None] = []
+    reply = decode(Commands(SmallBench(), lambda: calls.append(None)).answer(encode({"version": 1, "verb": "stop"})))
+    assert reply["ok"] is True
+    assert len(calls) == 1
