@@ -27,29 +27,24 @@ from emulator.bench.sides import (
     side_environment,
 )
 from emulator.errors import EmulationError
-from emulator.link.link import DirectionCounters, Link, LinkOptions, power_of_two
+from emulator.link.link import DirectionCounters, Link
 from emulator.link.store import VNET_BYTES
+from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay, MirroredLink
 from emulator.ports.namespace import Namespace
 from emulator.ports.relay import Relay, RelayCounters
 from emulator.ports.tun import TunPort
-from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
-from emulator.scenario.model import FixedLink, OverlayEvent, Scenario
+from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.timeline.build import windows_for
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import ChannelState, Timeline, Windows
-from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_utc
+from emulator.units import NS_PER_S, NS_PER_US, format_utc
 
-Direction = Literal["uplink", "downlink"]
 Fabric = Literal["direct", "zmq"]
 
-FASTEST_BPS = 20_000_000_000  # what the packet path is sized for where the scenario sets no rate
-FASTEST_PACKETS_PER_S = 2_000_000
-SLACK_NS = 5 * NS_PER_MS  # by which the packet loop may be late before its memory is full
-LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's delay line
-LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
 HOUSEKEEPING_S = 0.5
 FIFO_PRIORITY = 10
+INJECTION_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -74,36 +69,6 @@ class Counters:
     uplink: DirectionCounters
     downlink: DirectionCounters
     relay: RelayCounters
-
-
-def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
-    """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
-    link = scenario.link
-    table = efficiency_by_cn()
-    if isinstance(link, FixedLink):
-        own = getattr(link, direction)
-        queue = link.queue_packets if own.queue_packets is None else own.queue_packets
-        overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
-        rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
-        jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
-    else:
-        orbit = getattr(link, direction)
-        queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
-        rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
-    rate_bps = rate_mbps * 1e6 or FASTEST_BPS
-    extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
-    under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + SLACK_NS) / NS_PER_S
-    bytes_under_way = 1.2 * rate_bps / 8 * under_way_s + queue * scenario.ports.mtu
-    packets_under_way = min(rate_bps / 8 / 60, FASTEST_PACKETS_PER_S) * under_way_s
-    return LinkOptions(
-        queue_packets=queue,
-        overhead_bytes=overhead,
-        egress_rate_bps=round(scenario.ports.egress_rate_mbps * 1e6),
-        memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
-        flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
-        efficiency=table,
-        efficiency_zero=-LOWEST_CN_CENTIDB // 10,
-    )
 
 
 class Bench:
@@ -226,6 +191,7 @@ class Bench:
         for direction in self._links:
             reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             reader.setblocking(False)
+            writer.settimeout(INJECTION_PATIENCE_S)
             readers.append(self._stack.enter_context(reader).fileno())
             self._injectors[direction] = self._stack.enter_context(writer)
         ports = self.terminal.port.descriptor, self.datacenter.port.descriptor, (readers[0], readers[1])
@@ -256,6 +222,8 @@ class Bench:
                 "datacenter_ipv4": self.datacenter.ipv4,
                 "terminal_ipv6": self.terminal.ipv6,
                 "datacenter_ipv6": self.datacenter.ipv6,
+                "mtu": self.scenario.ports.mtu,
+                "tx_queue_packets": self.scenario.ports.tx_queue_packets,
                 "memory_bytes": self.memory_bytes,
             }
         )
@@ -344,8 +312,14 @@ class Bench:
         return zero + round(event.at_s * NS_PER_S)
 
     def inject(self, direction: Direction, packet: bytes) -> None:
-        """An IP packet enters the link as if the application had sent it; it is counted as offered."""
-        self._injectors[direction].send(bytes(VNET_BYTES) + packet)
+        """An IP packet enters the link as if the application had sent it; it is counted as offered.
+
+        Raises EmulationError if the packet loop does not take it.
+        """
+        try:
+            self._injectors[direction].send(bytes(VNET_BYTES) + packet)
+        except OSError as error:
+            raise EmulationError(f"the packet loop takes no packet of {len(packet)} bytes: {error}") from error
 
 
 def _of_side(addresses: Addresses, name: str):  # type: ignore[no-untyped-def]

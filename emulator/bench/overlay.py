@@ -7,28 +7,11 @@ from collections.abc import Iterable
 
 from emulator.link.link import Change, Link
 from emulator.link.state import OVERLAY_ROWS
+from emulator.ports.assembly import change_of
 from emulator.scenario.model import OverlayEvent
-from emulator.timeline.causes import Cause, Gate
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_MS
 
 LEAD_NS = 5 * NS_PER_MS  # a change of "now" begins this much later, so that it is in force before its own beginning
-
-
-def change_of(event: OverlayEvent, zero_ns: int) -> Change:
-    """The event as a change on the monotonic clock; its times count from `zero_ns`."""
-    start = zero_ns + round(event.at_s * NS_PER_S)
-    end = start + round(event.duration_s * NS_PER_S)
-    match event.kind:
-        case "outage":
-            return Change(start, end, gate=Gate.DROP, cause=Cause.COMMAND)
-        case "hold":
-            return Change(start, end, gate=Gate.HOLD, cause=Cause.COMMAND)
-        case "fade":
-            return Change(start, end, fade_centidb=round(event.fade_db * 100))
-        case "extra_delay":
-            return Change(start, end, extra_delay_ns=round(event.extra_delay_ms * NS_PER_MS))
-        case "loss":
-            return Change(start, end, loss=event.loss)
 
 
 class Overlay:

@@ -17,9 +17,10 @@ def clean(as_json: bool) -> None:
     Namespaces, interfaces, sockets and runtime directories of benches whose process is gone. Benches that run are left
     alone. Every start of a bench does the same.
     """
-    from emulator.bench.runtime import remove_leftovers
+    from emulator.bench.runtime import remove_leftovers, runtime_root
+    from firmware_stubs.lines import remove_stale_links
 
-    removed = remove_leftovers()
+    removed = remove_leftovers() + [f"serial line {path}" for path in remove_stale_links(runtime_root())]
     if as_json:
         click.echo(json.dumps({"removed": removed}))
         return

@@ -37,6 +37,7 @@ COMMANDS = {
     "run": Lazy("emulator.cli.run:run", "Keep a bench up until Ctrl-C."),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
+    "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
     "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
     "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),

@@ -48,7 +48,7 @@ from emulator.timeline.causes import Cause, Gate
 
 PASS, HOLD, DROP = int(Gate.PASS), int(Gate.HOLD), int(Gate.DROP)
 FADE = int(Cause.FADE)
-LOSS_HALF = 1 << 31
+LOSS_ONE = 1 << 32
 
 
 @compiled
@@ -113,7 +113,8 @@ def _see_overlay(link: LinkState, at: int) -> None:
             reg[CH_DELAY] += link.overlay[side, index, O_DELAY]
             loss = link.overlay[side, index, O_LOSS]
             # 1 − (1 − a)(1 − b), in 2⁻³²; halved before the product, which would not fit
-            reg[CH_LOSS] += loss - (((reg[CH_LOSS] >> 1) * (loss >> 1)) >> 30)
+            both = ((reg[CH_LOSS] >> 1) * (loss >> 1)) >> 30
+            reg[CH_LOSS] = min(LOSS_ONE, reg[CH_LOSS] + loss - both)
             if link.overlay[side, index, O_GATE] > reg[CH_GATE]:
                 reg[CH_GATE] = link.overlay[side, index, O_GATE]
                 reg[CH_CAUSE] = link.overlay[side, index, O_CAUSE]

@@ -14,10 +14,13 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import stat
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import llvmlite
@@ -113,6 +116,38 @@ def compiled(function: Function, inline: bool = True) -> Function:
     return numba.njit(
         nogil=True, cache=cache_directory is not None, error_model="numpy", forceinline=inline, _nrt=False
     )(function)  # type: ignore[no-any-return,unused-ignore]
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Around what may compile: Ctrl-C ends it as KeyboardInterrupt.
+
+    LLVM's callbacks swallow the exception that a signal handler raises; the compilation then fails, or goes on as if
+    nobody had pressed anything.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        if callable(before):
+            before(number, frame)
+
+    if callable(before):
+        signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    except Exception:
+        if not interrupted:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def compiled_apart(function: Function) -> Function:

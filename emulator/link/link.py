@@ -35,6 +35,7 @@ class LinkOptions:
     behind the link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay
     line's bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral
     efficiency by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; None: fades have no effect.
+    ledger_events: room for notes of what became of each packet; 0: none are kept.
     """
 
     queue_packets: int = 1000
@@ -45,6 +46,7 @@ class LinkOptions:
     flight_packets: int = 1 << 16
     efficiency: Ints | None = None
     efficiency_zero: int = 0
+    ledger_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class Link:
             efficiency=efficiency,
             jitter=exponential_table(),
             dropped=np.zeros(state.CAUSES, np.int64),
+            ledger=np.zeros((options.ledger_events, state.L_COLUMNS), np.int64),
             reg=np.zeros(state.REGISTERS, np.int64),
         )
         registers = self.state.reg

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from emulator.link.channel import see
 from emulator.link.compiled import compiled
+from emulator.link.ledger import note
 from emulator.link.lose import is_lost
 from emulator.link.propagate import launch
 from emulator.link.queue import admit
@@ -69,6 +70,7 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
         reg[OFFERED_PACKETS] += 1
         reg[OFFERED_BYTES] += max(0, length - VNET_BYTES)
         link.dropped[MALFORMED] += 1
+        note(link, reg[OFFERED_PACKETS], MALFORMED, now)
         return
     if now + reg[UTC_OFFSET] >= reg[ROWS_END]:
         reg[STARVED] += 1  # the planner is late: the last row stays in force, and it is counted
@@ -126,9 +128,11 @@ def advance(link: LinkState, now: int) -> None:
             cause = MEMORY
         if cause != 0:
             link.dropped[cause] += 1
+            note(link, queue[head, Q_NUMBER], cause, sent)
             release(link, place, 1)
         else:
-            launch(link, sent, place, queue[head, Q_INDEX], length)
+            due = launch(link, sent, place, queue[head, Q_INDEX], length)
+            note(link, queue[head, Q_NUMBER], 0, due)
 
 
 @compiled

@@ -45,8 +45,8 @@ def delay_at(link: LinkState, at: int) -> int:
 
 
 @compiled
-def launch(link: LinkState, at: int, place: int, index: int, length: int) -> None:
-    """The packet is on the air from `at` on; it is due behind every packet before it."""
+def launch(link: LinkState, at: int, place: int, index: int, length: int) -> int:
+    """The packet is on the air from `at` on; it is due behind every packet before it. Returns when."""
     reg = link.reg
     earliest = reg[LAST_DUE]
     if reg[EGRESS_RATE] > 0:
@@ -59,3 +59,4 @@ def launch(link: LinkState, at: int, place: int, index: int, length: int) -> Non
     flight[row, F_INDEX] = index
     flight[row, F_BYTES] = length
     reg[F_TAIL] += 1
+    return due

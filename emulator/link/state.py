@@ -37,16 +37,20 @@ O_START, O_END, O_GATE, O_CAUSE, O_FADE, O_DELAY, O_LOSS = range(7)
 O_COLUMNS = 8
 OVERLAY_ROWS = 256
 
+# ledger: what became of each wire packet, where somebody asks for it; a cause of 0 stands for "on the air, due then"
+L_NUMBER, L_CAUSE, L_AT = range(3)
+L_COLUMNS = 4
+
 # registers
 (
     SEED, DIRECTION, QUEUE_LIMIT, OVERHEAD_BYTES, EGRESS_RATE, JITTER_BIN, EFFICIENCY_ZERO,  # constants of the link
     WRITE, SUPER_HEAD, SUPER_TAIL, Q_HEAD, Q_TAIL, F_HEAD, F_TAIL,  # rings
-    NUMBER, FREE, RESIDUE, RESIDUE_RATE, LAST_DUE,  # the server and the line
+    FREE, RESIDUE, RESIDUE_RATE, LAST_DUE,  # the server and the line
     GENERATION, UTC_OFFSET, ROWS_OLDEST, ROWS_PUBLISHED, ROWS_END, ROW_CURSOR, OVERLAY_VIEW, STARVED,  # the channel
     CH_FROM, CH_UNTIL, CH_GENERATION, CH_RATE, CH_LOSS, CH_GATE, CH_CAUSE, CH_DELAY, CH_SLOPE, CH_ANCHOR, CH_JITTER,
     OFFERED_PACKETS, OFFERED_BYTES, DELIVERED_PACKETS, DELIVERED_BYTES,
     RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
-    WORST_QUEUE,
+    WORST_QUEUE, LEDGER_TAIL,
 ) = range(48)  # fmt: skip
 REGISTERS = 64
 
@@ -65,4 +69,5 @@ class LinkState(NamedTuple):
     efficiency: Ints  # (steps of 0.1 dB,) spectral efficiency by C/N; empty: a fade has no effect
     jitter: Ints  # (QUANTILES,)
     dropped: Ints  # (CAUSES,) wire packets
+    ledger: Ints  # (events, L_COLUMNS); empty: nothing is noted
     reg: Ints  # (REGISTERS,)

@@ -22,6 +22,7 @@ import numpy as np
 import zmq
 
 from emulator.errors import EmulationError
+from emulator.link.compiled import compiling
 from emulator.link.link import Change, DirectionCounters, Link, LinkOptions, direction_counters
 from emulator.link.path import next_event
 from emulator.ports import batch
@@ -160,7 +161,8 @@ class FabricRelay:
 
     def start(self) -> None:
         """Starts the link process, hands it the channel, and begins to carry packets."""
-        self._warm_up()
+        with compiling():
+            self._warm_up()
         self._context = zmq.Context()
         kinds = (zmq.PUSH, zmq.PUSH, zmq.PULL, zmq.PULL)
         self._sockets = [self._socket(kind, name) for kind, name in zip(kinds, SOCKETS, strict=True)]

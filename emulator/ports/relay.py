@@ -18,7 +18,7 @@ import numpy as np
 
 from emulator.errors import EmulationError
 from emulator.link import state
-from emulator.link.compiled import cache_directory, compiled, compiled_apart
+from emulator.link.compiled import cache_directory, compiled, compiled_apart, compiling
 from emulator.link.link import DirectionCounters, Link, direction_counters
 from emulator.link.path import depart, discard, due_run, next_event, offer, refuse_frame
 from emulator.link.state import (
@@ -240,7 +240,8 @@ class Relay:
     def start(self) -> None:
         """Compiles the loop, or takes it from the cache, and starts it."""
         self._shared[STOP] = 1
-        self._loop()
+        with compiling():
+            self._loop()
         self._shared[STOP] = 0
         self._thread.start()
         self.uplink.settle = self.downlink.settle = self.settle

@@ -1,0 +1,67 @@
+"""From the Scenario to the links: options of a direction, memory included, and timed changes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from emulator.link.link import Change, LinkOptions, power_of_two
+from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
+from emulator.scenario.model import FixedLink, OverlayEvent, Scenario
+from emulator.timeline.causes import Cause, Gate
+from emulator.units import NS_PER_MS, NS_PER_S
+
+Direction = Literal["uplink", "downlink"]
+
+FASTEST_BPS = 20_000_000_000  # what the packet path is sized for where the scenario sets no rate
+FASTEST_PACKETS_PER_S = 2_000_000
+SLACK_NS = 5 * NS_PER_MS  # by which the packet loop may be late before its memory is full
+LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's delay line
+LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
+SHORTEST_PACKET_BYTES = 60
+
+
+def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
+    """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
+    link = scenario.link
+    table = efficiency_by_cn()
+    if isinstance(link, FixedLink):
+        own = getattr(link, direction)
+        queue = link.queue_packets if own.queue_packets is None else own.queue_packets
+        overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
+        rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
+        jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
+    else:
+        orbit = getattr(link, direction)
+        queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
+        rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
+    rate_bps = rate_mbps * 1e6 or FASTEST_BPS
+    extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
+    under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + SLACK_NS) / NS_PER_S
+    bytes_under_way = 1.2 * rate_bps / 8 * under_way_s + queue * scenario.ports.mtu
+    packets_under_way = min(rate_bps / 8 / SHORTEST_PACKET_BYTES, FASTEST_PACKETS_PER_S) * under_way_s
+    return LinkOptions(
+        queue_packets=queue,
+        overhead_bytes=overhead,
+        egress_rate_bps=round(scenario.ports.egress_rate_mbps * 1e6),
+        memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
+        flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
+        efficiency=table,
+        efficiency_zero=-LOWEST_CN_CENTIDB // 10,
+    )
+
+
+def change_of(event: OverlayEvent, zero_ns: int) -> Change:
+    """The event as a change on the monotonic clock; its times count from `zero_ns`."""
+    start = zero_ns + round(event.at_s * NS_PER_S)
+    end = start + round(event.duration_s * NS_PER_S)
+    match event.kind:
+        case "outage":
+            return Change(start, end, gate=Gate.DROP, cause=Cause.COMMAND)
+        case "hold":
+            return Change(start, end, gate=Gate.HOLD, cause=Cause.COMMAND)
+        case "fade":
+            return Change(start, end, fade_centidb=round(event.fade_db * 100))
+        case "extra_delay":
+            return Change(start, end, extra_delay_ns=round(event.extra_delay_ms * NS_PER_MS))
+        case "loss":
+            return Change(start, end, loss=event.loss)

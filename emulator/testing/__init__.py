@@ -1,0 +1,1 @@
+"""Measuring a bench from outside: probes, transfers, comparison with what was commanded, and the report."""

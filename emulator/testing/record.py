@@ -1,0 +1,219 @@
+"""The record of a run: all that a report is made from, as one JSON file beside it.
+
+Times are nanoseconds of simulated UTC counted from `start_utc_ns`, so that a column stays short. −1 stands for a
+packet that never arrived and for a state without a satellite.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from emulator.errors import EndpointError, ScenarioError
+
+FORMAT: Literal["bentpipe-run-1"] = "bentpipe-run-1"
+
+Direction = Literal["uplink", "downlink"]
+DIRECTIONS: tuple[Direction, ...] = ("uplink", "downlink")
+CAUSE_WORDS = {
+    "NONE": "no cause",
+    "QUEUE": "queue full",
+    "LOSS": "lost on the air",
+    "HANDOVER": "handover",
+    "OUTAGE": "outage of the link",
+    "NO_SATELLITE": "no satellite",
+    "OBSTRUCTION": "obstruction",
+    "FADE": "fade below the last MODCOD",
+    "COMMAND": "by command",
+    "MALFORMED": "malformed",
+    "MEMORY": "delay line full",
+    "EGRESS": "refused behind the link",
+    "PORT_QUEUE": "kernel's device queue",
+    "TRANSPORT": "between processes",
+}
+"""What a person calls a cause of drops."""
+
+Column = list[int]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A table whose list columns all have one length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def columns_fit_together(self) -> Part:
+        lengths = {
+            name: len(value) for name, value in self if isinstance(value, list) and name not in self.vocabularies()
+        }
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"expected columns of one length, got {lengths}")
+        return self
+
+    @classmethod
+    def vocabularies(cls) -> set[str]:
+        """Lists that are no columns."""
+        return set()
+
+
+class ChannelSeries(Part):
+    """What one direction was told to do: `delay_ns` one way without queue and jitter, `gate` and `cause` by number."""
+
+    delay_ns: Column = []
+    rate_bps: Column = []
+    loss: list[float] = []
+    gate: Column = []
+    cause: Column = []
+
+
+class StateSeries(Part):
+    """The link's state at regular instants. `satellite`, `gateway` index `satellites`, `gateways`."""
+
+    at_ns: Column = []
+    satellite: Column = []
+    gateway: Column = []
+    azimuth_deg: list[float] = []
+    elevation_deg: list[float] = []
+    slant_range_m: list[float] = []
+    satellites: list[str] = []
+    gateways: list[str] = []
+    uplink: ChannelSeries = ChannelSeries()
+    downlink: ChannelSeries = ChannelSeries()
+
+    @classmethod
+    def vocabularies(cls) -> set[str]:
+        return {"satellites", "gateways"}
+
+
+class DirectionCounts(Part):
+    """One direction's counters at each instant of the series; `dropped` by the name of the cause."""
+
+    offered_packets: Column = []
+    offered_bytes: Column = []
+    delivered_packets: Column = []
+    delivered_bytes: Column = []
+    held_packets: Column = []
+    dropped: dict[str, Column] = {}
+
+
+class CounterSeries(Part):
+    at_ns: Column = []
+    uplink: DirectionCounts = DirectionCounts()
+    downlink: DirectionCounts = DirectionCounts()
+
+
+class ProbeSeries(Part):
+    """Probes of one direction in the order of their sending.
+
+    sent_ns: transmit stamp. delay_ns: measured one way, −1 for lost. commanded_ns: the delay line at the send instant,
+    overlay included. expected_ns: what the link should have made of it, with serialisation, jitter where known and
+    FIFO; equal to commanded_ns plus serialisation where nothing more is known. calm: 1 where no queue could stand.
+    """
+
+    sent_ns: Column = []
+    delay_ns: Column = []
+    commanded_ns: Column = []
+    expected_ns: Column = []
+    calm: Column = []
+    stamp_source: Literal["kernel", "user space", "mixed", ""] = ""
+    interval_ns: int = 0
+    not_sent: Count = 0
+    refused: Count = 0
+    receiver_overflow: Count = 0
+
+
+class Transfer(Part):
+    """A TCP transfer: bytes of payload received by the application so far, at each instant."""
+
+    direction: Direction = "downlink"
+    at_ns: Column = []
+    bytes: Column = []
+    congestion: str = ""
+    connections: Count = 1
+    retransmitted: Count = 0
+
+
+class Event(Part):
+    """Something that somebody did to the link."""
+
+    kind: str
+    label: str
+    at_ns: int
+    duration_ns: Count = 0
+    direction: Literal["both", "uplink", "downlink"] = "both"
+
+
+class Check(Part):
+    """Something that the run was to show, and whether it did."""
+
+    what: str
+    passed: bool
+    outcome: str
+
+
+class RunRecord(Part):
+    """One run. `slot_s` 0: the link has no slots."""
+
+    format: Literal["bentpipe-run-1"] = FORMAT
+    version: str
+    title: str
+    scenario_name: str
+    scenario: dict[str, Any] = {}
+    seed: int
+    start_utc_ns: int
+    duration_ns: Count
+    interrupted: bool = False
+    slot_s: float = 0.0
+    slot_phase_s: float = 0.0
+    states: StateSeries = StateSeries()
+    counters: CounterSeries = CounterSeries()
+    uplink_probes: ProbeSeries = ProbeSeries()
+    downlink_probes: ProbeSeries = ProbeSeries()
+    transfer: Transfer | None = None
+    events: list[Event] = []
+    checks: list[Check] = []
+    machine: dict[str, str] = {}
+
+    @classmethod
+    def vocabularies(cls) -> set[str]:
+        return {"events", "checks"}
+
+    def probes(self, direction: Direction) -> ProbeSeries:
+        return self.uplink_probes if direction == "uplink" else self.downlink_probes
+
+    def slot_starts_ns(self) -> list[int]:
+        """Slot boundaries within the run, in ns from its start."""
+        if not self.slot_s:
+            return []
+        slot_ns = round(self.slot_s * 1e9)
+        phase_ns = round(self.slot_phase_s * 1e9)
+        first = (phase_ns - self.start_utc_ns) % slot_ns
+        return list(range(first, self.duration_ns + 1, slot_ns))
+
+    def save(self, path: Path) -> None:
+        """Write the record. Raises EndpointError."""
+        try:
+            path.write_text(self.model_dump_json(), encoding="utf-8")
+        except OSError as error:
+            raise EndpointError(f"{path}: cannot write the run record: {error.strerror}") from error
+
+
+def load_record(path: Path) -> RunRecord:
+    """Read a record that `save` wrote. Raises EndpointError, and ScenarioError with a line per fault."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EndpointError(f"{path}: cannot read the run record: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScenarioError([f"{path}: expected a run record (JSON), got bytes that are no text"]) from error
+    try:
+        return RunRecord.model_validate_json(text)
+    except ValidationError as error:
+        problems = [
+            f"{path}: {'.'.join(str(part) for part in fault['loc']) or 'run record'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise ScenarioError(problems) from error

@@ -1,0 +1,170 @@
+"""From records to rows: which rounds count, what is in doubt, what is promised before a run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.testing.performance.measures import TRIALS, Settings, chosen_trials, describe, takes_s
+from emulator.testing.performance.names import MEASURES, QUICK
+from emulator.testing.performance.rows import FIGURES, Row, ending, rows
+from emulator.testing.performance.run import Report, expected_s
+from emulator.testing.performance.table import footnotes, render
+
+Record = dict[str, Any]
+FAILED: Record = {"error": "it broke"}
+DEFAULT = Settings(rounds=3, seconds=3.0, tool="iperf3")
+ONE_ROUND = Settings(rounds=1, seconds=3.0, tool="iperf3")
+
+
+def tcp(gbps: float, *, late_us: int | None = 3) -> Record:
+    return {
+        "goodput_bps": gbps * 1e9,
+        "retransmitted": 0,
+        "link": {
+            "delivered_bps": gbps * 1e9,
+            "loop_cpu_ns_per_packet": 500.0,
+            "lateness_us": {"p50": late_us, "p99": late_us, "p99.9": late_us},
+        },
+        "memory": {"before_bytes": 10_000_000, "peak_bytes": 60_000_000, "ceiling_bytes": 100_000_000},
+    }
+
+
+def udp(sent: int = 100_000, lost: int = 0, left_out: int = 0, no_room: int = 0) -> Record:
+    return {
+        "sent": sent,
+        "received": sent - lost - no_room,
+        "lost": lost,
+        "left_out": left_out,
+        "no_room": no_room,
+        "seconds": 2.0,
+        "sent_per_s": sent / 2.0,
+        "link": {"loop_cpu_ns_per_packet": 4000.0},
+    }
+
+
+def limit(rate: int, *, lost: int) -> Record:
+    return {"packets_per_s": rate, "steps": [{"packets_per_s": rate, "sent": rate, "lost": lost, "sent_per_s": rate}]}
+
+
+def whole_run(rounds: int = 3) -> dict[str, list[Record]]:
+    records = {
+        "tcp": tcp(10),
+        "gigabit": tcp(0.99),
+        "udp": udp(),
+        "limit": limit(150_000, lost=0),
+        "delay": {"error_us": {"p50": 20.0, "p99": 90.0}},
+        "start": {"seconds": 1.4},
+    }
+    return {key: [records[key.split("/")[0]]] * rounds for key in TRIALS}
+
+
+def found(rounds: dict[str, list[Record]], key: str) -> Row:
+    return next(row for row in rows(rounds) if row.key == key)
+
+
+def report(rounds: dict[str, list[Record]]) -> Report:
+    facts = {"cpus": 2, "cpu_model": "any", "kernel": "6", "python": "3", "packages": {}, "user": "root", "iperf3": "3"}
+    load = {"load_average": [0.0, 0.0, 0.0], "busy_cpus": 0.0, "stolen_share": 0.0}
+    return Report(DEFAULT, facts, load, rounds, [], load, 1.0)
+
+
+def test_a_whole_run_gives_every_row_once() -> None:
+    keys = [row.key for row in rows(whole_run())]
+    assert keys == [figure.key for figure in FIGURES]
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_trial_is_in_a_measure_and_in_a_row() -> None:
+    used = {figure.value.trial for figure in FIGURES} | {figure.baseline.trial for figure in FIGURES if figure.baseline}
+    assert used == set(TRIALS) == {key for keys in MEASURES.values() for key in keys}
+    assert all(describe(key) for key in TRIALS)
+
+
+def test_nothing_measured_gives_no_rows() -> None:
+    assert rows({}) == []
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6))
+def test_a_round_counts_where_neither_the_value_nor_its_baseline_failed(fates: list[tuple[bool, bool]]) -> None:
+    rounds = {
+        "tcp/bench": [tcp(number + 1) if ours else FAILED for number, (ours, _) in enumerate(fates)],
+        "tcp/forwarding": [tcp(2 * (number + 1)) if theirs else FAILED for number, (_, theirs) in enumerate(fates)],
+    }
+    good = [number + 1 for number, (ours, theirs) in enumerate(fates) if ours and theirs]
+    matching = [row for row in rows(rounds) if row.key == "tcp.of_offloads_on"]
+    if not good:
+        assert matching == []
+        return
+    assert matching[0].value.values == tuple(good)
+    assert matching[0].ratio is not None
+    assert set(matching[0].ratio.values) == {0.5}
+
+
+def test_one_lossy_round_among_three_is_a_loss() -> None:
+    rounds = whole_run() | {"udp/bench": [udp(), udp(lost=1), udp()]}
+    assert found(rounds, "udp.lost").met is False
+    assert found(whole_run(), "udp.lost").met is True
+
+
+def test_a_generator_that_was_late_leaves_the_loss_in_doubt() -> None:
+    rounds = whole_run() | {"udp/bench": [udp(sent=80_000, left_out=20_000)] * 3}
+    row = found(rounds, "udp.lost")
+    assert row.met is None
+    assert "80%" in row.doubt
+    assert any("in doubt" in line for line in footnotes(report(rounds)))
+
+
+def test_what_found_no_room_at_the_receiver_is_no_loss_of_the_link_and_is_told() -> None:
+    row = found(whole_run() | {"udp/bench": [udp(no_room=40)] * 3}, "udp.lost")
+    assert row.met is True
+    assert row.note.startswith("120 more")
+
+
+def test_a_link_that_carried_nothing_has_no_lateness() -> None:
+    rounds = whole_run() | {"gigabit/bench": [tcp(0.99, late_us=None)] * 3}
+    assert not any(row.key.startswith("gigabit.lateness") for row in rows(rounds))
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        ({"packets_per_s": 200_000, "lost": 3, "sent": 200_000, "sent_per_s": 2e5}, "3 of 200,000 were lost"),
+        ({"packets_per_s": 200_000, "lost": 0, "sent": 150_000, "sent_per_s": 1.5e5}, "could not send"),
+        ({"packets_per_s": 250_000, "lost": 0, "sent": 250_000, "sent_per_s": 2.5e5}, "nothing above"),
+    ],
+)
+def test_a_search_says_what_ended_it(step: Record, why: str) -> None:
+    assert why in ending([step])
+
+
+def test_a_report_is_json_without_numbers_that_json_has_not() -> None:
+    told = json.loads(json.dumps(report(whole_run()).as_json(), allow_nan=False))
+    assert [row["key"] for row in told["rows"]] == [figure.key for figure in FIGURES]
+    assert {row["met"] for row in told["rows"]} <= {True, False, None}
+
+
+def test_a_failure_is_in_the_report_and_takes_nothing_else_with_it() -> None:
+    rounds = whole_run() | {"tcp/zmq": [FAILED] * 3}
+    made = report(rounds)
+    assert made.failures == ["tcp through the link over ZeroMQ: it broke"]
+    assert not any(row.key.startswith("tcp.zmq") for row in made.rows())
+    assert found(rounds, "tcp.of_offloads_on").ratio is not None
+    assert render(made) is not None
+
+
+@given(st.lists(st.sampled_from(sorted(MEASURES)), min_size=1, max_size=8))
+def test_trials_run_once_a_round_and_in_one_order(measures: list[str]) -> None:
+    chosen = chosen_trials(measures)
+    assert chosen == [key for key in TRIALS if key in {wanted for name in measures for wanted in MEASURES[name]}]
+    assert chosen == chosen_trials([*reversed(measures), *measures])
+
+
+def test_the_time_that_is_promised_is_the_time_that_is_allowed() -> None:
+    assert expected_s(chosen_trials(MEASURES), DEFAULT) <= 180
+    assert expected_s(chosen_trials(QUICK), ONE_ROUND) <= 45
+    assert all(takes_s(key, DEFAULT) > 0 for key in TRIALS)

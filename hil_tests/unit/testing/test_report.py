@@ -1,0 +1,139 @@
+"""The report comes from the record alone, and fetches nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.errors import EndpointError, ScenarioError
+from emulator.testing.record import RunRecord, StateSeries, load_record
+from emulator.testing.report import main, to_html, write_report
+from emulator.testing.summary import summarise
+from hil_tests.unit.testing.synthetic import synthetic_record
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def record() -> RunRecord:
+    return synthetic_record(duration_s=46)
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 1000))
+def test_a_record_that_was_saved_is_the_record(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    path = tmp_path_factory.mktemp("record") / "run.json"
+    record = synthetic_record(seed, duration_s=20)
+    record.save(path)
+    assert load_record(path) == record
+
+
+def test_the_report_can_be_made_again_from_its_record(record: RunRecord, tmp_path: Path) -> None:
+    paths = write_report(record, tmp_path / "first")
+    assert main([str(paths["run.json"]), "-o", str(tmp_path / "second")]) == 0
+    for name, path in paths.items():
+        assert (tmp_path / "second" / name).read_bytes() == path.read_bytes(), name
+    assert paths["report.png"].read_bytes().startswith(PNG)
+
+
+def test_the_page_fetches_nothing(record: RunRecord) -> None:
+    page = to_html(record)
+    named = re.findall(r"""(?:src|href|xlink:href|action|data)\s*=\s*["']([^"']*)""", page) + re.findall(
+        r"url\(([^)]*)\)", page
+    )
+    assert named
+    assert all(address.strip("\"'").startswith(("data:", "#")) for address in named)
+    assert "<script" not in page
+    assert "@import" not in page
+
+
+def test_the_page_says_what_the_record_says(record: RunRecord) -> None:
+    page = to_html(record)
+    for text in (
+        record.scenario_name,
+        "2025-10-03T14:20:04.5Z",
+        record.version,
+        *(check.outcome for check in record.checks),
+    ):
+        assert str(text) in page
+    assert "every check holds" in page
+
+
+def test_text_from_outside_is_text(record: RunRecord) -> None:
+    hostile = record.model_copy(update={"scenario_name": "<script>alert(1)</script>"})
+    assert "<script>" not in to_html(hostile)
+
+
+def test_packets_that_are_missing_break_the_verdict(record: RunRecord) -> None:
+    broken = record.model_copy(deep=True)
+    broken.counters.uplink.delivered_packets[-1] -= 1
+    summary = summarise(broken)
+    assert not summary.passed
+    assert "offered = delivered + dropped + held" in summary.verdict
+
+
+def test_probes_lost_beyond_what_was_counted_break_the_verdict(record: RunRecord) -> None:
+    broken = record.model_copy(deep=True)
+    broken.uplink_probes.delay_ns = [-1] * len(broken.uplink_probes.delay_ns)
+    assert "Probes lost" in summarise(broken).verdict
+
+
+def test_a_wrong_slot_phase_breaks_the_verdict(record: RunRecord) -> None:
+    assert "Slot phase" in summarise(record.model_copy(update={"slot_phase_s": 5.0})).verdict
+
+
+def test_a_run_cut_short_at_once_still_has_its_report(tmp_path: Path) -> None:
+    empty = RunRecord(
+        version="0.1.0",
+        title="nothing",
+        scenario_name="fixed",
+        seed=1,
+        start_utc_ns=1_700_000_000 * 10**9,
+        duration_ns=0,
+        interrupted=True,
+    )
+    paths = write_report(empty, tmp_path)
+    assert paths["report.html"].stat().st_size > 0
+    assert summarise(empty).verdict.startswith("interrupted")
+
+
+def test_columns_of_two_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        StateSeries(at_ns=[1, 2], satellite=[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("{", "JSON"), ("{}", "version"), ("[]", "run record"), ('{"format": "other"}', "format")],
+)
+def test_a_record_that_is_none_is_refused_by_key(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(ScenarioError, match=named) as caught:
+        load_record(path)
+    assert all(line.startswith(str(path)) for line in caught.value.problems)
+
+
+def test_a_record_with_a_broken_part_names_the_part(record: RunRecord, tmp_path: Path) -> None:
+    values = json.loads(record.model_dump_json())
+    values["states"]["at_ns"].append(5)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ScenarioError, match="states"):
+        load_record(path)
+
+
+def test_a_report_that_cannot_be_written_names_its_place(record: RunRecord, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EndpointError, match="file"):
+        write_report(record, tmp_path / "file")
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.json")]) == EndpointError.exit_status
+    assert "none.json" in capsys.readouterr().err
