@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -27,18 +27,50 @@ class Delivery(NamedTuple):
     packet: bytes
 
 
+Discipline = Literal["drop_tail", "drop_front", "codel"]
+DISCIPLINES: dict[Discipline, int] = {
+    "drop_tail": state.DROP_TAIL,
+    "drop_front": state.DROP_FRONT,
+    "codel": state.CODEL,
+}
+
+
+@dataclass(frozen=True)
+class LaneOptions:
+    """The queue of a class. queue_bytes: 0 for no limit of its own. target_ns, interval_ns: CoDel's (RFC 8289)."""
+
+    queue_packets: int = 1000
+    queue_bytes: int = 0
+    discipline: Discipline = "drop_tail"
+    target_ns: int = 5 * NS_PER_MS
+    interval_ns: int = 100 * NS_PER_MS
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Packets that fit go to `lane`. protocol: an IP protocol number; ports: first and last; −1 fits everything."""
+
+    lane: int
+    protocol: int = -1
+    dscp: int = -1
+    ports: tuple[int, int] = (-1, -1)
+
+
 @dataclass(frozen=True)
 class LinkOptions:
     """What a direction of the link is, apart from its channel.
 
-    queue_packets: limit of the queue. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate
-    behind the link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay
-    line's bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral
-    efficiency by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; None: fades have no effect.
-    ledger_events: room for notes of what became of each packet; 0: none are kept.
+    queue_packets: limit of the one drop-tail queue, unless there are lanes: queues in order of precedence, of which the
+    last takes what no rule fits. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind the
+    link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay line's
+    bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral efficiency
+    by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; None: fades have no effect. ledger_events: room
+    for notes of what became of each packet; 0: none are kept.
     """
 
     queue_packets: int = 1000
+    lanes: tuple[LaneOptions, ...] = ()
+    rules: tuple[Rule, ...] = ()
     overhead_bytes: int = 0
     egress_rate_bps: int = 0
     jitter_bin_ns: int = 20 * NS_PER_MS
@@ -63,6 +95,17 @@ class Change:
 
 
 @dataclass(frozen=True)
+class LaneCounters:
+    """Wire packets of one class: offered to its queue, dropped there, waiting now, and the most that ever waited."""
+
+    offered_packets: int
+    dropped_packets: int
+    queued_packets: int
+    queued_bytes: int
+    worst_queue_packets: int
+
+
+@dataclass(frozen=True)
 class DirectionCounters:
     """Wire packets and IP bytes of one direction: offered = delivered + dropped + held, always."""
 
@@ -74,6 +117,7 @@ class DirectionCounters:
     flying_packets: int
     worst_queue_packets: int
     dropped: dict[Cause, int]
+    lanes: tuple[LaneCounters, ...]
 
     @property
     def held_packets(self) -> int:
@@ -85,24 +129,57 @@ class DirectionCounters:
         return sum(self.dropped.values())
 
 
-def direction_counters(registers: Ints, dropped: Ints) -> DirectionCounters:
-    """The counters in a copy of a link's registers and drop counts."""
+def direction_counters(registers: Ints, dropped: Ints, lanes: Ints) -> DirectionCounters:
+    """The counters in a copy of a link's registers, drop counts and lanes."""
     value = [int(register) for register in registers]
     return DirectionCounters(
         offered_packets=value[state.OFFERED_PACKETS],
         offered_bytes=value[state.OFFERED_BYTES],
         delivered_packets=value[state.DELIVERED_PACKETS],
         delivered_bytes=value[state.DELIVERED_BYTES],
-        queued_packets=value[state.Q_TAIL] - value[state.Q_HEAD],
+        queued_packets=value[state.QUEUED],
         flying_packets=value[state.F_TAIL] - value[state.F_HEAD],
         worst_queue_packets=value[state.WORST_QUEUE],
         dropped={cause: int(dropped[cause]) for cause in Cause if dropped[cause]},
+        lanes=tuple(
+            LaneCounters(
+                offered_packets=lane[state.LANE_OFFERED],
+                dropped_packets=lane[state.LANE_DROPPED],
+                queued_packets=lane[state.LANE_TAIL] - lane[state.LANE_HEAD],
+                queued_bytes=lane[state.LANE_BYTES],
+                worst_queue_packets=lane[state.LANE_WORST],
+            )
+            for lane in lanes.tolist()
+        ),
     )
 
 
 def power_of_two(least: int) -> int:
     """The smallest power of two that is `least` or more."""
     return 1 << max(0, least - 1).bit_length()
+
+
+def lane_table(options: tuple[LaneOptions, ...]) -> Ints:
+    """The lanes as compiled code reads them."""
+    table = np.zeros((len(options), state.LANE_COLUMNS), np.int64)
+    for row, lane in zip(table, options, strict=True):
+        row[state.LANE_LIMIT] = lane.queue_packets
+        row[state.LANE_LIMIT_BYTES] = lane.queue_bytes
+        row[state.LANE_DISCIPLINE] = DISCIPLINES[lane.discipline]
+        row[state.CODEL_TARGET] = lane.target_ns
+        row[state.CODEL_INTERVAL] = lane.interval_ns
+    return table
+
+
+def rule_table(rules: tuple[Rule, ...]) -> Ints:
+    """The rules as compiled code reads them."""
+    table = np.zeros((len(rules), state.RULE_COLUMNS), np.int64)
+    for row, rule in zip(table, rules, strict=True):
+        row[state.RULE_LANE] = rule.lane
+        row[state.RULE_PROTOCOL] = rule.protocol
+        row[state.RULE_DSCP] = rule.dscp
+        row[state.RULE_PORT_FIRST], row[state.RULE_PORT_LAST] = rule.ports
+    return table
 
 
 class Link:
@@ -125,13 +202,17 @@ class Link:
     ) -> None:
         options = options or LinkOptions()
         efficiency = EMPTY_TABLE if options.efficiency is None else options.efficiency
+        lanes = options.lanes or (LaneOptions(options.queue_packets),)
+        longest = max(lane.queue_packets for lane in lanes)
         supers = max(1 << 10, options.memory_bytes >> 8)
         self.options = options
         self.settle: Callable[[], None] = lambda: None
         self.state = state.LinkState(
             ring=np.zeros(options.memory_bytes, np.uint8),
             supers=np.zeros((supers, state.SUPER_COLUMNS), np.int64),
-            queue=np.zeros((power_of_two(options.queue_packets + 1), state.Q_COLUMNS), np.int64),
+            queue=np.zeros((len(lanes), power_of_two(longest + 1), state.Q_COLUMNS), np.int64),
+            lanes=lane_table(lanes),
+            rules=rule_table(options.rules),
             flight=np.zeros((options.flight_packets, state.F_COLUMNS), np.int64),
             rows=np.zeros((ROWS, state.ROW_COLUMNS), np.int64),
             overlay=np.zeros((2, state.OVERLAY_ROWS, state.O_COLUMNS), np.int64),
@@ -144,7 +225,6 @@ class Link:
         registers = self.state.reg
         registers[state.SEED] = seed
         registers[state.DIRECTION] = direction
-        registers[state.QUEUE_LIMIT] = options.queue_packets
         registers[state.OVERHEAD_BYTES] = options.overhead_bytes
         registers[state.EGRESS_RATE] = options.egress_rate_bps
         registers[state.JITTER_BIN] = options.jitter_bin_ns
@@ -262,12 +342,16 @@ class Link:
         self.state.reg[state.UTC_OFFSET] = utc_minus_monotonic_ns
         self.state.reg[state.GENERATION] += 1
 
-    def channel_at(self, monotonic_ns: int) -> ChannelState:
-        """The channel, overlay included and jitter left out, at any time whose Timeline rows are still kept."""
+    def channel_at(self, monotonic_ns: int, *, jitter: bool = False) -> ChannelState:
+        """The channel, overlay included, at any time whose Timeline rows are still kept.
+
+        Jitter is left out of the delay, unless it is asked for.
+        """
         looking = self.state._replace(reg=self.state.reg.copy())
         looking.reg[state.CH_GENERATION] = -1
         channel.see(looking, monotonic_ns)
-        looking.reg[state.CH_JITTER] = 0
+        if not jitter:
+            looking.reg[state.CH_JITTER] = 0
         return ChannelState(
             delay_ns=int(propagate.delay_at(looking, monotonic_ns)),
             rate_bps=int(looking.reg[state.CH_RATE]),
@@ -278,7 +362,7 @@ class Link:
 
     def counters(self) -> DirectionCounters:
         """The counters at this moment; while a compiled loop works, ask the loop instead."""
-        return direction_counters(self.state.reg, self.state.dropped)
+        return direction_counters(self.state.reg, self.state.dropped, self.state.lanes)
 
     # inside
 

@@ -1,6 +1,6 @@
 """One direction of the link, from arrival to delivery: the stages in travelling order, behind three verbs.
 
-    offer      a packet has come at `now`           queue
+    offer      a packet has come at `now`           classify → queue
     due_run    what is due at `now`                 serve → lose → propagate
     next_event when to ask again
 
@@ -12,11 +12,12 @@ from when these functions happened to be called.
 from __future__ import annotations
 
 from emulator.link.channel import see
+from emulator.link.classify import lane_of
 from emulator.link.compiled import compiled
 from emulator.link.ledger import note
 from emulator.link.lose import is_lost
 from emulator.link.propagate import launch
-from emulator.link.queue import admit
+from emulator.link.queue import admit, next_lane, take_head, thin_out
 from emulator.link.serve import serve, service_start
 from emulator.link.state import (
     DELIVERED_BYTES,
@@ -32,7 +33,6 @@ from emulator.link.state import (
     OFFERED_BYTES,
     OFFERED_PACKETS,
     Q_BYTES,
-    Q_HEAD,
     Q_INDEX,
     Q_NUMBER,
     Q_SUPER,
@@ -76,12 +76,13 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
         reg[STARVED] += 1  # the planner is late: the last row stays in force, and it is counted
     segments = entry[SUPER_SEGMENTS]
     place = keep(link, offset, length, segments)
+    lane = lane_of(link, entry)
     advance(link, now)
     for index in range(segments):
         wire = wire_bytes(entry, index)
         reg[OFFERED_PACKETS] += 1
         reg[OFFERED_BYTES] += wire
-        if admit(link, now, place, index, wire):
+        if admit(link, lane, now, place, index, wire):
             advance(link, now)
         else:
             release(link, place, 1)
@@ -116,23 +117,25 @@ def advance(link: LinkState, now: int) -> None:
         start = service_start(link)
         if start > now:
             return
-        queue, head = link.queue, reg[Q_HEAD] % len(link.queue)
-        reg[Q_HEAD] += 1
-        length, place = queue[head, Q_BYTES], queue[head, Q_SUPER]
+        lane = next_lane(link)
+        if not thin_out(link, lane, start):
+            continue
+        queue, head = link.queue, take_head(link, lane)
+        length, place = queue[lane, head, Q_BYTES], queue[lane, head, Q_SUPER]
         cause = serve(link, start, length)
         sent = reg[FREE]
         see(link, sent)
-        if cause == 0 and is_lost(link, queue[head, Q_NUMBER]):
+        if cause == 0 and is_lost(link, queue[lane, head, Q_NUMBER]):
             cause = LOSS
         if cause == 0 and reg[F_TAIL] - reg[F_HEAD] >= len(link.flight):
             cause = MEMORY
         if cause != 0:
             link.dropped[cause] += 1
-            note(link, queue[head, Q_NUMBER], cause, sent)
+            note(link, queue[lane, head, Q_NUMBER], cause, sent)
             release(link, place, 1)
         else:
-            due = launch(link, sent, place, queue[head, Q_INDEX], length)
-            note(link, queue[head, Q_NUMBER], 0, due)
+            due = launch(link, sent, place, queue[lane, head, Q_INDEX], length)
+            note(link, queue[lane, head, Q_NUMBER], 0, due)
 
 
 @compiled

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from emulator.link.channel import DROP, HOLD, see
 from emulator.link.compiled import compiled
+from emulator.link.queue import first_arrival
 from emulator.link.state import (
     CH_CAUSE,
     CH_GATE,
@@ -17,9 +18,6 @@ from emulator.link.state import (
     FREE,
     NEVER,
     OVERHEAD_BYTES,
-    Q_ARRIVAL,
-    Q_HEAD,
-    Q_TAIL,
     RESIDUE,
     RESIDUE_RATE,
     LinkState,
@@ -30,11 +28,12 @@ NS_PER_S = 1_000_000_000
 
 @compiled
 def service_start(link: LinkState) -> int:
-    """When the head of the queue enters service: its turn, or when the gate opens. NEVER if none waits."""
+    """When the next packet enters service: its turn, or when the gate opens. NEVER if none waits."""
     reg = link.reg
-    if reg[Q_HEAD] == reg[Q_TAIL]:
+    arrival = first_arrival(link)
+    if arrival == NEVER:
         return NEVER
-    start = max(reg[FREE], link.queue[reg[Q_HEAD] % len(link.queue), Q_ARRIVAL])
+    start = max(reg[FREE], arrival)
     see(link, start)
     while reg[CH_GATE] == HOLD:
         start = reg[CH_UNTIL]

@@ -24,6 +24,19 @@ SUPER_COLUMNS = 8
 Q_ARRIVAL, Q_SUPER, Q_INDEX, Q_BYTES, Q_NUMBER = range(5)
 Q_COLUMNS = 8
 
+# lanes: a queue for each class of traffic, in order of precedence; the last one takes what no rule fits
+(
+    LANE_HEAD, LANE_TAIL, LANE_LIMIT, LANE_LIMIT_BYTES, LANE_DISCIPLINE, LANE_BYTES, LANE_WORST, LANE_OFFERED,
+    LANE_DROPPED,
+    CODEL_TARGET, CODEL_INTERVAL, CODEL_FIRST_ABOVE, CODEL_DROP_NEXT, CODEL_COUNT, CODEL_LAST_COUNT, CODEL_DROPPING,
+) = range(16)  # fmt: skip
+LANE_COLUMNS = 16
+DROP_TAIL, DROP_FRONT, CODEL = range(3)
+
+# rules: which packets belong to which lane; −1 fits everything
+RULE_LANE, RULE_PROTOCOL, RULE_DSCP, RULE_PORT_FIRST, RULE_PORT_LAST = range(5)
+RULE_COLUMNS = 8
+
 # flight: wire packets on the air, in the order in which they are due
 F_DUE, F_SUPER, F_INDEX, F_BYTES = range(4)
 F_COLUMNS = 4
@@ -43,15 +56,15 @@ L_COLUMNS = 4
 
 # registers
 (
-    SEED, DIRECTION, QUEUE_LIMIT, OVERHEAD_BYTES, EGRESS_RATE, JITTER_BIN, EFFICIENCY_ZERO,  # constants of the link
-    WRITE, SUPER_HEAD, SUPER_TAIL, Q_HEAD, Q_TAIL, F_HEAD, F_TAIL,  # rings
+    SEED, DIRECTION, OVERHEAD_BYTES, EGRESS_RATE, JITTER_BIN, EFFICIENCY_ZERO,  # constants of the link
+    WRITE, SUPER_HEAD, SUPER_TAIL, QUEUED, F_HEAD, F_TAIL,  # rings
     FREE, RESIDUE, RESIDUE_RATE, LAST_DUE,  # the server and the line
     GENERATION, UTC_OFFSET, ROWS_OLDEST, ROWS_PUBLISHED, ROWS_END, ROW_CURSOR, OVERLAY_VIEW, STARVED,  # the channel
     CH_FROM, CH_UNTIL, CH_GENERATION, CH_RATE, CH_LOSS, CH_GATE, CH_CAUSE, CH_DELAY, CH_SLOPE, CH_ANCHOR, CH_JITTER,
     OFFERED_PACKETS, OFFERED_BYTES, DELIVERED_PACKETS, DELIVERED_BYTES,
     RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
     WORST_QUEUE, LEDGER_TAIL,
-) = range(48)  # fmt: skip
+) = range(46)  # fmt: skip
 REGISTERS = 64
 
 CAUSES = 32
@@ -62,7 +75,9 @@ class LinkState(NamedTuple):
 
     ring: Bytes  # (bytes,) super-packets, each with its 10-byte virtio_net_hdr
     supers: Ints  # (super-packets, SUPER_COLUMNS)
-    queue: Ints  # (wire packets, Q_COLUMNS)
+    queue: Ints  # (lanes, wire packets, Q_COLUMNS)
+    lanes: Ints  # (lanes, LANE_COLUMNS)
+    rules: Ints  # (rules, RULE_COLUMNS)
     flight: Ints  # (wire packets, F_COLUMNS)
     rows: Ints  # (rows, ROW_COLUMNS)
     overlay: Ints  # (2, OVERLAY_ROWS, O_COLUMNS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Literal
 
-from emulator.link.link import Change, LinkOptions, power_of_two
+from emulator.link.link import Change, LaneOptions, LinkOptions, Rule, power_of_two
 from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
-from emulator.scenario.model import FixedLink, OverlayEvent, Scenario
+from emulator.scenario.model import FixedLink, OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S
 
@@ -19,6 +21,18 @@ LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's d
 LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
 SHORTEST_PACKET_BYTES = 60
 
+ANY = -1
+PROTOCOL_NUMBERS = {  # IANA, Assigned Internet Protocol Numbers
+    "icmp": (1, 58),
+    "igmp": (2,),
+    "tcp": (6,),
+    "udp": (17,),
+    "gre": (47,),
+    "esp": (50,),
+    "ah": (51,),
+    "sctp": (132,),
+}
+
 
 def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
     """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
@@ -27,20 +41,29 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
     if isinstance(link, FixedLink):
         own = getattr(link, direction)
         queue = link.queue_packets if own.queue_packets is None else own.queue_packets
+        discipline = own.queue_discipline or link.queue_discipline
         overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
         rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
         jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
     else:
         orbit = getattr(link, direction)
         queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
+        discipline = orbit.queue_discipline
         rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
+    classes = [wanted for wanted in scenario.classes if wanted.direction in ("both", direction)]
+    lanes = (
+        *(LaneOptions(wanted.queue_packets, discipline=wanted.queue_discipline) for wanted in classes),
+        LaneOptions(queue, discipline=discipline),
+    )
     rate_bps = rate_mbps * 1e6 or FASTEST_BPS
     extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
     under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + SLACK_NS) / NS_PER_S
-    bytes_under_way = 1.2 * rate_bps / 8 * under_way_s + queue * scenario.ports.mtu
+    bytes_under_way = 1.2 * rate_bps / 8 * under_way_s
+    bytes_under_way += sum(lane.queue_packets for lane in lanes) * scenario.ports.mtu
     packets_under_way = min(rate_bps / 8 / SHORTEST_PACKET_BYTES, FASTEST_PACKETS_PER_S) * under_way_s
     return LinkOptions(
-        queue_packets=queue,
+        lanes=lanes,
+        rules=tuple(rule for lane, wanted in enumerate(classes) for rule in rules_of(lane, wanted)),
         overhead_bytes=overhead,
         egress_rate_bps=round(scenario.ports.egress_rate_mbps * 1e6),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
@@ -48,6 +71,14 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         efficiency=table,
         efficiency_zero=-LOWEST_CN_CENTIDB // 10,
     )
+
+
+def rules_of(lane: int, wanted: TrafficClass) -> Iterator[Rule]:
+    """The rules by which packets of a class come to its lane: each protocol with each DSCP and each range of ports."""
+    numbers = [number for name in wanted.protocols for number in PROTOCOL_NUMBERS[name]] or [ANY]
+    ranges = [tuple(int(port) for port in text.split("-")) for text in wanted.ports] or [(ANY,)]
+    for protocol, dscp, ports in itertools.product(numbers, wanted.dscp or (ANY,), ranges):
+        yield Rule(lane, protocol, dscp, (ports[0], ports[-1]))
 
 
 def change_of(event: OverlayEvent, zero_ns: int) -> Change:

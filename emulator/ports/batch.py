@@ -21,6 +21,7 @@ from emulator.link.state import (
     F_INDEX,
     F_SUPER,
     F_TAIL,
+    NEVER,
     OFFERED_BYTES,
     OFFERED_PACKETS,
     RUN_BYTES,
@@ -75,6 +76,12 @@ def is_batch(words: Ints, kind: int, direction: int) -> bool:
     )
 
 
+@compiled
+def is_time(at: int) -> bool:
+    """Whether sums with `at` stay within 64 bits."""
+    return -NEVER < at < NEVER
+
+
 @compiled_apart
 def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, clock: Ints) -> int:
     """Reads what waits at a port into a batch that has `used` words; at most `most` records. Returns the words used.
@@ -125,7 +132,7 @@ def offer_batch(link: LinkState, words: Ints, data: Bytes, direction: int, last:
         if at + 2 > len(words):
             return False
         length = words[at + 1]
-        if length < 0 or length > LARGEST_SUPER or (at + 2) * 8 + length > len(data):
+        if length < 0 or length > LARGEST_SUPER or (at + 2) * 8 + length > len(data) or not is_time(words[at]):
             return False
         last[0] = max(last[0], words[at])
         offset = reserve(link, length)
@@ -194,9 +201,14 @@ def board(line: LinkState, words: Ints, data: Bytes, direction: int) -> bool:
         if at + 2 > len(words):
             return False
         count, length = words[at], words[at + 1]
-        frame = (at + 2 + count) * 8
-        if count < 1 or count > 65_535 or length < 0 or length > LARGEST_SUPER or frame + length > len(data):
+        if count < 1 or count > 65_535 or length < 0 or length > LARGEST_SUPER:
             return False
+        frame = (at + 2 + count) * 8
+        if frame + length > len(data):
+            return False
+        for index in range(count):
+            if not is_time(words[at + 2 + index]):
+                return False
         entry = line.supers[reg[SUPER_TAIL] % len(line.supers)]
         offset = reserve(line, length)
         if offset < 0 or reg[F_TAIL] - reg[F_HEAD] + count > len(flight):

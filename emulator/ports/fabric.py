@@ -15,15 +15,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgpack
 import numpy as np
 import zmq
 
 from emulator.errors import EmulationError
+from emulator.link import state
 from emulator.link.compiled import compiling
-from emulator.link.link import Change, DirectionCounters, Link, LinkOptions, direction_counters
+from emulator.link.link import (
+    Change,
+    DirectionCounters,
+    LaneOptions,
+    Link,
+    LinkOptions,
+    Rule,
+    direction_counters,
+)
 from emulator.link.path import next_event
 from emulator.ports import batch
 from emulator.ports.relay import (
@@ -36,7 +45,7 @@ from emulator.ports.relay import (
     give_out,
     new_scratch,
 )
-from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, wait_readable
+from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, require_compiled, wait_readable
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from emulator.units import NS_PER_MS, NS_PER_US
@@ -119,11 +128,20 @@ def unpack_channel(packed: bytes) -> Channel:
 def pack_options(options: LinkOptions) -> dict[str, Any]:
     packed = {field.name: getattr(options, field.name) for field in fields(options)}
     packed["efficiency"] = b"" if options.efficiency is None else options.efficiency.tobytes()
+    packed["lanes"] = [asdict(lane) for lane in options.lanes]
+    packed["rules"] = [asdict(rule) for rule in options.rules]
     return packed
 
 
 def unpack_options(packed: dict[str, Any]) -> LinkOptions:
-    return LinkOptions(**{**packed, "efficiency": np.frombuffer(packed["efficiency"], np.int64).copy()})
+    return LinkOptions(
+        **{
+            **packed,
+            "efficiency": np.frombuffer(packed["efficiency"], np.int64).copy(),
+            "lanes": tuple(LaneOptions(**lane) for lane in packed["lanes"]),
+            "rules": tuple(Rule(**{**rule, "ports": tuple(rule["ports"])}) for rule in packed["rules"]),
+        }
+    )
 
 
 class FabricRelay:
@@ -162,7 +180,8 @@ class FabricRelay:
     def start(self) -> None:
         """Starts the link process, hands it the channel, and begins to carry packets."""
         with compiling():
-            self._warm_up()
+            require_compiled()
+        self._warm_up()
         self._context = zmq.Context()
         kinds = (zmq.PUSH, zmq.PUSH, zmq.PULL, zmq.PULL)
         self._sockets = [self._socket(kind, name) for kind, name in zip(kinds, SOCKETS, strict=True)]
@@ -252,8 +271,7 @@ class FabricRelay:
             wait_readable(watched, events, wait, poll)
             for index in np.flatnonzero(events[:4] & (POLLERR | POLLHUP | POLLNVAL)):
                 if not events[index] & POLLIN:
-                    name = self._names[(0, 2, 1, 3)[index]]
-                    raise EmulationError(f"the bench lost its {name}: was it removed from outside?")
+                    self._miss(int(index))
 
     def _take_in(self, direction: int, events: Any, sequences: list[int], memory: Any, scratch: Any) -> bool:
         """Reads what waits at a direction's port and injector, and sends it to the link."""
@@ -262,8 +280,10 @@ class FabricRelay:
         words, data = memory
         batch.begin(words, batch.ARRIVALS, direction, sequences[direction])
         used = batch.HEADER_WORDS
-        for descriptor in self._entries[direction]:
-            used = batch.collect(descriptor, words, data, used, READS_PER_TURN, scratch.clock)
+        for index, descriptor in enumerate(self._entries[direction], 2 * direction):
+            before, used = used, batch.collect(descriptor, words, data, used, READS_PER_TURN, scratch.clock)
+            if used == before and events[index] & (POLLERR | POLLHUP | POLLNVAL):
+                self._miss(index)
         if words[batch.H_RECORDS] == 0:
             return False
         total = np.zeros(2, np.int64)
@@ -275,6 +295,11 @@ class FabricRelay:
         except zmq.Again:
             self._lost[direction] += total
         return True
+
+    def _miss(self, index: int) -> NoReturn:
+        """Entry `index` has gone: a port or an injector of a direction."""
+        name = self._names[(0, 2, 1, 3)[index]]
+        raise EmulationError(f"the bench lost its {name}: was it removed from outside?")
 
     def _take_back(self, direction: int) -> bool:
         """Takes what has crossed the link on board the delay line."""
@@ -326,7 +351,8 @@ class FabricRelay:
         sums = []
         for direction, end in enumerate(ends):
             registers = np.frombuffer(answer["registers"][direction], np.int64)
-            middle = direction_counters(registers, np.frombuffer(answer["dropped"][direction], np.int64))
+            lanes = np.frombuffer(answer["lanes"][direction], np.int64).reshape(-1, state.LANE_COLUMNS)
+            middle = direction_counters(registers, np.frombuffer(answer["dropped"][direction], np.int64), lanes)
             sums.append(joined(end, middle, taken[direction], lost[direction]))
         return RelayCounters(
             uplink=sums[0],

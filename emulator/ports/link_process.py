@@ -121,6 +121,7 @@ class LinkProcess:
             return {
                 "registers": [link.state.reg.tobytes() for link in links],
                 "dropped": [link.state.dropped.tobytes() for link in links],
+                "lanes": [link.state.lanes.tobytes() for link in links],
                 "starved": sum(int(link.state.reg[state.STARVED]) for link in links),
             }
         direction = request["direction"]

@@ -22,6 +22,7 @@ from emulator.link.compiled import cache_directory, compiled, compiled_apart, co
 from emulator.link.link import DirectionCounters, Link, direction_counters
 from emulator.link.path import depart, discard, due_run, next_event, offer, refuse_frame
 from emulator.link.state import (
+    LANE_COLUMNS,
     RUN_COUNT,
     RUN_DUE,
     RUN_FIRST,
@@ -45,6 +46,7 @@ from emulator.ports.syscalls import (
     POLLNVAL,
     monotonic_ns,
     read_into,
+    require_compiled,
     wait_readable,
     write_two,
 )
@@ -166,6 +168,13 @@ def answer(up: LinkState, down: LinkState, lateness: Ints, shared: Ints, answers
     for index in range(len(up.dropped)):
         answers[0, size + index] = up.dropped[index]
         answers[1, size + index] = down.dropped[index]
+    at = size + len(up.dropped)
+    for lane in range(len(up.lanes)):
+        for column in range(LANE_COLUMNS):
+            answers[0, at + lane * LANE_COLUMNS + column] = up.lanes[lane, column]
+    for lane in range(len(down.lanes)):
+        for column in range(LANE_COLUMNS):
+            answers[1, at + lane * LANE_COLUMNS + column] = down.lanes[lane, column]
     for index in range(len(lateness)):
         answers[2, index] = lateness[index]
     shared[ANSWERED] = shared[ASKED]
@@ -191,18 +200,20 @@ def relay(
             empty_since[:] = now
             continue
         for port in range(4):
+            taken = 0
             if events[port] & POLLIN:
                 if wait == 0:  # what is here now came after the port was last seen empty; a sleep ends with an arrival
                     waited = monotonic_ns(clock) - empty_since[port]
                     shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], waited)
                 link = up if port % 2 == 0 else down
-                if take_in(link, ports[port], scratch) < READS_PER_TURN:
+                taken = take_in(link, ports[port], scratch)
+                if taken < READS_PER_TURN:
                     empty_since[port] = monotonic_ns(clock)
-            elif events[port] & (POLLERR | POLLHUP | POLLNVAL):
-                shared[FAULT] |= 1 << port
-                ports[port] = -1
             else:
                 empty_since[port] = now
+            if taken == 0 and events[port] & (POLLERR | POLLHUP | POLLNVAL):
+                shared[FAULT] |= 1 << port
+                ports[port] = -1
 
 
 def is_compiled() -> bool:
@@ -229,7 +240,9 @@ class Relay:
         self.uplink, self.downlink = uplink, downlink
         self._ports = np.array([terminal, datacenter, *injection], np.int64)
         self._shared = np.zeros(SHARED_WORDS, np.int64)
-        self._answers = np.zeros((3, max(LATENESS_BINS, state.REGISTERS + state.CAUSES)), np.int64)
+        self._lanes = len(uplink.state.lanes), len(downlink.state.lanes)
+        answer_words = state.REGISTERS + state.CAUSES + LANE_COLUMNS * max(self._lanes)
+        self._answers = np.zeros((3, max(LATENESS_BINS, answer_words)), np.int64)
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
         self._scratch = new_scratch()
         self._shared[QUANTUM] = quantum_ns
@@ -238,7 +251,8 @@ class Relay:
         self.failure: BaseException | None = None
 
     def start(self) -> None:
-        """Compiles the loop, or takes it from the cache, and starts it."""
+        """Compiles the loop, or takes it from the cache, and starts it. Raises EmulationError if interpreted."""
+        require_compiled()
         self._shared[STOP] = 1
         with compiling():
             self._loop()
@@ -305,9 +319,15 @@ class Relay:
                 starved=int(self._answers[0, state.STARVED] + self._answers[1, state.STARVED]),
             )
 
-    def _split(self, link: int) -> tuple[Ints, Ints]:
-        row = self._answers[link]
-        return row[: state.REGISTERS].copy(), row[state.REGISTERS : state.REGISTERS + state.CAUSES].copy()
+    def _split(self, number: int) -> tuple[Ints, Ints, Ints]:
+        """Copies of the registers, the drop counts and the lanes of a link."""
+        row, lanes = self._answers[number], self._lanes[number]
+        dropped_at, lanes_at = state.REGISTERS, state.REGISTERS + state.CAUSES
+        return (
+            row[:dropped_at].copy(),
+            row[dropped_at:lanes_at].copy(),
+            row[lanes_at : lanes_at + lanes * LANE_COLUMNS].copy().reshape(lanes, LANE_COLUMNS),
+        )
 
     def _check(self) -> None:
         if self.failure is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from emulator.link.compiled import compiled
+from emulator.errors import EmulationError
+from emulator.link.compiled import compiled, interpreted
 from emulator.link.state import Bytes, Ints
 
 _read = types.ExternalFunction("read", types.int64(types.int32, types.intp, types.uint64))
@@ -20,6 +21,12 @@ _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32
 CLOCK_MONOTONIC = 1  # linux/time.h
 POLLIN, POLLERR, POLLHUP, POLLNVAL = 1, 8, 16, 32  # poll.h
 NS_PER_S = 1_000_000_000
+
+
+def require_compiled() -> None:
+    """Raises EmulationError where nothing is compiled: the system calls below would do nothing."""
+    if interpreted:
+        raise EmulationError("NUMBA_DISABLE_JIT is set: packets are carried by compiled code only; unset it")
 
 
 @compiled

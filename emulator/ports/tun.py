@@ -37,6 +37,7 @@ class KernelDrops:
 class TunPort:
     """A TUN device in a network namespace. `descriptor` is non-blocking and carries virtio_net_hdr.
 
+    With `%d` in its name the kernel puts the first free number there, whoever else may be looking for one.
     The device is gone when the descriptor is closed, or its holder dies.
     Raises InterfaceError if the name is taken, PrivilegeError if the kernel refuses.
     """
@@ -64,13 +65,14 @@ class TunPort:
             if netlink.link_lookup(ifname=self.name):
                 raise InterfaceError(f"interface {self.name}: expected a free name, but it exists already")
             try:
-                fcntl.ioctl(self.descriptor, TUNSETIFF, request)
+                answer = fcntl.ioctl(self.descriptor, TUNSETIFF, request)
             except OSError as error:
                 if error.errno in (errno.EPERM, errno.EACCES):
                     raise PrivilegeError(
                         f"interface {self.name}: {error.strerror}; try as root or with --isolate"
                     ) from error
                 raise InterfaceError(f"interface {self.name}: {error.strerror}") from error
+            self.name = answer[:16].rstrip(b"\0").decode()
             fcntl.ioctl(self.descriptor, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
             try:
                 fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, TCP_OFFLOADS | UDP_OFFLOADS)

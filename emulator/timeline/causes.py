@@ -30,3 +30,4 @@ class Cause(IntEnum):
     EGRESS = 11  # the kernel refused the packet behind the link
     PORT_QUEUE = 12  # dropped by the kernel before the link could read it (TUN tx_dropped)
     TRANSPORT = 13  # lost between the processes of a bench (ZeroMQ high-water mark)
+    AQM = 14  # dropped by the queue's discipline before it was full (CoDel)
