@@ -16,6 +16,8 @@ from emulator.link.compiled import compiled
 
 PURPOSE_LOSS = 1
 PURPOSE_JITTER = 2
+PURPOSE_BURST_BLOCK = 3
+PURPOSE_BURST_STEP = 4
 
 MASK32 = 0xFFFFFFFF
 QUANTILES = 1024

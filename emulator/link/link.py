@@ -57,15 +57,34 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Bursts:
+    """Bursts of loss in time: mean time between two, mean length, loss within, and the bin in which time is counted.
+
+    Lengths and gaps are geometric, in bins. Raises ValueError if a mean is shorter than a bin.
+    """
+
+    gap_ns: int
+    length_ns: int
+    loss: float = 1.0
+    bin_ns: int = NS_PER_MS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bin_ns <= min(self.gap_ns, self.length_ns):
+            raise ValueError(f"bursts: expected mean gap and length of at least one bin of {self.bin_ns} ns")
+        if not 0 <= self.loss <= 1:
+            raise ValueError(f"bursts: expected a loss from 0 to 1, got {self.loss}")
+
+
+@dataclass(frozen=True)
 class LinkOptions:
     """What a direction of the link is, apart from its channel.
 
     queue_packets: limit of the one drop-tail queue, unless there are lanes: queues in order of precedence, of which the
     last takes what no rule fits. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind the
-    link, 0 for none. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay line's
-    bytes, a power of two. flight_packets: most wire packets on the air, a power of two. efficiency: spectral efficiency
-    by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB; None: fades have no effect. ledger_events: room
-    for notes of what became of each packet; 0: none are kept.
+    link, 0 for none. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value of the jitter lasts.
+    memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire packets on the air, a
+    power of two. efficiency: spectral efficiency by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB;
+    None: fades have no effect. ledger_events: room for notes of what became of each packet; 0: none are kept.
     """
 
     queue_packets: int = 1000
@@ -73,6 +92,7 @@ class LinkOptions:
     rules: tuple[Rule, ...] = ()
     overhead_bytes: int = 0
     egress_rate_bps: int = 0
+    bursts: Bursts | None = None
     jitter_bin_ns: int = 20 * NS_PER_MS
     memory_bytes: int = 1 << 26
     flight_packets: int = 1 << 16
@@ -228,6 +248,12 @@ class Link:
         registers[state.OVERHEAD_BYTES] = options.overhead_bytes
         registers[state.EGRESS_RATE] = options.egress_rate_bps
         registers[state.JITTER_BIN] = options.jitter_bin_ns
+        if options.bursts is not None:
+            registers[state.BURST_BIN] = options.bursts.bin_ns
+            registers[state.BURST_ENTER] = options.bursts.bin_ns * LOSS_ONE // options.bursts.gap_ns
+            registers[state.BURST_EXIT] = options.bursts.bin_ns * LOSS_ONE // options.bursts.length_ns
+            registers[state.BURST_LOSS] = round(options.bursts.loss * LOSS_ONE)
+            registers[state.BURST_AT] = -1
         registers[state.EFFICIENCY_ZERO] = options.efficiency_zero
         registers[state.UTC_OFFSET] = utc_offset_ns
         registers[state.CH_FROM] = registers[state.CH_UNTIL] = -state.NEVER

@@ -125,7 +125,7 @@ def advance(link: LinkState, now: int) -> None:
         cause = serve(link, start, length)
         sent = reg[FREE]
         see(link, sent)
-        if cause == 0 and is_lost(link, queue[lane, head, Q_NUMBER]):
+        if cause == 0 and is_lost(link, queue[lane, head, Q_NUMBER], sent):
             cause = LOSS
         if cause == 0 and reg[F_TAIL] - reg[F_HEAD] >= len(link.flight):
             cause = MEMORY

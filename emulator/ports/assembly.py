@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Literal
 
-from emulator.link.link import Change, LaneOptions, LinkOptions, Rule, power_of_two
+from emulator.link.link import Bursts, Change, LaneOptions, LinkOptions, Rule, power_of_two
 from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
 from emulator.scenario.model import FixedLink, OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
@@ -42,13 +42,14 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         own = getattr(link, direction)
         queue = link.queue_packets if own.queue_packets is None else own.queue_packets
         discipline = own.queue_discipline or link.queue_discipline
+        bursts = own.bursts or link.bursts
         overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
         rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
         jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
     else:
         orbit = getattr(link, direction)
         queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
-        discipline = orbit.queue_discipline
+        discipline, bursts = orbit.queue_discipline, orbit.bursts
         rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
     classes = [wanted for wanted in scenario.classes if wanted.direction in ("both", direction)]
     lanes = (
@@ -65,6 +66,9 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         lanes=lanes,
         rules=tuple(rule for lane, wanted in enumerate(classes) for rule in rules_of(lane, wanted)),
         overhead_bytes=overhead,
+        bursts=None
+        if bursts is None
+        else Bursts(round(bursts.every_s * NS_PER_S), round(bursts.length_ms * NS_PER_MS), bursts.loss),
         egress_rate_bps=round(scenario.ports.egress_rate_mbps * 1e6),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
         flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),

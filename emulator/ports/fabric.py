@@ -25,6 +25,7 @@ from emulator.errors import EmulationError
 from emulator.link import state
 from emulator.link.compiled import compiling
 from emulator.link.link import (
+    Bursts,
     Change,
     DirectionCounters,
     LaneOptions,
@@ -128,6 +129,7 @@ def unpack_channel(packed: bytes) -> Channel:
 def pack_options(options: LinkOptions) -> dict[str, Any]:
     packed = {field.name: getattr(options, field.name) for field in fields(options)}
     packed["efficiency"] = b"" if options.efficiency is None else options.efficiency.tobytes()
+    packed["bursts"] = None if options.bursts is None else asdict(options.bursts)
     packed["lanes"] = [asdict(lane) for lane in options.lanes]
     packed["rules"] = [asdict(rule) for rule in options.rules]
     return packed
@@ -138,6 +140,7 @@ def unpack_options(packed: dict[str, Any]) -> LinkOptions:
         **{
             **packed,
             "efficiency": np.frombuffer(packed["efficiency"], np.int64).copy(),
+            "bursts": None if packed["bursts"] is None else Bursts(**packed["bursts"]),
             "lanes": tuple(LaneOptions(**lane) for lane in packed["lanes"]),
             "rules": tuple(Rule(**{**rule, "ports": tuple(rule["ports"])}) for rule in packed["rules"]),
         }

@@ -138,6 +138,14 @@ class Ports(Table):
     )
 
 
+class LossBursts(Table):
+    """A Gilbert-Elliott process in time: the same bursts span 10 and 10,000 packets/s."""
+
+    every_s: float = Field(ge=0.001, le=1e6, description="mean time between two bursts")
+    length_ms: float = Field(ge=1, le=3.6e6, description="mean length of a burst; lengths are geometric, in ms")
+    loss: Probability = Field(1.0, description="share of packets lost within a burst")
+
+
 class FixedDirection(Table):
     """What one direction may say for itself; a missing key takes the value for both directions."""
 
@@ -147,6 +155,7 @@ class FixedDirection(Table):
     loss: Probability | None = Field(None, description="as link.loss")
     queue_packets: QueuePackets | None = Field(None, description="as link.queue_packets")
     queue_discipline: QueueDiscipline | None = Field(None, description="as link.queue_discipline")
+    bursts: LossBursts | None = Field(None, description="as link.bursts")
     jitter_ms: Milliseconds | None = Field(None, description="as link.jitter_ms")
 
 
@@ -160,6 +169,7 @@ class FixedLink(Table):
     loss: Probability = Field(0.0, description="share of packets lost, each on its own")
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
+    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
     jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, drawn anew every 20 ms; never reorders")
     uplink: FixedDirection = Field(FixedDirection(), description="what differs from terminal to datacenter")
     downlink: FixedDirection = Field(FixedDirection(), description="what differs from datacenter to terminal")
@@ -192,6 +202,7 @@ class SkyDirection(Table):
     loss: Probability = Field(0.0, description="loss outside of handovers and outages")
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
+    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
     overhead_bytes: OverheadBytes = 0
 
 
@@ -322,6 +333,12 @@ class KuiperLink(OrbitLink):
     profile: Literal["kuiper"] = Field(description="which kind of link this is, and which keys it has")
 
 
+class IridiumLink(OrbitLink):
+    """Polar planes at 780 km with links between satellites: a gateway need not be under the terminal's satellite."""
+
+    profile: Literal["iridium"] = Field(description="which kind of link this is, and which keys it has")
+
+
 class GeoLink(SkyLink):
     """A geostationary satellite: a fixed path, a MODCOD that follows the C/N, the sun behind the satellite."""
 
@@ -348,7 +365,7 @@ class ContactLink(SkyLink):
 
 
 LinkProfile = Annotated[
-    FixedLink | StarlinkLink | GeoLink | O3bLink | OneWebLink | KuiperLink | ContactLink,
+    FixedLink | StarlinkLink | GeoLink | O3bLink | OneWebLink | KuiperLink | IridiumLink | ContactLink,
     Field(discriminator="profile"),
 ]
 
@@ -361,10 +378,10 @@ class Dish(Table):
 
     location_consent: bool = Field(False, description="whether the owner lets clients on the local network see where")
     at_start: Literal["tracking", "booting"] = Field("tracking", description="what the dish is found doing")
-    boot_s: Duration = Field(60.0, description="from power, or the order to reboot, until the dish looks for satellites")
+    boot_s: Duration = Field(60.0, description="from power, or an order to reboot, until the dish searches")
     unreachable_s: Duration = Field(20.0, description="at the beginning of a boot: no client gets an answer")
     search_s: Duration = Field(15.0, description="from boot, unstowing or waking until traffic flows")
-    power_w: float = Field(75.0, ge=0, le=1000, description="drawn while the dish tracks; half as much while it does not")
+    power_w: float = Field(75.0, ge=0, le=1000, description="drawn while it tracks; half as much while not")
     id: str = Field("ut00000000-00000000-00000000", description="as clients know the dish")
     hardware_version: str = Field("rev3_proto2", description="as clients show it")
     country_code: str = Field("", description="two letters")

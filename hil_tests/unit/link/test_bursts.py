@@ -1,0 +1,105 @@
+"""Bursts of loss are a process in time: laws of Gilbert and Elliott, whoever is there to feel them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.link import lose
+from emulator.link.compiled import interpreted
+from emulator.link.link import Bursts, Link, LinkOptions
+from emulator.timeline.causes import Cause
+from emulator.timeline.model import Channel
+from hil_tests.unit.link.driver import drive, new_link
+from hil_tests.unit.link.strategies import MS, SEEDS, S, offers_of
+
+BURSTS = Bursts(gap_ns=400 * MS, length_ns=20 * MS)
+OPTIONS = LinkOptions(memory_bytes=1 << 21, flight_packets=1 << 13, bursts=BURSTS)
+BINS = 20_000 if interpreted else 400_000
+
+
+def link_with(bursts: Bursts | None, *, seed: int = 1, direction: int = 0, utc_offset_ns: int = 0) -> Link:
+    options = replace(OPTIONS, bursts=bursts)
+    channel = Channel.constant(0, delay_ns=0)
+    return new_link(channel, options, seed=seed, direction=direction, utc_offset_ns=utc_offset_ns)
+
+
+def states(bins: Iterable[int], **where: int) -> list[bool]:
+    link = link_with(BURSTS, **where)
+    return [bool(lose.in_burst(link.state, number)) for number in bins]
+
+
+def runs(found: list[bool]) -> list[int]:
+    """Lengths of the bursts in a row of bins."""
+    lengths, length = [], 0
+    for burst in [*found, False]:
+        if burst:
+            length += 1
+        elif length:
+            lengths.append(length)
+            length = 0
+    return lengths
+
+
+def test_gaps_lengths_and_their_spread_are_those_asked_for() -> None:
+    lengths = runs(states(range(BINS)))
+    expected = BINS / (400 + 20)
+    assert abs(len(lengths) - expected) <= 4 * math.sqrt(expected)
+    mean = sum(lengths) / len(lengths)
+    assert abs(mean - 20) <= 4 * 20 / math.sqrt(len(lengths))  # a geometric law spreads by its mean
+    longer = sum(length > 20 for length in lengths) / len(lengths)
+    assert abs(longer - (1 - 1 / 20) ** 20) <= 4 * math.sqrt(0.25 / len(lengths))
+
+
+@given(SEEDS, st.integers(0, 1), st.lists(st.integers(0, 3 * 4096), min_size=1, max_size=30))
+def test_a_moment_has_its_state_whatever_was_asked_before(seed: int, direction: int, bins: list[int]) -> None:
+    in_order = dict(zip(sorted(bins), states(sorted(bins), seed=seed, direction=direction), strict=True))
+    assert states(bins, seed=seed, direction=direction) == [in_order[number] for number in bins]
+
+
+@pytest.mark.parametrize("every_ms", [1, 10, 97])
+def test_the_same_bursts_strike_few_and_many_packets(every_ms: int) -> None:
+    span_ms = 4000
+    truth = states(range(span_ms))
+    offers = offers_of([(at * MS, 100) for at in range(0, span_ms, every_ms)])
+    outcome = drive(link_with(BURSTS), offers)
+    arrived = {delivery.due_ns // MS for delivery in outcome.deliveries}
+    assert arrived == {at for at in range(0, span_ms, every_ms) if not truth[at]}
+    assert outcome.counters.dropped.get(Cause.LOSS, 0) == len(offers) - len(arrived)
+
+
+def test_they_live_in_utc() -> None:
+    at = [(number * MS, 100) for number in range(3000)]
+    here = [due for due, _ in drive(link_with(BURSTS), offers_of(at)).deliveries]
+    shifted = drive(link_with(BURSTS, utc_offset_ns=500 * S), offers_of(at)).deliveries
+    later = drive(link_with(BURSTS), offers_of([(500 * S + when, size) for when, size in at])).deliveries
+    assert [due for due, _ in shifted] == [due - 500 * S for due, _ in later] != here
+
+
+def test_within_a_burst_the_loss_is_its_own() -> None:
+    half = replace(BURSTS, loss=0.5)
+    truth = states(range(6000))
+    outcome = drive(link_with(half), offers_of([(at * MS, 100) for at in range(6000)]))
+    arrived = {delivery.due_ns // MS for delivery in outcome.deliveries}
+    assert all(at in arrived for at in range(6000) if not truth[at])
+    inside = [at in arrived for at in range(6000) if truth[at]]
+    assert 0.3 < sum(inside) / len(inside) < 0.7
+
+
+def test_losses_are_longer_together_than_chance_would_make_them() -> None:
+    """The burst lengths of an independent loss of the same rate fail against these, as they must."""
+    found = states(range(BINS))
+    rate = sum(found) / len(found)
+    singles = sum(length == 1 for length in runs(found)) / len(runs(found))
+    assert singles < 0.15 < 1 - rate  # independent losses would be single with probability 1 − rate
+
+
+@pytest.mark.parametrize("bad", [{"gap_ns": 0}, {"length_ns": 10}, {"loss": 1.5}, {"bin_ns": 0}])
+def test_what_makes_no_sense_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="bursts"):
+        replace(BURSTS, **bad)  # type: ignore[arg-type]
