@@ -81,10 +81,11 @@ class LinkOptions:
 
     queue_packets: limit of the one drop-tail queue, unless there are lanes: queues in order of precedence, of which the
     last takes what no rule fits. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind the
-    link, 0 for none. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value of the jitter lasts.
-    memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire packets on the air, a
-    power of two. efficiency: spectral efficiency by C/N in steps of 0.1 dB, with `efficiency_zero` the index of 0 dB;
-    None: fades have no effect. ledger_events: room for notes of what became of each packet; 0: none are kept.
+    link, 0 for none. frame_ns: what has been sent leaves at the end of its frame. grant_ns: an idle link begins to send
+    with the next grant; 0 for none of either. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value
+    of the jitter lasts. memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire
+    packets on the air, a power of two. efficiency: spectral efficiency by C/N in steps of 0.1 dB, `efficiency_zero` the
+    index of 0 dB; None: fades have no effect. ledger_events: room for notes of what became of each packet; 0: none.
     """
 
     queue_packets: int = 1000
@@ -92,6 +93,8 @@ class LinkOptions:
     rules: tuple[Rule, ...] = ()
     overhead_bytes: int = 0
     egress_rate_bps: int = 0
+    frame_ns: int = 0
+    grant_ns: int = 0
     bursts: Bursts | None = None
     jitter_bin_ns: int = 20 * NS_PER_MS
     memory_bytes: int = 1 << 26
@@ -248,6 +251,7 @@ class Link:
         registers[state.OVERHEAD_BYTES] = options.overhead_bytes
         registers[state.EGRESS_RATE] = options.egress_rate_bps
         registers[state.JITTER_BIN] = options.jitter_bin_ns
+        registers[state.FRAME], registers[state.GRANT] = options.frame_ns, options.grant_ns
         if options.bursts is not None:
             registers[state.BURST_BIN] = options.bursts.bin_ns
             registers[state.BURST_ENTER] = options.bursts.bin_ns * LOSS_ONE // options.bursts.gap_ns

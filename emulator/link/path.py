@@ -18,7 +18,7 @@ from emulator.link.ledger import note
 from emulator.link.lose import is_lost
 from emulator.link.propagate import launch
 from emulator.link.queue import admit, next_lane, take_head, thin_out
-from emulator.link.serve import serve, service_start
+from emulator.link.serve import next_instant, serve, service_start
 from emulator.link.state import (
     DELIVERED_BYTES,
     DELIVERED_PACKETS,
@@ -28,6 +28,7 @@ from emulator.link.state import (
     F_INDEX,
     F_SUPER,
     F_TAIL,
+    FRAME,
     FREE,
     NEVER,
     OFFERED_BYTES,
@@ -134,7 +135,9 @@ def advance(link: LinkState, now: int) -> None:
             note(link, queue[lane, head, Q_NUMBER], cause, sent)
             release(link, place, 1)
         else:
-            due = launch(link, sent, place, queue[lane, head, Q_INDEX], length)
+            on_air = next_instant(link, sent, reg[FRAME])
+            see(link, on_air)
+            due = launch(link, on_air, place, queue[lane, head, Q_INDEX], length)
             note(link, queue[lane, head, Q_NUMBER], 0, due)
 
 

@@ -3,6 +3,9 @@
 The gate stands before the server: held packets wait, and one that is in service when the hold begins is let out;
 dropped ones take their time on the air and are lost. A rate that changes while a packet is in service is counted to the
 nanosecond, and what integer division cuts off is carried on.
+
+Where the medium is shared in cycles, an idle server begins with the next grant, and what it has sent leaves with the
+frame that holds its last bit.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from emulator.link.state import (
     CH_RATE,
     CH_UNTIL,
     FREE,
+    GRANT,
     NEVER,
     OVERHEAD_BYTES,
     RESIDUE,
     RESIDUE_RATE,
+    UTC_OFFSET,
     LinkState,
 )
 
@@ -33,7 +38,9 @@ def service_start(link: LinkState) -> int:
     arrival = first_arrival(link)
     if arrival == NEVER:
         return NEVER
-    start = max(reg[FREE], arrival)
+    start = reg[FREE]
+    if arrival > start:  # the server is idle, and begins with the next grant
+        start = next_instant(link, arrival, reg[GRANT])
     see(link, start)
     while reg[CH_GATE] == HOLD:
         start = reg[CH_UNTIL]
@@ -41,6 +48,14 @@ def service_start(link: LinkState) -> int:
             return NEVER
         see(link, start)
     return start
+
+
+@compiled
+def next_instant(link: LinkState, at: int, cycle: int) -> int:
+    """The first instant from `at` on that begins a cycle of UTC; `at` itself without a cycle (0)."""
+    if cycle == 0:
+        return at
+    return at + -(at + link.reg[UTC_OFFSET]) % cycle
 
 
 @compiled

@@ -65,7 +65,8 @@ L_COLUMNS = 4
     RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
     WORST_QUEUE, LEDGER_TAIL,
     BURST_BIN, BURST_ENTER, BURST_EXIT, BURST_LOSS, BURST_AT, BURST_IN,
-) = range(52)  # fmt: skip
+    FRAME, GRANT,
+) = range(54)  # fmt: skip
 REGISTERS = 64
 
 CAUSES = 32

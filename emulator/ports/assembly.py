@@ -43,6 +43,8 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         queue = link.queue_packets if own.queue_packets is None else own.queue_packets
         discipline = own.queue_discipline or link.queue_discipline
         bursts = own.bursts or link.bursts
+        frame_ms = link.frame_ms if own.frame_ms is None else own.frame_ms
+        grant_ms = link.grant_ms if own.grant_ms is None else own.grant_ms
         overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
         rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
         jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
@@ -50,6 +52,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         orbit = getattr(link, direction)
         queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
         discipline, bursts = orbit.queue_discipline, orbit.bursts
+        frame_ms, grant_ms = orbit.frame_ms, orbit.grant_ms
         rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
     classes = [wanted for wanted in scenario.classes if wanted.direction in ("both", direction)]
     lanes = (
@@ -58,7 +61,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
     )
     rate_bps = rate_mbps * 1e6 or FASTEST_BPS
     extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
-    under_way_s = (delay_ns + extra_ns + 10 * jitter_ms * NS_PER_MS + SLACK_NS) / NS_PER_S
+    under_way_s = (delay_ns + extra_ns + (10 * jitter_ms + frame_ms) * NS_PER_MS + SLACK_NS) / NS_PER_S
     bytes_under_way = 1.2 * rate_bps / 8 * under_way_s
     bytes_under_way += sum(lane.queue_packets for lane in lanes) * scenario.ports.mtu
     packets_under_way = min(rate_bps / 8 / SHORTEST_PACKET_BYTES, FASTEST_PACKETS_PER_S) * under_way_s
@@ -66,6 +69,8 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         lanes=lanes,
         rules=tuple(rule for lane, wanted in enumerate(classes) for rule in rules_of(lane, wanted)),
         overhead_bytes=overhead,
+        frame_ns=round(frame_ms * NS_PER_MS),
+        grant_ns=round(grant_ms * NS_PER_MS),
         bursts=None
         if bursts is None
         else Bursts(round(bursts.every_s * NS_PER_S), round(bursts.length_ms * NS_PER_MS), bursts.loss),

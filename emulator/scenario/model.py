@@ -27,6 +27,7 @@ QueueDiscipline = Annotated[
     Literal["drop_tail", "drop_front", "codel"],
     Field(description="which packet goes when the queue is full: the new one or the oldest; or CoDel (RFC 8289)"),
 ]
+Cycle = Annotated[float, Field(ge=0, le=10_000)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -156,6 +157,8 @@ class FixedDirection(Table):
     queue_packets: QueuePackets | None = Field(None, description="as link.queue_packets")
     queue_discipline: QueueDiscipline | None = Field(None, description="as link.queue_discipline")
     bursts: LossBursts | None = Field(None, description="as link.bursts")
+    frame_ms: Cycle | None = Field(None, description="as link.frame_ms")
+    grant_ms: Cycle | None = Field(None, description="as link.grant_ms")
     jitter_ms: Milliseconds | None = Field(None, description="as link.jitter_ms")
 
 
@@ -170,6 +173,8 @@ class FixedLink(Table):
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
     bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
+    frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
+    grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
     jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, drawn anew every 20 ms; never reorders")
     uplink: FixedDirection = Field(FixedDirection(), description="what differs from terminal to datacenter")
     downlink: FixedDirection = Field(FixedDirection(), description="what differs from datacenter to terminal")
@@ -203,6 +208,8 @@ class SkyDirection(Table):
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
     bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
+    frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
+    grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
     overhead_bytes: OverheadBytes = 0
 
 

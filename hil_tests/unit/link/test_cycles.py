@@ -1,0 +1,52 @@
+"""Frames and grants: when the medium is shared in cycles, packets leave at its instants and at no other."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.link.link import LinkOptions
+from emulator.timeline.model import Channel
+from hil_tests.unit.link.driver import drive, new_link
+from hil_tests.unit.link.strategies import MS, offers_of
+
+FRAME = 1_333_333  # 750 frames a second, as on Starlink's downlink (Garcia et al., arXiv 2605.27717)
+BYTE_NS = 1_000
+RATE_BPS = 8_000_000
+found = st.lists(st.tuples(st.integers(0, 50 * MS), st.integers(20, 1500)), min_size=1, max_size=40).map(sorted)
+
+
+def dues(
+    arrivals: list[tuple[int, int]], utc_offset_ns: int = 0, polls: tuple[int, ...] = (), **cycles: int
+) -> list[int]:
+    options = LinkOptions(memory_bytes=1 << 20, flight_packets=128, frame_ns=frame_ns, grant_ns=grant_ns)
+    channel = Channel.constant(0, delay_ns=3 * MS, rate_bps=RATE_BPS)
+    link = new_link(channel, options, utc_offset_ns=utc_offset_ns)
+    return [delivery.due_ns for delivery in drive(link, offers_of(arrivals), polls=polls).deliveries]
+
+
+@given(found, st.integers(0, 10**12))
+def test_what_is_sent_leaves_with_the_frame_that_holds_its_last_bit(
+    arrivals: list[tuple[int, int]], offset: int
+) -> None:
+    plain, framed = dues(arrivals, offset), dues(arrivals, offset, frame_ns=FRAME)
+    assert all((due - 3 * MS + offset) % FRAME == 0 for due in framed)
+    assert all(0 <= late - early < FRAME for early, late in zip(plain, framed, strict=True))
+
+
+@given(found, st.integers(1, 20 * MS), st.integers(0, 10**12))
+def test_an_idle_link_begins_with_a_grant_and_a_busy_one_goes_on(
+    arrivals: list[tuple[int, int]], grant: int, offset: int
+) -> None:
+    free, expected = -1, []
+    for at, size in arrivals:
+        start = free if free >= at else at + -(at + offset) % grant
+        free = start + size * BYTE_NS
+        expected.append(free + 3 * MS)
+    assert dues(arrivals, offset, grant_ns=grant) == expected
+
+
+@given(found, st.lists(st.integers(0, 60 * MS), max_size=8))
+def test_looking_changes_nothing(arrivals: list[tuple[int, int]], polls: list[int]) -> None:
+    unwatched = dues(arrivals, frame_ns=FRAME, grant_ns=5 * MS)
+    assert dues(arrivals, polls=tuple(polls), frame_ns=FRAME, grant_ns=5 * MS) == unwatched
