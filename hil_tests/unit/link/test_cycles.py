@@ -17,7 +17,12 @@ found = st.lists(st.tuples(st.integers(0, 50 * MS), st.integers(20, 1500)), min_
 
 
 def dues(
-    arrivals: list[tuple[int, int]], utc_offset_ns: int = 0, polls: tuple[int, ...] = (), **cycles: int
+    arrivals: list[tuple[int, int]],
+    utc_offset_ns: int = 0,
+    polls: tuple[int, ...] = (),
+    *,
+    frame_ns: int = 0,
+    grant_ns: int = 0,
 ) -> list[int]:
     options = LinkOptions(memory_bytes=1 << 20, flight_packets=128, frame_ns=frame_ns, grant_ns=grant_ns)
     channel = Channel.constant(0, delay_ns=3 * MS, rate_bps=RATE_BPS)
