@@ -143,8 +143,12 @@ class NmeaReceiver:
             self._missed += (second_ns - self._next_ns) // NS_PER_S
             self._next_ns = second_ns + NS_PER_S
             state = self._state_at(second_ns)
-            said += b"".join(make(state) for make in (rmc, gga, gsa, gsv))
+            said += self._burst(state)
         return said
+
+    def _burst(self, state: TerminalState) -> bytes:
+        """What is said of each second, unasked."""
+        return b"".join(make(state) for make in (rmc, gga, gsa, gsv))
 
     def next_event_ns(self) -> int:
         """When `poll` next has something to say. With an answer waiting: an instant that has passed."""
@@ -159,6 +163,10 @@ class NmeaReceiver:
         answer = None
         if not star or given.upper() == f"{checksum(body):02X}":  # the standard makes the checksum optional
             answer = self._answer(body.split(","), now_ns)
+        self._reply(answer)
+
+    def _reply(self, answer: bytes | None) -> None:
+        """Keeps an answer until it is polled for; None is the answer to what was no query."""
         if answer is None:
             self._ignored += 1
         elif len(self._replies) + len(answer) > MAX_REPLIES:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.errors import EndpointError
-from emulator.terminal import TerminalState
+from emulator.terminal import Antenna, TerminalState
+from firmware_stubs.gateway import MessageGateway, Service, ServiceAt, always
+
+if TYPE_CHECKING:
+    from emulator.terminal.dish import DishTerminal
 
 StateAt = Callable[[int], TerminalState]
+Place = Callable[[Callable[[], Any]], Any]  # does work where an address is, and gives what it gave: Namespace.run
 
 
 class Stub(Protocol):
@@ -26,28 +31,162 @@ class Stub(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Hardware:
+    """What firmware is attached to, and a bench looks at from its other side. Shared by stubs and threads."""
+
+    antenna: Antenna = field(default_factory=Antenna)
+    gateway: MessageGateway = field(default_factory=MessageGateway)
+    service_at: ServiceAt = field(default_factory=lambda: always(Service()))
+
+
+Maker = Callable[[StateAt, int, Hardware], Stub]
+
+
+@dataclass(frozen=True, slots=True)
 class StubKind:
-    """A kind of firmware: its maker, and the baud rate that the hardware is delivered with."""
+    """A kind of firmware: its maker, and the baud rate that the hardware is delivered with.
+
+    `sessions`: it is reached over TCP only, and keeps a session per client; its maker is called for each.
+    """
 
     name: str
     summary: str
     baud: int
-    make: Callable[[StateAt, int], Stub]
+    make: Maker
+    sessions: bool = False
 
 
-def _nmea(state_at: StateAt, now_ns: int) -> Stub:
+def _nmea(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
     from firmware_stubs.nmea import NmeaReceiver
 
     return NmeaReceiver(state_at, now_ns)
 
 
+def _ubx(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.ubx import UbloxReceiver
+
+    return UbloxReceiver(state_at, now_ns)
+
+
+def _easycomm(version: int) -> Maker:
+    def make(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+        from firmware_stubs.easycomm import EasycommController
+
+        return EasycommController(hardware.antenna, version)
+
+    return make
+
+
+def _gs232b(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.gs232b import Gs232bController
+
+    return Gs232bController(hardware.antenna)
+
+
+def _rotctld(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.rotctld import RotctldSession
+
+    return RotctldSession(hardware.antenna)
+
+
+def _sbd(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.sbd import SbdModem
+
+    return SbdModem(state_at, hardware.gateway, hardware.service_at)
+
+
+def _ntn_modem(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.ntn_modem import NtnModem
+
+    return NtnModem(hardware.gateway, hardware.service_at)
+
+
+def _jspr(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.jspr import JsprModem
+
+    return JsprModem(hardware.gateway, hardware.service_at)
+
+
 KINDS: dict[str, StubKind] = {
-    kind.name: kind for kind in (StubKind("nmea", "GNSS receiver: NMEA 0183 sentences at 1 Hz", 9600, _nmea),)
+    kind.name: kind
+    for kind in (
+        StubKind("nmea", "GNSS receiver: NMEA 0183 sentences at 1 Hz", 9600, _nmea),
+        StubKind("ubx", "GNSS receiver: u-blox, NMEA 0183 and UBX NAV-PVT at 1 Hz", 9600, _ubx),
+        StubKind("easycomm2", "antenna controller: EasyComm II", 9600, _easycomm(2)),
+        StubKind("easycomm3", "antenna controller: EasyComm III", 19200, _easycomm(3)),
+        StubKind("gs232b", "antenna controller: Yaesu GS-232B", 9600, _gs232b),
+        StubKind("rotctld", "antenna controller: Hamlib's rotctld, over TCP only", 0, _rotctld, sessions=True),
+        StubKind("sbd", "Iridium 9602/9603: short burst data by AT commands", 19200, _sbd),
+        StubKind("ntn", "3GPP NTN modem: messages over the control plane, by AT commands", 115200, _ntn_modem),
+        StubKind("jspr", "Iridium 9704: messages by JSPR", 230400, _jspr),
+    )
+}
+
+
+class NetworkServer(Protocol):
+    """A stub that clients find at an address of its own, while it runs."""
+
+    host: str
+    port: int
+    web_port: int
+
+    def follow(self) -> None:
+        """To be called several times a second: closes and opens the ports as the firmware would."""
+
+    def stop(self) -> None:
+        """Ends it. Twice is allowed."""
+
+
+class Serve(Protocol):
+    """Serves a dish at `host` and `port`; `commanded` is called when a client may have moved it.
+
+    Raises EndpointError if the address cannot be had, ModuleNotFoundError if a package is missing.
+    """
+
+    def __call__(
+        self,
+        dish: DishTerminal,
+        host: str,
+        port: int,
+        utc_ns: Callable[[], int],
+        *,
+        place: Place | None = None,
+        commanded: Callable[[], None] | None = None,
+    ) -> NetworkServer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkKind:
+    """A kind of firmware behind an IP address: where the hardware has it, and what serves it."""
+
+    name: str
+    summary: str
+    host: str
+    port: int
+    serve: Serve
+
+
+def _serve_dish(
+    dish: DishTerminal,
+    host: str,
+    port: int,
+    utc_ns: Callable[[], int],
+    *,
+    place: Place | None = None,
+    commanded: Callable[[], None] | None = None,
+) -> NetworkServer:
+    from firmware_stubs.dish_server import DishServer, here
+
+    return DishServer(dish, host, port, utc_ns, place=place or here, commanded=commanded or (lambda: None)).start()
+
+
+NETWORK_KINDS: dict[str, NetworkKind] = {
+    "dish": NetworkKind("dish", "Starlink dish: gRPC with reflection, gRPC-Web", "192.168.100.1", 9200, _serve_dish)
 }
 
 
 def find(name: str) -> StubKind:
-    """The kind called `name`. Raises EndpointError naming those that there are."""
+    """The kind on a line or on TCP called `name`. Raises EndpointError naming all that there are."""
     if name not in KINDS:
-        raise EndpointError(f"stub: expected one of {', '.join(KINDS)}, got {name!r}")
+        raise EndpointError(f"stub: expected one of {', '.join([*KINDS, *NETWORK_KINDS])}, got {name!r}")
     return KINDS[name]

@@ -1,6 +1,7 @@
 """The one transport of the stubs: it moves bytes between a stub and its line, and alone reads a clock.
 
-How to read it: `StubServer.serve` is the loop; `SerialStub` runs it in a thread, beside a bench. One turn reads what
+How to read it: `StubServer.serve` is the loop of a serial line (tcp.py has that of a socket); `open_stub` opens either;
+`SerialStub` runs it in a thread, beside a bench. One turn reads what
 clients wrote, polls the stub, writes, and sleeps until the stub's next event, a client's byte, or the order to stop.
 A client that stops reading fills the kernel's buffer for the line and then loses what the stub says, whole bursts at
 a time; nothing waits for it, and nothing grows.
@@ -19,12 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from emulator.errors import EndpointError
 from emulator.units import NS_PER_S
 from firmware_stubs.lines import Line, open_line
-from firmware_stubs.registry import StateAt, Stub, find
+from firmware_stubs.registry import Hardware, StateAt, Stub, StubKind, find
+from firmware_stubs.tcp import TcpServer, is_tcp, listen
 
 READ_BYTES = 4096
 READS_PER_TURN = 16  # a client that floods us gets its answers all the same
@@ -131,11 +133,76 @@ class StubServer:
             self._unsent = self._unsent[written:]
 
 
+class Serving(Protocol):
+    """Firmware on its line or its socket, opened and ready to be served.
+
+    `address` is what a client opens, a path or `tcp:ADDRESS:PORT`; `device` is what is behind it.
+    """
+
+    address: str
+    device: str
+
+    def serve(self, stop_fd: int | None = None) -> None:
+        """Runs until `stop_fd` is readable. Raises EndpointError if the line goes away."""
+
+    def statistics(self) -> LineStatistics:
+        """An immutable snapshot, also after the end."""
+
+    def close(self) -> None:
+        """Closes the line or socket and removes what it left. Twice is allowed."""
+
+
+def open_stub(
+    kind: StubKind,
+    state_at: StateAt,
+    port: str,
+    *,
+    hardware: Hardware | None = None,
+    utc_ns: Callable[[], int] = time.time_ns,
+    directory: Path | None = None,
+    baud: int | None = None,
+) -> Serving:
+    """Opens `port` for firmware of `kind`: clients may open its address when this returns. Raises EndpointError."""
+    attached = hardware or Hardware()
+
+    def make() -> Stub:
+        return kind.make(state_at, utc_ns(), attached)
+
+    if is_tcp(port):
+        return _TcpStub(TcpServer(make, listen(port), utc_ns, sessions=kind.sessions))
+    if kind.sessions:
+        raise EndpointError(f"{port}: the {kind.name} stub is reached over TCP: expected tcp:ADDRESS:PORT")
+    line = open_line(port, name=kind.name, baud=baud or kind.baud, directory=directory)
+    try:
+        return _LineStub(StubServer(make(), line, utc_ns), line)
+    except BaseException:
+        line.close()
+        raise
+
+
+class _LineStub:
+    def __init__(self, server: StubServer, line: Line) -> None:
+        self._line = line
+        self.address, self.device = str(line.path), line.device
+        self.serve, self.statistics, self.close = server.serve, server.statistics, line.close
+
+
+class _TcpStub:
+    def __init__(self, server: TcpServer) -> None:
+        self.address = self.device = server.address
+        self.serve, self.close, self._server = server.serve, server.close, server
+
+    def statistics(self) -> LineStatistics:
+        server = self._server
+        return LineStatistics(server.received, server.sent, server.unheard, server.dropped)
+
+
 class SerialStub:
     """A stub on its line, in a thread: `SerialStub("nmea", terminal.state, "pty", utc_ns=bench.utc_ns)`.
 
-    `state_at` gives the terminal's state at an instant of simulated UTC, from the stub's thread. `port` is "pty" (a
-    link is chosen in `directory`), the path of a link to make, or a serial device. `path` is what a client opens.
+    `state_at` gives the terminal's state at an instant of simulated UTC, from the stub's thread; `hardware` is what the
+    firmware is attached to, for those that drive something. `port` is "pty" (a link is chosen in `directory`), the path
+    of a link to make, a serial device, or `tcp:ADDRESS:PORT`. `address` is what a client opens.
     """
 
     def __init__(
@@ -144,61 +211,73 @@ class SerialStub:
         state_at: StateAt,
         port: str = "pty",
         *,
+        hardware: Hardware | None = None,
         utc_ns: Callable[[], int] = time.time_ns,
         directory: Path | None = None,
         baud: int | None = None,
     ) -> None:
-        self._kind, self._state_at, self._port = find(kind), state_at, port
-        self._utc_ns, self._directory, self._baud = utc_ns, directory, baud or self._kind.baud
-        self._line: Line | None = None
-        self._server: StubServer | None = None
+        self._kind, self._state_at, self._port, self._hardware = find(kind), state_at, port, hardware
+        self._utc_ns, self._directory, self._baud = utc_ns, directory, baud
+        self._serving: Serving | None = None
         self._thread: threading.Thread | None = None
         self._stop_fd = -1
         self._failure: Exception | None = None
 
     @property
-    def path(self) -> Path:
-        """The port that clients open. Raises EndpointError unless the stub was started."""
-        if self._line is None:
+    def address(self) -> str:
+        """What clients open: a path, or `tcp:ADDRESS:PORT`. Raises EndpointError unless the stub was started."""
+        if self._serving is None or self._thread is None:
             raise EndpointError(f"{self._port}: the {self._kind.name} stub is not running")
-        return self._line.path
+        return self._serving.address
+
+    @property
+    def path(self) -> Path:
+        """The same, of a line, as a path."""
+        return Path(self.address)
 
     def start(self) -> Self:
-        """Opens the line and serves it: clients may open `path` when this returns. Raises EndpointError."""
-        if self._line is not None:
-            raise EndpointError(f"{self._line.path}: the {self._kind.name} stub is running already")
-        line = open_line(self._port, name=self._kind.name, baud=self._baud, directory=self._directory)
+        """Opens the line and serves it: clients may open it when this returns. Raises EndpointError."""
+        if self._thread is not None:
+            raise EndpointError(f"{self.address}: the {self._kind.name} stub is running already")
+        serving = open_stub(
+            self._kind,
+            self._state_at,
+            self._port,
+            hardware=self._hardware,
+            utc_ns=self._utc_ns,
+            directory=self._directory,
+            baud=self._baud,
+        )
         with contextlib.ExitStack() as undo:
-            undo.callback(line.close)
+            undo.callback(serving.close)
             self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, self._stop_fd)
             self._failure = None
-            self._server = StubServer(self._kind.make(self._state_at, self._utc_ns()), line, self._utc_ns)
+            self._serving = serving
             name = f"stub {self._kind.name}"
-            self._thread = threading.Thread(target=self._run, args=(self._server,), name=name, daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(serving,), name=name, daemon=True)
             self._thread.start()
-            self._line = line
             self._undo = undo.pop_all()
         return self
 
     def stop(self) -> None:
         """Stops, and removes the link. Twice is allowed. Raises what ended the stub, if something did."""
-        if self._line is None or self._thread is None:
+        if self._thread is None:
             return
         os.eventfd_write(self._stop_fd, 1)
         self._thread.join()
         self._undo.close()
-        self._line = self._thread = None
+        self._thread = None
         if self._failure is not None:
             raise self._failure
 
     def statistics(self) -> LineStatistics:
         """An immutable snapshot, also after the end. Zeros before the start."""
-        return self._server.statistics() if self._server is not None else LineStatistics(0, 0, 0, 0)
+        return self._serving.statistics() if self._serving is not None else LineStatistics(0, 0, 0, 0)
 
-    def _run(self, server: StubServer) -> None:
+    def _run(self, serving: Serving) -> None:
         try:
-            server.serve(self._stop_fd)
+            serving.serve(self._stop_fd)
         except EndpointError as error:
             self._failure = error
             log.warning("%s", error)

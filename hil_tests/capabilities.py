@@ -9,12 +9,17 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emulator.cli.probe import Probe, probe
 
 REFERENCE_DATA = "BENTPIPE_REFERENCE_DATA"
+NOBODY = 65_534  # the user that owns nothing, on every Linux
 
 DEBIAN_PACKAGE_OF_PROGRAM = {
     "chromium": "chromium",
@@ -29,6 +34,8 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "irtt": "irtt",
     "mtr": "mtr-tiny",
     "ping": "iputils-ping",
+    "rotctl": "libhamlib-utils",
+    "rotctld": "libhamlib-utils",
     "ss": "iproute2",
     "tc": "iproute2",
     "tcpdump": "tcpdump",
@@ -45,6 +52,50 @@ def reference_data_directory() -> Path | None:
     """The folder that $BENTPIPE_REFERENCE_DATA names, if there is one."""
     path = os.environ.get(REFERENCE_DATA)
     return Path(path) if path and Path(path).is_dir() else None
+
+
+@dataclass(frozen=True)
+class OtherUser:
+    """An ordinary user whom the tests may become, and a Python with our packages that he may execute.
+
+    `options`: for subprocess.Popen, with the environment of somebody who has no home.
+    """
+
+    uid: int
+    python: str
+    options: dict[str, Any]
+
+
+@functools.cache
+def other_user() -> OtherUser | None:
+    """User `nobody`, if we are root and he finds a Python; None if not."""
+    if os.geteuid() != 0:
+        return None
+    package_folders = [path for path in sys.path if path.endswith("-packages")]
+    environment = {
+        "PATH": os.environ.get("PATH", "") + ":/usr/bin:/usr/sbin:/bin:/sbin",
+        "HOME": "/nonexistent",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *package_folders]),
+    }
+    options = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "env": environment, "cwd": "/"}
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"  # compiled packages serve one version only
+    for python in (sys.executable, shutil.which(name), f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
+        try:
+            tried = subprocess.run(
+                [python or "", "-c", "import emulator, numba, pydantic"], check=False, capture_output=True, **options
+            )
+        except OSError:
+            continue
+        if python and tried.returncode == 0:
+            return OtherUser(NOBODY, python, options)
+    return None
+
+
+def _other_user() -> str | None:
+    if other_user() is not None:
+        return None
+    return "needs root, and a Python of the same version that user `nobody` may execute, as /usr/bin/python3"
 
 
 def _root() -> str | None:
@@ -74,6 +125,7 @@ def _reference_data() -> str | None:
 
 CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "root": _root,
+    "other-user": _other_user,
     "netns": _probed(lambda found: found.namespace_fault),
     "user-namespaces": _probed(lambda found: found.user_namespace_fault),
     "tun": _probed(lambda found: found.tun_fault),

@@ -20,7 +20,6 @@ from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
 from emulator.bench.sides import (
     Addresses,
     Side,
-    free_interface_name,
     has_ipv6,
     numbers_in_use,
     plan_addresses,
@@ -42,6 +41,7 @@ from emulator.units import NS_PER_S, NS_PER_US, format_utc
 
 Fabric = Literal["direct", "zmq"]
 
+FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
 HOUSEKEEPING_S = 0.5
 FIFO_PRIORITY = 10
 INJECTION_PATIENCE_S = 2.0
@@ -148,7 +148,7 @@ class Bench:
         datacenter = enter(Namespace.create() if self._isolate else Namespace.current())
         number = 0 if self._isolate else self._runtime.take_address_number(numbers_in_use(datacenter, ports))
         self._addresses = plan_addresses(ports, number, ipv6=has_ipv6())
-        names = ports.terminal_interface, ports.datacenter_interface or free_interface_name(datacenter)
+        names = ports.terminal_interface, ports.datacenter_interface or FREE_NAME
         devices = []
         for namespace, name in zip((terminal, datacenter), names, strict=True):
             device = TunPort(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
@@ -169,7 +169,10 @@ class Bench:
             except OSError as error:
                 self.warnings.append(f"no IPv6 at the {name}'s side: {error}")
                 own6 = None
-        return Side(name, namespace, device, str(own4.ip), str(own6.ip) if own6 else "", environment, own_namespace=own)
+        ipv6 = str(own6.ip) if own6 else ""
+        side = Side(name, namespace, device, str(own4.ip), ipv6, environment, own_namespace=own)
+        self._stack.callback(side.close)
+        return side
 
     def _open_links(self) -> None:
         first = self._planner.first
@@ -292,6 +295,10 @@ class Bench:
             downlink=self._links["downlink"].channel_at(monotonic_ns),
         )
 
+    def channel_at(self, direction: Direction, utc_ns: int, *, jitter: bool = False) -> ChannelState:
+        """One direction at a simulated UTC, as in `state_at`; with `jitter`, as a packet of that instant meets it."""
+        return self._links[direction].channel_at(self._clock.monotonic_of_utc_ns(utc_ns), jitter=jitter)
+
     def counters(self) -> Counters:
         """A snapshot. Raises EmulationError if the packet loop or the planning has failed."""
         if self._failure is not None:
@@ -310,6 +317,13 @@ class Bench:
         zero = time.monotonic_ns() + LEAD_NS
         self._overlay.add([event], zero)
         return zero + round(event.at_s * NS_PER_S)
+
+    def steer(self, owner: str, *events: OverlayEvent) -> None:
+        """As `apply`, in place of what the same `owner` put on the link before; without events, that ends now.
+
+        Raises EmulationError as `apply` does.
+        """
+        self._overlay.put(owner, events, time.monotonic_ns() + LEAD_NS)
 
     def inject(self, direction: Direction, packet: bytes) -> None:
         """An IP packet enters the link as if the application had sent it; it is counted as offered.

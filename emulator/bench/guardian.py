@@ -13,9 +13,11 @@ import os
 import select
 import signal
 import sys
+import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
+ROUND_S = 0.002
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -36,15 +38,15 @@ def descendants(pid: int) -> list[int]:
 def end_all() -> None:
     """Kills what is below us until nothing is left; a process that forks while we look is found in the next round."""
     while True:
-        below = descendants(os.getpid())
-        for pid in below:
+        for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:
-            while os.waitpid(-1, 0 if below else os.WNOHANG) != (0, 0):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 pass
         except ChildProcessError:
             return
+        time.sleep(ROUND_S)
 
 
 def start(libc: ctypes.CDLL, command: list[str]) -> int:
@@ -62,6 +64,19 @@ def start(libc: ctypes.CDLL, command: list[str]) -> int:
     except OSError as error:
         print(f"bentpipe: {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def reap(child: int) -> int | None:
+    """Buries whoever has ended, orphans of the command too; the status of `child` if it has."""
+    status = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, ended = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == child:
+                status = ended
+    return status
 
 
 def main() -> None:
@@ -87,8 +102,8 @@ def main() -> None:
             if number in FORWARDED:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, number)
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
+        status = reap(child)
+        if status is not None:
             break
     end_all()
     if os.WIFSIGNALED(status):  # end as the command ended

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
+from emulator.errors import EmulationError
 from emulator.link.link import Change, Link
 from emulator.link.state import OVERLAY_ROWS
 from emulator.ports.assembly import change_of
@@ -20,19 +22,56 @@ class Overlay:
     def __init__(self, uplink: Link, downlink: Link) -> None:
         self._links = {"uplink": uplink, "downlink": downlink}
         self._changes: dict[str, list[Change]] = {"uplink": [], "downlink": []}
+        self._owned: dict[tuple[str, str], list[Change]] = {}  # by owner and direction: what is in force or to come
         self._changing = threading.Lock()
 
     def add(self, events: Iterable[OverlayEvent], zero_ns: int) -> None:
-        """Adds events whose times count from `zero_ns` (monotonic). Raises ValueError if too many are still to come."""
+        """Adds events whose times count from `zero_ns` (monotonic).
+
+        Raises EmulationError if too many are still to come; then none is added.
+        """
         with self._changing:
-            touched = set()
+            added: dict[str, list[Change]] = {}
             for event in events:
                 for direction in self._links if event.direction == "both" else (event.direction,):
-                    self._changes[direction].append(change_of(event, zero_ns))
-                    touched.add(direction)
-            for direction in touched:
-                changes = sorted(self._changes[direction], key=lambda change: change.end_ns)
-                while len(changes) > OVERLAY_ROWS and changes[0].end_ns < zero_ns:
-                    changes.pop(0)
+                    added.setdefault(direction, []).append(change_of(event, zero_ns))
+            together = {direction: self._with(direction, changes, zero_ns) for direction, changes in added.items()}
+            for direction, changes in together.items():
                 self._links[direction].overlay(changes)
                 self._changes[direction] = changes
+
+    def put(self, owner: str, events: Iterable[OverlayEvent], zero_ns: int) -> None:
+        """Adds events in place of what `owner` has put before: what of that is in force ends at `zero_ns`.
+
+        Without events that is all. Raises EmulationError as `add` does; then nothing is changed.
+        """
+        events = list(events)
+        with self._changing:
+            together: dict[str, tuple[list[Change], list[Change]]] = {}
+            for direction, changes in self._changes.items():
+                before = {id(change) for change in self._owned.get((owner, direction), ())}
+                own = [change_of(event, zero_ns) for event in events if event.direction in ("both", direction)]
+                kept = [
+                    replace(change, end_ns=min(change.end_ns, zero_ns)) if id(change) in before else change
+                    for change in changes
+                    if id(change) not in before or change.start_ns < zero_ns
+                ]
+                if before or own:
+                    together[direction] = own, self._fitting([*kept, *own], zero_ns)
+            for direction, (own, changes) in together.items():
+                self._links[direction].overlay(changes)
+                self._changes[direction] = changes
+                self._owned[owner, direction] = own
+
+    def _with(self, direction: str, added: list[Change], now_ns: int) -> list[Change]:
+        """The direction's changes and the `added` ones; of those that are over, as many as there is room for."""
+        return self._fitting(self._changes[direction] + added, now_ns)
+
+    def _fitting(self, changes: list[Change], now_ns: int) -> list[Change]:
+        """All that is in force or to come, and of what is over, as much as there is room for."""
+        changes = sorted(changes, key=lambda change: change.end_ns)
+        while len(changes) > OVERLAY_ROWS and changes[0].end_ns < now_ns:
+            changes.pop(0)
+        if len(changes) > OVERLAY_ROWS:
+            raise EmulationError(f"overlay: expected at most {OVERLAY_ROWS} changes still to come, got {len(changes)}")
+        return changes

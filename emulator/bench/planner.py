@@ -39,7 +39,7 @@ class Planner:
         """The next planned change of satellite or gateway; None if none is planned yet."""
         with self._changing:
             windows = [timeline for timeline in self._kept if timeline.end_ns > utc_ns]
-        for timeline, following in zip(windows, [*windows[1:], None], strict=True):
+        for timeline, following in zip(windows, [*windows[1:], None], strict=False):  # or all are past
             at = timeline.next_handover_ns(utc_ns)
             if at is not None:
                 return at

@@ -95,6 +95,7 @@ class RuntimeDirectory:
         raise InterfaceError(f"addresses: all {ADDRESSES} networks for benches are taken; see `bentpipe clean`")
 
     def close(self) -> None:
+        kill_processes_of(self.token)  # a guardian that was killed leaves its command's children to nobody
         shutil.rmtree(self.path, ignore_errors=True)
         for lock in (self._address_lock, self._lock):
             if lock is not None:
@@ -102,10 +103,17 @@ class RuntimeDirectory:
 
 
 def bench_directories() -> list[Path]:
-    """The directories of this user's benches, living or dead."""
+    """The directories of this user's benches, living or dead, but for those that are only just being made."""
     with contextlib.suppress(EndpointError):
-        return sorted(path for path in runtime_root().iterdir() if path.is_dir() and (path / "lock").exists())
+        return sorted(path for path in runtime_root().iterdir() if path.is_dir() and _is_bench(path))
     return []
+
+
+def _is_bench(path: Path) -> bool:
+    """A draft, whose name has a dot, counts only once its maker is gone: its lock may not be taken yet."""
+    if path.name.startswith("."):
+        return not Path("/proc", path.name[1:].partition("-")[0]).exists()
+    return (path / "lock").exists()
 
 
 def running_benches() -> list[Path]:
@@ -135,21 +143,28 @@ def remove_leftovers() -> list[str]:
         if lock is None:
             continue
         with lock:
-            for pid in processes_of(path.name):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    removed.append(f"process {pid} of bench {path.name}")
+            removed += [f"process {pid} of bench {path.name}" for pid in kill_processes_of(path.name)]
             shutil.rmtree(path, ignore_errors=True)
             removed.append(f"runtime directory of bench {path.name}")
     return removed
 
 
+def kill_processes_of(token: str) -> list[int]:
+    """Kills the processes that carry the mark of bench `token`, and returns them."""
+    killed = []
+    for pid in processes_of(token):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    return killed
+
+
 def processes_of(token: str) -> list[int]:
-    """Processes whose environment carries the mark of bench `token`."""
+    """Processes, other than this one, whose environment carries the mark of bench `token`."""
     wanted = f"{MARK}={token}".encode()
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))

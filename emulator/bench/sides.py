@@ -78,19 +78,6 @@ def numbers_in_use(namespace: Namespace, ports: Ports) -> set[int]:
     return namespace.run(look)
 
 
-def free_interface_name(namespace: Namespace) -> str:
-    """The first of bp0, bp1, … that `namespace` has not."""
-
-    def look() -> str:
-        from pyroute2 import IPRoute
-
-        with IPRoute() as netlink:
-            taken = {link.get("ifname") for link in netlink.get_links()}
-        return next(name for number in range(len(taken) + 1) if (name := f"bp{number}") not in taken)
-
-    return namespace.run(look)
-
-
 def has_ipv6() -> bool:
     """Whether this kernel speaks IPv6 at all."""
     return Path("/proc/sys/net/ipv6").exists()

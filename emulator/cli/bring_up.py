@@ -18,6 +18,7 @@ from emulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from emulator.bench import Bench
+    from emulator.bench.dish import BenchDish
 
 TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, as shells count
 
@@ -38,8 +39,11 @@ def running_bench(
     realtime: bool = False,
     quiet: bool = False,
     stop: threading.Event | None = None,
+    dish: bool = False,
 ) -> Iterator[Bench]:
     """A bench that carries packets and answers on its control socket; `stop` is set when a client asks it to end.
+
+    `dish`: clients at the terminal's side find a Starlink dish.
 
     SIGTERM and SIGHUP end the block in order, and the process with the status that a shell expects.
     """
@@ -59,7 +63,10 @@ def running_bench(
         scenario, start_utc_ns=start_utc_ns, isolate=isolate, fabric=fabric, realtime=realtime, elements=elements
     )
     on_stop = stop.set if stop is not None else None
-    with bench, ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop):
+    with contextlib.ExitStack() as running:
+        running.enter_context(bench)
+        running.enter_context(ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop))
+        served = running.enter_context(_dish(bench)) if dish else None
         if not quiet:
             for line in bench.warnings:
                 tell(line)
@@ -69,10 +76,18 @@ def running_bench(
                 f"datacenter {bench.datacenter.ipv4}"
                 + (f", by {sky.satellite} and {sky.gateway}" if sky.satellite else "")
             )
+            if served is not None:
+                tell(f"the dish: gRPC at {served.host}:{served.port} of the terminal's side, gRPC-Web one port above")
         try:
             yield bench
         finally:
             sys.stdout.flush()
+
+
+def _dish(bench: Bench) -> BenchDish:
+    from emulator.bench.dish import BenchDish
+
+    return BenchDish(bench)
 
 
 def summary(bench: Bench) -> list[str]:

@@ -47,7 +47,13 @@ COMMANDS = {
     "clean": Lazy("emulator.cli.clean:clean", "Remove what killed benches have left behind."),
 }
 
-EXTRA_OF_MODULE = {"matplotlib": "report", "jinja2": "report"}
+EXTRA_OF_MODULE = {
+    "matplotlib": "report",
+    "jinja2": "report",
+    "grpc": "dish",
+    "grpc_reflection": "dish",
+    "google": "dish",
+}
 """Packages that are not installed with Bentpipe itself → the extra that brings them."""
 
 

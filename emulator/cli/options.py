@@ -123,6 +123,13 @@ def elements_option(command: Callable[P, R]) -> Callable[P, R]:
     )(command)
 
 
+def dish_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--dish` → `dish: bool`."""
+    return click.option(
+        "--dish", is_flag=True, help="Serve a Starlink dish at 192.168.100.1:9200 of the terminal's side; see [dish]."
+    )(command)
+
+
 def output_option(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`-o FILE` → `output: Path | None`; `what` is written there, or to stdout."""
     return click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from emulator.units import NS_PER_S
 
 if TYPE_CHECKING:
     from emulator.timeline.budget import DelayPart
-    from emulator.timeline.model import Ints, Timeline, Windows
+    from emulator.timeline.model import Contact, Ints, Timeline, Windows
     from emulator.timeline.table import Table
 
 WINDOW_NS = 60 * NS_PER_S
@@ -71,8 +71,15 @@ def plan(
         from emulator.timeline.plot import draw
 
         with output_file(plot) as file:
-            draw(future.tables, file, file_format=plot.suffix[1:], title=scenario.description or scenario.name)
+            draw(
+                future.tables,
+                file,
+                file_format=plot.suffix[1:],
+                title=scenario.description or scenario.name,
+                slot_phase_s=getattr(scenario.link, "slot_phase_s", None),
+            )
     _print_budget(future)
+    _print_contacts(windows.contacts(start_ns, start_ns + duration_ns))
 
 
 class Future:
@@ -160,3 +167,25 @@ def _print_budget(future: Future) -> None:
     console = Console(stderr=True, highlight=False)
     console.width = max(console.width, 90)
     console.print(budget)
+
+
+def _print_contacts(contacts: Sequence[Contact]) -> None:
+    """When which station has the spacecraft, on stderr; nothing for links without contacts."""
+    if not contacts:
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from emulator.units import format_utc
+
+    listed = RichTable(box=None, pad_edge=False)
+    listed.add_column("contact")
+    for title in ("from", "to", "minutes", "highest, °"):
+        listed.add_column(title, justify="right")
+    for contact in contacts:
+        minutes = (contact.end_ns - contact.start_ns) / (60 * NS_PER_S)
+        span = (format_utc(at_ns, 0) for at_ns in (contact.start_ns, contact.end_ns))
+        listed.add_row(contact.station, *span, f"{minutes:.1f}", f"{contact.highest_deg:.0f}")
+    console = Console(stderr=True, highlight=False)
+    console.width = max(console.width, 90)
+    console.print(listed)

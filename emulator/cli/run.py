@@ -14,7 +14,14 @@ import click
 
 from emulator.bench.privilege import has_machine_network
 from emulator.cli.bring_up import running_bench, summary, tell
-from emulator.cli.options import duration_option, elements_option, json_option, scenario_options, start_option
+from emulator.cli.options import (
+    dish_option,
+    duration_option,
+    elements_option,
+    json_option,
+    scenario_options,
+    start_option,
+)
 from emulator.scenario import Scenario
 from emulator.units import NS_PER_S, format_utc
 
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the packets cross: in this process, or over ZeroMQ through a second one.",
 )
+@dish_option
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 @json_option
@@ -46,6 +54,7 @@ def run(
     duration_ns: int | None,
     isolate: bool,
     fabric: Literal["direct", "zmq"],
+    dish: bool,
     realtime: bool,
     quiet: bool,
     as_json: bool,
@@ -64,6 +73,7 @@ def run(
         fabric=fabric,
         realtime=realtime,
         stop=stop,
+        dish=dish,
     ) as bench:
         own_user = "" if has_machine_network() else f"--user=/proc/{os.getpid()}/ns/user --preserve-credentials "
         for side in (bench.terminal, bench.datacenter):
@@ -100,6 +110,7 @@ def report(bench: Bench) -> dict[str, Any]:
         "satellite": now.satellite,
         "gateway": now.gateway,
         "memory_bytes": bench.memory_bytes,
+        "tx_queue_packets": bench.scenario.ports.tx_queue_packets,
         "uplink": direction_report(counters.uplink),
         "downlink": direction_report(counters.downlink),
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from emulator.cli.bring_up import running_bench, summary, tell
-from emulator.cli.options import duration_option, elements_option, scenario_options, start_option
+from emulator.cli.options import dish_option, duration_option, elements_option, scenario_options, start_option
 from emulator.scenario import Scenario
 from emulator.units import NS_PER_S
 
@@ -43,6 +43,7 @@ TIMED_OUT_STATUS = 124  # as timeout(1) says it
     show_default=True,
     help="How the packets cross: in this process, or over ZeroMQ through a second one.",
 )
+@dish_option
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @click.option("--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 def shell(
@@ -54,6 +55,7 @@ def shell(
     isolate: bool,
     datacenter_cmd: str | None,
     fabric: Literal["direct", "zmq"],
+    dish: bool,
     realtime: bool,
     quiet: bool,
 ) -> int:
@@ -78,10 +80,14 @@ def shell(
         fabric=fabric,
         realtime=realtime,
         quiet=quiet,
+        dish=dish,
     ) as bench:
         if datacenter_cmd is not None:
             server = bench.datacenter.popen(
-                ["sh", "-c", datacenter_cmd], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+                ["sh", "-c", datacenter_cmd],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),
+                process_group=0,  # the keyboard's signals are for CMD, which may well survive them
             )
             wait_for_server(server, bench.datacenter)
         with contextlib.ExitStack() as restore:
@@ -100,7 +106,8 @@ def watch_over(process: subprocess.Popen[Any], bench: Bench, duration_ns: int | 
     ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
     while True:
         try:
-            return process.wait(LOOK_S)
+            left_s = LOOK_S if ends is None else max(0.0, ends - time.monotonic())
+            return process.wait(min(LOOK_S, left_s))
         except subprocess.TimeoutExpired:
             bench.counters()
         if ends is not None and time.monotonic() >= ends:

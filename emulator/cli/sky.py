@@ -66,12 +66,15 @@ def sky(
     """
     if scenario.terminal is None or scenario.constellation is None:
         name, profile = scenario.name or "scenario", scenario.link.profile
-        raise ScenarioError([f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}"])
+        hint = "; `bentpipe plan` lists its contacts" if profile == "ground_station" else ""
+        raise ScenarioError(
+            [f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}{hint}"]
+        )
     from emulator.orbit.look import Observer
     from emulator.orbit.propagate import Propagator
     from emulator.orbit.source import satellites_of
     from emulator.orbit.view import views
-    from emulator.serving.starlink import masks_deg
+    from emulator.serving.stations import masks_deg
 
     start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
     satellites, notes = satellites_of(scenario, elements=elements, epoch_utc_ns=start_ns)

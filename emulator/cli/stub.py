@@ -8,25 +8,47 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from emulator.cli.options import json_option, scenario_options, start_option
 from emulator.scenario import Scenario
-from emulator.units import format_utc
+from emulator.units import NS_PER_S, format_utc
+
+if TYPE_CHECKING:
+    from emulator.terminal import Mount
 
 ENDINGS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + the signal's number, as shells count
+
+
+def _list_kinds(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Prints the kinds, a line each, and ends the command."""
+    if wanted:
+        from firmware_stubs.registry import KINDS, NETWORK_KINDS
+
+        summaries = {name: kind.summary for name, kind in KINDS.items()}
+        summaries |= {name: kind.summary for name, kind in NETWORK_KINDS.items()}
+        width = max(map(len, summaries))
+        for name, summary in summaries.items():
+            click.echo(f"{name:{width}}  {summary}")
+        context.exit()
 
 
 @click.command()
 @click.argument("kind", metavar="KIND")
 @click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_kinds, help="Name the kinds, and end."
+)
+@click.option(
     "--port",
     required=True,
     metavar="PORT",
-    help="Path of a link to make to a pty, `pty` to choose one, or a serial device such as /dev/ttyUSB0.",
+    help="Path of a link to make to a pty, `pty` to choose one, a serial device such as /dev/ttyUSB0, or "
+    "tcp:127.0.0.1:4533 (port 0: any free one).",
 )
 @click.option(
     "--baud",
@@ -34,21 +56,70 @@ ENDINGS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + the signal's number
     metavar="RATE",
     help="Of a serial device.  [default: what the hardware is delivered with]",
 )
+@click.option(
+    "--antenna",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What an antenna's mount can do, such as azimuth_rate_deg_s=3, backlash_deg=0.5 or keyhole_deg=5; repeatable.",
+)
+@click.option(
+    "--mailbox",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    help="Of a message service's gateway: what the terminal sends is put into mo/, what is moved into mt/ goes to it.  "
+    "[default: in memory]",
+)
+@click.option(
+    "--bars", type=click.IntRange(0, 5), default=5, show_default=True, help="Signal of a message service; 0: none."
+)
+@click.option(
+    "--session-s",
+    type=click.FloatRange(0, 3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a session with the gateway takes.",
+)
 @scenario_options(default="starlink_2025")
 @start_option
 @json_option
-def stub(kind: str, port: str, baud: int | None, scenario: Scenario, start_utc_ns: int | None, as_json: bool) -> None:
-    """Serve one of the terminal's own interfaces on a serial line, until Ctrl-C.
+def stub(
+    kind: str,
+    port: str,
+    baud: int | None,
+    antenna: tuple[str, ...],
+    mailbox: Path | None,
+    bars: int,
+    session_s: float,
+    scenario: Scenario,
+    start_utc_ns: int | None,
+    as_json: bool,
+) -> None:
+    """Serve one of the terminal's own interfaces on a serial line or on TCP, until Ctrl-C.
 
-    KIND is nmea, a GNSS receiver. The first line on stdout is the path that a client opens.
+    KIND is one of those that --list names. The first line on stdout is what a client opens.
     """
     from emulator.bench.runtime import runtime_root
-    from emulator.terminal import Terminal
-    from firmware_stubs.lines import CHOOSE, open_line, remove_stale_links
-    from firmware_stubs.registry import find
-    from firmware_stubs.transport import StubServer
+    from emulator.terminal import Antenna, Terminal
+    from firmware_stubs.gateway import MessageGateway, Service, always
+    from firmware_stubs.registry import NETWORK_KINDS
+
+    if kind in NETWORK_KINDS:
+        from emulator.cli.stub_dish import serve_dish
+
+        with _ends_in_order():
+            serve_dish(port, scenario, start_utc_ns, as_json=as_json)
+        return
+    from firmware_stubs.lines import CHOOSE, remove_stale_links
+    from firmware_stubs.registry import Hardware, find
+    from firmware_stubs.transport import open_stub
 
     found, terminal = find(kind), Terminal.from_scenario(scenario)
+    hardware = Hardware(
+        antenna=Antenna(_mount(antenna)),
+        gateway=MessageGateway(mailbox),
+        service_at=always(Service(bars=bars, latency_ns=round(session_s * NS_PER_S))),
+    )
     began_ns = time.time_ns()
     shift_ns = start_utc_ns - began_ns if start_utc_ns is not None else 0
 
@@ -59,30 +130,50 @@ def stub(kind: str, port: str, baud: int | None, scenario: Scenario, start_utc_n
     if directory is not None:
         remove_stale_links(directory)
     with _ends_in_order():
-        line = open_line(port, name=found.name, baud=baud or found.baud, directory=directory)
-        server = StubServer(found.make(terminal.state, utc_ns()), line, utc_ns)
+        serving = open_stub(
+            found, terminal.state, port, hardware=hardware, utc_ns=utc_ns, directory=directory, baud=baud
+        )
         try:
             if as_json:
                 facts = {
-                    "port": str(line.path),
-                    "device": line.device,
+                    "port": serving.address,
+                    "device": serving.device,
                     "kind": found.name,
                     "start_utc": format_utc(began_ns + shift_ns),
                 }
                 click.echo(json.dumps(facts))
             else:
-                click.echo(line.path)
+                click.echo(serving.address)
             sys.stdout.flush()
-            click.echo(f"{found.summary}, at {line.path}; Ctrl-C ends it", err=True)
-            server.serve()
+            click.echo(f"{found.summary}, at {serving.address}; Ctrl-C ends it", err=True)
+            serving.serve()
         finally:
-            line.close()
-            counts = server.statistics()
+            serving.close()
+            counts = serving.statistics()
             click.echo(
                 f"received {counts.received} bytes, sent {counts.sent}, unheard {counts.unheard}, "
                 f"dropped {counts.dropped}",
                 err=True,
             )
+
+
+def _mount(settings: tuple[str, ...]) -> Mount:
+    """The mount that `KEY=VALUE` describe. Raises ScenarioError."""
+    from emulator.errors import ScenarioError
+    from emulator.terminal import Mount
+
+    keys, numbers, faults = {field.name for field in fields(Mount)}, dict[str, float](), list[str]()
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        try:
+            numbers[key] = float(value)
+        except ValueError:
+            faults.append(f"--antenna: {key}: expected a number, got {value!r}")
+        if key not in keys:
+            faults.append(f"--antenna: {key}: expected one of {', '.join(sorted(keys))}")
+    if faults:
+        raise ScenarioError(faults)
+    return Mount(**numbers)
 
 
 @contextlib.contextmanager

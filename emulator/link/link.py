@@ -140,7 +140,7 @@ class DirectionCounters:
     flying_packets: int
     worst_queue_packets: int
     dropped: dict[Cause, int]
-    lanes: tuple[LaneCounters, ...]
+    lanes: tuple[LaneCounters, ...] = ()
 
     @property
     def held_packets(self) -> int:

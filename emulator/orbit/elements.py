@@ -16,10 +16,28 @@ from emulator.orbit.satellites import JD_UNIX, NS_PER_DAY, ElementSet, Satellite
 from emulator.orbit.tle import read_tle
 from emulator.units import format_utc
 
-# A satellite that serves a low-earth broadband shell is on a near-circular orbit between these altitudes; below them
-# it is being raised or is coming down, above them it belongs to somebody else. Shells filed for Starlink: 328–614 km.
-LOWEST_KM, HIGHEST_KM = 300.0, 650.0
-MOST_ECCENTRIC = 0.005  # 5 × the largest of the shells' satellites in the catalogue of October 2025
+
+@dataclass(frozen=True)
+class ServiceOrbit:
+    """The orbits on which satellites serve; whoever is on another is being raised, is coming down, or is another's.
+
+    Altitudes are those of the mean orbit over the equator's radius. The defaults are those of a low-earth broadband
+    shell: shells filed for Starlink are at 328–614 km, and the most eccentric satellite of one in the catalogue of
+    October 2025 has a fifth of the eccentricity.
+    """
+
+    min_altitude_km: float = 300.0
+    max_altitude_km: float = 650.0
+    max_eccentricity: float = 0.005
+
+    def __str__(self) -> str:
+        return (
+            f"eccentricity over {self.max_eccentricity:g}, or outside of "
+            f"{self.min_altitude_km:g}–{self.max_altitude_km:g} km"
+        )
+
+
+SHELL = ServiceOrbit()
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,9 @@ def read_elements(path: Path) -> list[ElementSet]:
     return sets
 
 
-def load_elements(path: Path, *, epoch_utc_ns: int, max_age_days: float, names: str = "*") -> Elements:
+def load_elements(
+    path: Path, *, epoch_utc_ns: int, max_age_days: float, names: str = "*", orbit: ServiceOrbit = SHELL
+) -> Elements:
     """The satellites of `path` that may serve a run that starts at `epoch_utc_ns`.
 
     Left out and counted: objects whose name does not match the shell pattern `names` (sets without a name line are
@@ -105,9 +125,9 @@ def load_elements(path: Path, *, epoch_utc_ns: int, max_age_days: float, names: 
             f"take a newer file, or start there (--start {format_utc((first + last) // 2, 0)})"
         )
     serving = keep(
-        [one for one in fresh if in_service(one, epoch_utc_ns)],
+        [one for one in fresh if in_service(one, epoch_utc_ns, orbit)],
         fresh,
-        f"not in service (decayed, eccentric, or outside of {LOWEST_KM:g}–{HIGHEST_KM:g} km)",
+        f"not in service (decayed, {orbit})",
     )
     notes = tuple(f"{file}: {count} of {len(every)} element sets left out: {reason}" for count, reason in left_out)
     if not serving:
@@ -116,13 +136,14 @@ def load_elements(path: Path, *, epoch_utc_ns: int, max_age_days: float, names: 
     return Elements(satellites, notes)
 
 
-def in_service(one: ElementSet, utc_ns: int) -> bool:
-    """Whether an object can be part of a low-earth broadband shell: SGP4 takes it there, on a fitting orbit."""
+def in_service(one: ElementSet, utc_ns: int, orbit: ServiceOrbit = SHELL) -> bool:
+    """Whether an object can be one that serves: SGP4 takes it there, on a fitting orbit."""
     record = one.record
     days, rest = divmod(utc_ns, NS_PER_DAY)
     error, _, _ = record.sgp4(JD_UNIX + days, rest / NS_PER_DAY)
     altitude = (record.a - 1) * record.radiusearthkm
-    return error == 0 and record.ecco <= MOST_ECCENTRIC and LOWEST_KM <= altitude <= HIGHEST_KM
+    fits = orbit.min_altitude_km <= altitude <= orbit.max_altitude_km
+    return error == 0 and record.ecco <= orbit.max_eccentricity and fits
 
 
 def _nearest(sets: Iterable[ElementSet], utc_ns: int) -> list[ElementSet]:

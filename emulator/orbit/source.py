@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emulator.errors import CoverageError
-from emulator.orbit.elements import load_elements
+from emulator.orbit.elements import ServiceOrbit, load_elements
 from emulator.orbit.satellites import Satellites
 from emulator.orbit.walker import generate
 from emulator.scenario.model import Scenario
@@ -29,6 +29,12 @@ def satellites_of(
             raise CoverageError(f"{name}: constellation: expected shells or an elements file, got neither")
         return generate(constellation.shells), ()
     loaded = load_elements(
-        elements, epoch_utc_ns=epoch_utc_ns, max_age_days=constellation.max_age_days, names=constellation.names
+        elements,
+        epoch_utc_ns=epoch_utc_ns,
+        max_age_days=constellation.max_age_days,
+        names=constellation.names,
+        orbit=ServiceOrbit(
+            constellation.min_altitude_km, constellation.max_altitude_km, constellation.max_eccentricity
+        ),
     )
     return loaded.satellites, loaded.notes

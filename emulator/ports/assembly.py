@@ -8,7 +8,8 @@ from typing import Literal
 
 from emulator.link.link import Bursts, Change, LaneOptions, LinkOptions, Rule, power_of_two
 from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
-from emulator.scenario.model import FixedLink, OverlayEvent, Scenario, TrafficClass
+from emulator.scenario.links import FixedLink
+from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S
 

@@ -11,34 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Latitude = Annotated[float, Field(ge=-90, le=90, description="degrees north, WGS 84")]
-Longitude = Annotated[float, Field(ge=-180, le=180, description="degrees east, WGS 84")]
-Altitude = Annotated[float, Field(ge=-500, le=100_000, description="metres above the WGS 84 ellipsoid")]
-Elevation = Annotated[float, Field(ge=0, lt=90, description="degrees above the horizon")]
-Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
-QueuePackets = Annotated[int, Field(ge=1, le=1_000_000, description="wire packets that may wait; one more is dropped")]
-OverheadBytes = Annotated[
-    int, Field(ge=0, le=1000, description="added to each packet when its time on the air is counted")
-]
-Megabits = Annotated[float, Field(ge=0, le=100_000, description="counting IP bytes; 0 for no limit")]
-QueueDiscipline = Annotated[
-    Literal["drop_tail", "drop_front", "codel"],
-    Field(description="which packet goes when the queue is full: the new one or the oldest; or CoDel (RFC 8289)"),
-]
-Cycle = Annotated[float, Field(ge=0, le=10_000)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
+from emulator.scenario.fields import (
+    Altitude,
+    Elevation,
+    Latitude,
+    Longitude,
+    Megabits,
+    Milliseconds,
+    Probability,
+    QueueDiscipline,
+    QueuePackets,
+    Table,
+)
+from emulator.scenario.links import LinkProfile
 
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
 PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
-
-
-class Table(BaseModel):
-    """A TOML table: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Site(Table):
@@ -137,244 +127,6 @@ class Ports(Table):
     write_quantum_us: float = Field(
         0.0, ge=0, le=1000, description="packets due within this time of each other may leave in one write"
     )
-
-
-class LossBursts(Table):
-    """A Gilbert-Elliott process in time: the same bursts span 10 and 10,000 packets/s."""
-
-    every_s: float = Field(ge=0.001, le=1e6, description="mean time between two bursts")
-    length_ms: float = Field(ge=1, le=3.6e6, description="mean length of a burst; lengths are geometric, in ms")
-    loss: Probability = Field(1.0, description="share of packets lost within a burst")
-
-
-class FixedDirection(Table):
-    """What one direction may say for itself; a missing key takes the value for both directions."""
-
-    delay_ms: Milliseconds | None = Field(None, description="as link.delay_ms")
-    rate_mbps: Megabits | None = Field(None, description="as link.rate_mbps")
-    overhead_bytes: OverheadBytes | None = Field(None, description="as link.overhead_bytes")
-    loss: Probability | None = Field(None, description="as link.loss")
-    queue_packets: QueuePackets | None = Field(None, description="as link.queue_packets")
-    queue_discipline: QueueDiscipline | None = Field(None, description="as link.queue_discipline")
-    bursts: LossBursts | None = Field(None, description="as link.bursts")
-    frame_ms: Cycle | None = Field(None, description="as link.frame_ms")
-    grant_ms: Cycle | None = Field(None, description="as link.grant_ms")
-    jitter_ms: Milliseconds | None = Field(None, description="as link.jitter_ms")
-
-
-class FixedLink(Table):
-    """A link without a sky."""
-
-    profile: Literal["fixed"] = Field("fixed", description="which kind of link this is, and which keys it has")
-    delay_ms: Milliseconds = Field(0.0, description="one way")
-    rate_mbps: Megabits = 0.0
-    overhead_bytes: OverheadBytes = 0
-    loss: Probability = Field(0.0, description="share of packets lost, each on its own")
-    queue_packets: QueuePackets = 1000
-    queue_discipline: QueueDiscipline = "drop_tail"
-    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
-    frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
-    grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
-    jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, drawn anew every 20 ms; never reorders")
-    uplink: FixedDirection = Field(FixedDirection(), description="what differs from terminal to datacenter")
-    downlink: FixedDirection = Field(FixedDirection(), description="what differs from datacenter to terminal")
-
-
-class Quantiles(Table):
-    """A distribution given by its quantiles, straight lines between them."""
-
-    p0: float = Field(ge=0, description="the least")
-    p5: float = Field(ge=0, description="5 % lie below")
-    p50: float = Field(ge=0, description="the median")
-    p95: float = Field(ge=0, description="95 % lie below")
-    p100: float = Field(ge=0, description="the most")
-
-    @model_validator(mode="after")
-    def rising(self) -> Quantiles:
-        values = (self.p0, self.p5, self.p50, self.p95, self.p100)
-        if list(values) != sorted(values):
-            raise ValueError(f"expected p0 ≤ p5 ≤ p50 ≤ p95 ≤ p100, got {values}")
-        return self
-
-
-class SkyDirection(Table):
-    """What every direction of a link with a sky has."""
-
-    fixed_ms: Milliseconds = Field(description="scheduling and processing, on top of geometry and fibre")
-    jitter_ms: Milliseconds = Field(
-        0.0, description="mean of the scheduler's jitter, drawn anew every 20 ms; never reorders"
-    )
-    loss: Probability = Field(0.0, description="loss outside of handovers and outages")
-    queue_packets: QueuePackets = 1000
-    queue_discipline: QueueDiscipline = "drop_tail"
-    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
-    frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
-    grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
-    overhead_bytes: OverheadBytes = 0
-
-
-class OrbitDirection(SkyDirection):
-    """One direction of a link whose rate is drawn: a distribution stands for what the operator's network does."""
-
-    slot_spread_ms: Milliseconds = Field(0.0, description="largest delay that a slot's schedule adds, drawn per slot")
-    rate_mbps: Quantiles = Field(description="rate by slot (Starlink: 15 s, else a minute), counting IP bytes")
-    rate_wobble: float = Field(0.0, ge=0, lt=1, description="largest relative change of the rate within a slot")
-    clear_sky_cn_db: float = Field(
-        12.0, ge=-10, le=40, description="C/N at link.cn_range_km; falls with the square of the range"
-    )
-
-
-class GeoDirection(SkyDirection):
-    """One direction of a link with adaptive coding: its rate follows from symbol rate and C/N."""
-
-    symbol_rate_mbaud: float = Field(gt=0, le=2000, description="millions of symbols per second")
-    clear_sky_cn_db: float = Field(ge=-10, le=40, description="C/N of the whole path, both hops, in the symbol rate")
-    receiver_antenna_m: float = Field(gt=0, le=40, description="diameter of the antenna on the ground that receives")
-    receiver_ghz: float = Field(gt=0, le=100, description="frequency at which it receives")
-    receiver_noise_k: float = Field(gt=0, le=10_000, description="its noise temperature under a clear sky")
-
-    @property
-    def rate_mbps(self) -> Quantiles:
-        """The most that the direction carries (DVB-S2's 32APSK 9/10), as the one value of a distribution."""
-        most = 4.453027 * self.symbol_rate_mbaud  # ETSI EN 302 307-1 Table 13
-        return Quantiles(p0=0, p5=most, p50=most, p95=most, p100=most)
-
-    @property
-    def rate_wobble(self) -> float:
-        """None: the rate changes with the MODCOD alone."""
-        return 0.0
-
-
-class RateStep(Table):
-    """From an elevation on up, a rate."""
-
-    elevation_deg: Elevation
-    rate_mbps: float = Field(gt=0, le=100_000, description="counting IP bytes")
-
-
-class ContactDirection(SkyDirection):
-    """One direction between a spacecraft and a station on the ground."""
-
-    rates: tuple[RateStep, ...] = Field(
-        min_length=1, description="by elevation at the station; below the lowest step, that step's"
-    )
-    clear_sky_cn_db: float = Field(
-        12.0, ge=-10, le=40, description="C/N at link.cn_range_km; falls with the square of the range"
-    )
-
-    @property
-    def rate_mbps(self) -> Quantiles:
-        """From the least to the most of the steps."""
-        least, most = (pick(step.rate_mbps for step in self.rates) for pick in (min, max))
-        return Quantiles(p0=least, p5=least, p50=most, p95=most, p100=most)
-
-    @property
-    def rate_wobble(self) -> float:
-        """None: the rate changes with the elevation alone."""
-        return 0.0
-
-
-class Handover(Table):
-    """What happens at a slot boundary, in phases: first drop, then hold, then the queue leaves in order."""
-
-    drop_ms: Milliseconds = Field(0.0, description="after a change of satellite")
-    hold_ms: Milliseconds = Field(0.0, description="after the drop phase of a change of satellite")
-    reconfigure_hold_ms: Milliseconds = Field(
-        0.0, description="where the satellite stays: at each of Starlink's slot boundaries, else at a change of gateway"
-    )
-
-
-class Outages(Table):
-    """Times at which nothing gets through, in either direction, at random."""
-
-    per_hour: float = Field(0.0, ge=0, le=3600, description="how many begin in an hour, on average")
-    duration_s: Quantiles = Field(Quantiles(p0=0, p5=0, p50=0, p95=0, p100=0), description="how long they last")
-
-
-class SkyLink(Table):
-    """What every link with a sky has."""
-
-    fibre_detour: float = Field(
-        1.3, ge=1, le=5, description="length of the fibre over the great circle, gateway to PoP"
-    )
-    outages: Outages = Field(Outages(), description="when the link is down")
-
-
-class OrbitLink(SkyLink):
-    """Satellites that come and go."""
-
-    cn_range_km: float = Field(550.0, gt=0, le=100_000, description="range at which the directions give their C/N")
-    uplink: OrbitDirection = Field(description="from terminal to datacenter")
-    downlink: OrbitDirection = Field(description="from datacenter to terminal")
-    handover: Handover = Field(Handover(), description="what a change of satellite does to the packets")
-
-
-class StarlinkLink(OrbitLink):
-    """Slots of 15 s in UTC, a satellite for each, bent pipe to a gateway, fibre to the point of presence."""
-
-    profile: Literal["starlink"] = Field(description="which kind of link this is, and which keys it has")
-    slot_phase_s: float = Field(12.0, ge=0, lt=15, description="slots start at this UTC second, modulo 15")
-
-
-class O3bLink(OrbitLink):
-    """A ring of satellites over the equator, each followed from west to east by an antenna."""
-
-    profile: Literal["o3b"] = Field(description="which kind of link this is, and which keys it has")
-    antennas: int = Field(
-        2, ge=1, le=2, description="2: the next satellite is held before the other is left; 1: link.handover applies"
-    )
-    handover_elevation_deg: Elevation = Field(
-        40.0, description="a setting satellite is left when it stands lower than this, if there is another"
-    )
-
-
-class OneWebLink(OrbitLink):
-    """Polar planes at 1,200 km without links between satellites: each satellite is bound to a portal."""
-
-    profile: Literal["oneweb"] = Field(description="which kind of link this is, and which keys it has")
-
-
-class KuiperLink(OrbitLink):
-    """The filed shells and the highest satellite: geometry only."""
-
-    profile: Literal["kuiper"] = Field(description="which kind of link this is, and which keys it has")
-
-
-class IridiumLink(OrbitLink):
-    """Polar planes at 780 km with links between satellites: a gateway need not be under the terminal's satellite."""
-
-    profile: Literal["iridium"] = Field(description="which kind of link this is, and which keys it has")
-
-
-class GeoLink(SkyLink):
-    """A geostationary satellite: a fixed path, a MODCOD that follows the C/N, the sun behind the satellite."""
-
-    profile: Literal["geo"] = Field(description="which kind of link this is, and which keys it has")
-    satellite: str = Field("satellite", min_length=1, description="its name, shown by `plan` and by the live view")
-    longitude_deg: Longitude = Field(description="its slot: degrees east")
-    modcod_margin_db: float = Field(1.0, ge=0, le=20, description="C/N kept above a MODCOD's threshold")
-    modcod_hysteresis_db: float = Field(0.5, ge=0, le=10, description="more than that before a better one is taken")
-    sun_temperature_k: float = Field(
-        0.0, ge=0, le=1e6, description="brightness of the quiet sun at the receivers' frequency; 0: no sun outages"
-    )
-    uplink: GeoDirection = Field(description="from terminal to datacenter: the gateway receives")
-    downlink: GeoDirection = Field(description="from datacenter to terminal: the terminal receives")
-
-
-class ContactLink(SkyLink):
-    """A spacecraft, at the terminal's side, in contact with stations on the ground, the gateways."""
-
-    profile: Literal["ground_station"] = Field(description="which kind of link this is, and which keys it has")
-    acquisition_s: float = Field(0.0, ge=0, le=600, description="from the first sight until the modems are locked")
-    cn_range_km: float = Field(1000.0, gt=0, le=100_000, description="range at which the directions give their C/N")
-    uplink: ContactDirection = Field(description="from the spacecraft to the datacenter")
-    downlink: ContactDirection = Field(description="from the datacenter to the spacecraft")
-
-
-LinkProfile = Annotated[
-    FixedLink | StarlinkLink | GeoLink | O3bLink | OneWebLink | KuiperLink | IridiumLink | ContactLink,
-    Field(discriminator="profile"),
-]
 
 
 Duration = Annotated[float, Field(ge=0, le=86_400)]

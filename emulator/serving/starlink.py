@@ -12,29 +12,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.errors import CoverageError
-from emulator.orbit.look import Look, Observer, great_circle_m, look
+from emulator.orbit.look import Look, Observer, look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
-from emulator.scenario.model import Constellation, Gateway, PointOfPresence, Terminal
-from emulator.units import FIBRE_SPEED_M_S, NS_PER_S, SPEED_OF_LIGHT_M_S, format_utc
+from emulator.scenario.model import Terminal
+from emulator.serving.stations import GroundStation, require_coverage
+from emulator.units import FIBRE_SPEED_M_S, NS_PER_S, SPEED_OF_LIGHT_M_S
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SLOT_NS = 15 * NS_PER_S  # Tanveer et al.: changes at seconds 12, 27, 42, 57 of each UTC minute, at every site
 BLOCK_SLOTS = 4  # slots that are worked out together; blocks are fixed in time, so that no result depends on the asker
-
-# Lowest elevation by shell altitude, FCC's grant for the second generation (by way of the news): above 500 km 25°,
-# 400–500 km 20°, some shells below 400 km 10°.
-MASK_BY_ALTITUDE = ((400.0, 10.0), (500.0, 20.0), (float("inf"), 25.0))
 
 # Weights: (256 sin elevation)⁵, times 7 : 2 for the side of the nearer pole. Fitted to the measured shares above with
 # the elements of 2025-05-29 at 41.7° N: 33 % of the available and 81 % of the picks above 45°, 23.4° between the
@@ -44,9 +39,6 @@ ELEVATION_POWER = 5
 POLEWARD, OTHER = 7, 2
 NO_SIDE_BELOW_DEG = 20.0  # guess: the arc of geostationary satellites, which the north avoids, is then overhead
 
-SCAN_PROPAGATIONS = 700_000  # about 1 s: how far the search for a first satellite goes before it gives up
-LONGEST_SCAN_NS = 86_400 * NS_PER_S
-
 
 class Serving(NamedTuple):
     """Who serves a slot: index of the satellite and of the gateway, −1 for none."""
@@ -54,37 +46,6 @@ class Serving(NamedTuple):
     slot: int
     satellite: int
     gateway: int
-
-
-@dataclass(frozen=True)
-class GroundStation:
-    """A gateway: where it is, down to which elevation it tracks, how far its fibre to the point of presence is."""
-
-    name: str
-    observer: Observer
-    min_elevation_deg: float
-    fibre_m: float
-
-    @classmethod
-    def of(cls, gateway: Gateway, pop: PointOfPresence, detour: float) -> GroundStation:
-        """`detour`: length of the fibre over the great circle to `pop`."""
-        observer = Observer.at(gateway.latitude_deg, gateway.longitude_deg, gateway.altitude_m)
-        there = Observer.at(pop.latitude_deg, pop.longitude_deg, pop.altitude_m)
-        return cls(gateway.name, observer, gateway.min_elevation_deg, detour * great_circle_m(observer, there))
-
-
-def masks_deg(satellites: Satellites, constellation: Constellation, terminal: Terminal) -> Floats:
-    """Lowest elevation at which each satellite serves, (satellites,): the terminal's own mask, else the shell's, else
-    the constellation's, else by altitude.
-    """
-    if terminal.min_elevation_deg is not None:
-        return np.full(len(satellites), terminal.min_elevation_deg)
-    if constellation.min_elevation_deg is not None:
-        unsaid = np.full(len(satellites), constellation.min_elevation_deg)
-    else:
-        edges = [edge for edge, _ in MASK_BY_ALTITUDE[:-1]]
-        unsaid = np.array([mask for _, mask in MASK_BY_ALTITUDE])[np.searchsorted(edges, satellites.altitude_km)]
-    return np.where(np.isnan(satellites.shell_mask_deg), unsaid, satellites.shell_mask_deg)
 
 
 class StarlinkPolicy:
@@ -130,45 +91,18 @@ class StarlinkPolicy:
         return block[place]
 
     def require_coverage(self, start_ns: int) -> None:
-        """Raises CoverageError unless a satellite serves the terminal soon after `start_ns`.
-
-        Soon: at least one orbit of the highest satellite; up to a day for constellations small enough to try.
-        """
-        satellites = self.propagator.satellites
-        slowest = min((record.no_kozai for record in satellites.records), default=1.0)
-        orbit_ns = round(2 * np.pi / slowest * 60 * NS_PER_S)
-        block_ns = BLOCK_SLOTS * SLOT_NS
-        affordable_ns = SCAN_PROPAGATIONS // max(1, len(satellites)) * block_ns
-        until_ns = start_ns + max(orbit_ns, min(LONGEST_SCAN_NS, affordable_ns))
-        slot = self.slot_at(start_ns)
-        while self.slot_start_ns(slot) < until_ns:
-            if self.serving(slot).satellite >= 0:
-                return
-            slot += 1
-        raise CoverageError(self._why_not(start_ns, until_ns))
-
-    def _why_not(self, start_ns: int, until_ns: int) -> str:
-        place, masks = self._terminal, self._masks_deg
-        where = (
-            f"terminal at latitude {place.latitude_deg:g}, longitude {place.longitude_deg:g}: no satellite serves it "
-            f"from {format_utc(start_ns, 0)} to {format_utc(until_ns, 0)}"
+        """Raises CoverageError unless a satellite serves the terminal soon after `start_ns`."""
+        require_coverage(
+            self.propagator,
+            self._terminal,
+            self._masks_deg,
+            self.gateways,
+            start_ns,
+            block_ns=BLOCK_SLOTS * SLOT_NS,
+            serves=lambda at_ns: any(
+                self.serving(self.slot_at(at_ns) + place).satellite >= 0 for place in range(BLOCK_SLOTS)
+            ),
         )
-        if len(masks) == 0:
-            return f"{where}: the constellation is empty"
-        mask = f"{masks.min():g}°" if masks.min() == masks.max() else f"{masks.min():g}° to {masks.max():g}° by shell"
-        highest, name, visible = -90.0, "", False
-        for at_ns in range(start_ns, until_ns, BLOCK_SLOTS * SLOT_NS):
-            position = self.propagator.positions_m(np.array([at_ns], np.int64))[:, 0]
-            elevation = np.nan_to_num(look(self.observer, position).elevation_deg, nan=-90.0)
-            visible = visible or bool((elevation >= masks).any())
-            if elevation.max() > highest:
-                highest, name = float(elevation.max()), self.propagator.satellites.names[int(elevation.argmax())]
-        if visible:
-            names = ", ".join(station.name for station in self.gateways)
-            return (
-                f"{where}: some stand above the mask of {mask}, but none long enough and in view of a gateway ({names})"
-            )
-        return f"{where}: elevation mask {mask}, highest elevation seen {highest:.1f}° ({name})"
 
     def _choose(self, number: int) -> tuple[Serving, ...]:
         """The slots of a block."""

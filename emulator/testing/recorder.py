@@ -16,7 +16,7 @@ from emulator.bench import Bench, Counters, LinkState
 from emulator.link.draws import JITTER_ONE, PURPOSE_JITTER, QUANTILES, draw32, exponential_table
 from emulator.link.link import DirectionCounters
 from emulator.ports.assembly import link_options
-from emulator.scenario.model import FixedLink, StarlinkLink
+from emulator.scenario.links import FixedLink, StarlinkLink
 from emulator.testing.measure import calm_probes, expected_delay_ns
 from emulator.testing.readings import BulkRun, ProbeRun
 from emulator.testing.record import (

@@ -2,23 +2,71 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from emulator.scenario.model import FixedLink, Scenario
+from emulator.scenario.links import (
+    ContactLink,
+    FixedLink,
+    GeoLink,
+    IridiumLink,
+    KuiperLink,
+    O3bLink,
+    OneWebLink,
+    StarlinkLink,
+)
+from emulator.scenario.model import Scenario
 from emulator.timeline.model import Windows
 
 
 def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_ns: int) -> Windows:
-    """The planner of `scenario`: `fixed` is constant, `starlink` follows the sky.
+    """The planner of `scenario`: `fixed` is constant, all others follow the sky.
 
     `elements` replaces `constellation.elements`. `epoch_utc_ns` is the start of the run, used for checks only (are the
     elements near enough to it, does a satellite ever serve the terminal); no draw depends on it.
     Raises ElementsError for elements that cannot be used, CoverageError if no satellite ever serves the terminal.
     """
-    if isinstance(scenario.link, FixedLink):
-        from emulator.timeline.fixed import FixedWindows
+    match scenario.link:
+        case FixedLink():
+            from emulator.timeline.fixed import FixedWindows
 
-        return FixedWindows(scenario.link)
-    from emulator.timeline.starlink import StarlinkWindows
+            return FixedWindows(scenario.link)
+        case GeoLink():
+            from emulator.timeline.geo import GeoWindows
 
-    return StarlinkWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+            return GeoWindows(scenario)
+        case StarlinkLink():
+            from emulator.timeline.starlink import StarlinkWindows
+
+            return StarlinkWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        case ContactLink():
+            from emulator.timeline.contact import ContactWindows
+
+            return ContactWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        case IridiumLink():
+            from emulator.timeline.iridium import IridiumWindows
+
+            return IridiumWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        case link:
+            return _passes(scenario, link, elements, epoch_utc_ns)
+
+
+def _passes(
+    scenario: Scenario, link: O3bLink | OneWebLink | KuiperLink, elements: Path | None, epoch_utc_ns: int
+) -> Windows:
+    """Systems that differ in who serves, and in little else."""
+    from emulator.serving.kuiper import KuiperPolicy
+    from emulator.serving.o3b import O3bPolicy
+    from emulator.serving.oneweb import OneWebPolicy
+    from emulator.timeline.passes import MakePolicy, PassWindows
+
+    make_policy: MakePolicy
+    breaks = True
+    match link:
+        case O3bLink():
+            make_policy, breaks = partial(O3bPolicy, link), link.antennas == 1
+        case OneWebLink():
+            make_policy = OneWebPolicy
+        case KuiperLink():
+            make_policy = KuiperPolicy
+    return PassWindows(scenario, link, make_policy, breaks=breaks, elements=elements, epoch_utc_ns=epoch_utc_ns)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.scenario.model import Quantiles
+from emulator.scenario.links import Quantiles
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     OUTAGE_START = 20  # UTC second
     OUTAGE_OFFSET = 21  # UTC second
     OUTAGE_DURATION = 22  # UTC second
+    DISH_PING = 40  # number of the ping since 1970
 
 
 _LOW = np.uint64(0xFFFFFFFF)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from emulator.radio.modcod import HIGHEST_CN_CENTIDB
-from emulator.scenario.model import FixedDirection, FixedLink
+from emulator.scenario.links import FixedDirection, FixedLink
 from emulator.timeline.budget import DelayPart
 from emulator.timeline.model import Channel, Path, Timeline, Windows
 from emulator.units import NS_PER_MS

@@ -75,6 +75,8 @@ class Channel:
             raise ValueError("channel column loss: expected 0 to 2**32")
         if np.any(self.rate_bps < 0):
             raise ValueError("channel column rate_bps: expected 0 (no limit) or more")
+        if np.any((self.gate == Gate.DROP) & (self.cause == Cause.NONE)):
+            raise ValueError("channel column cause: expected a cause wherever the gate drops")
 
     @classmethod
     def constant(
@@ -172,6 +174,16 @@ class Timeline:
         return int(self.path.start_ns[row + 1 + found[0]]) if len(found) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A stretch of time in which a spacecraft is in contact with a station: [start_ns, end_ns)."""
+
+    station: str
+    start_ns: int
+    end_ns: int
+    highest_deg: float
+
+
 class Windows:
     """An endless Timeline, as consecutive windows made when asked for: the seam between planning and traffic.
 
@@ -190,6 +202,10 @@ class Windows:
 
     def delay_parts(self, start_ns: int, end_ns: int) -> list[DelayPart]:
         """What the one-way delays of a window are made of, without queue; empty where that is not known."""
+        return []
+
+    def contacts(self, start_ns: int, end_ns: int) -> list[Contact]:
+        """The contacts of a link that has contacts, cut off at both ends; empty for all others."""
         return []
 
     def consecutive(self, start_ns: int, length_ns: int) -> Iterator[Timeline]:

@@ -33,6 +33,7 @@ SHADES = {  # cause: colour and words of a closed gate
     "outage": ("#c0392b", "outage"),
     "no_satellite": ("#8e44ad", "no satellite"),
     "handover": ("#7f8c8d", "handover"),
+    "fade": ("#c98a1b", "no MODCOD closes"),
 }
 MOST_SLOTS = 64  # that are marked, named and shaded one by one; more would cover each other
 SLOT_NS = 15 * NS_PER_S
@@ -53,14 +54,19 @@ def require_format(path: Path) -> None:
         raise EndpointError(f"{path}: expected a picture's name, ending in .{', .'.join(FORMATS)}")
 
 
-def draw(tables: Sequence[Table], file: BinaryIO, *, file_format: str, title: str) -> None:
-    """Draws consecutive tables of one plan into `file`."""
+def draw(
+    tables: Sequence[Table], file: BinaryIO, *, file_format: str, title: str, slot_phase_s: float | None = None
+) -> None:
+    """Draws consecutive tables of one plan into `file`. slot_phase_s: slots of 15 s begin there, if the link has any.
+
+    Within a slot a line is drawn through; without slots, as long as the satellite and the gateway stay.
+    """
     rows = stacked(list(tables))
     starts_ns = rows["utc"].astype(np.int64)
     edges_ns = np.append(starts_ns, starts_ns[-1] + NS_PER_S)  # the last row lasts up to a second
     edges = edges_ns / DAY_NS  # matplotlib's dates: days since 1970
     stints = _stints(rows["satellite"])
-    slots_ns = _slots(edges_ns, stints)
+    slots_ns = _changes(edges_ns, rows) if slot_phase_s is None else _slots(edges_ns, slot_phase_s)
     slots = slots_ns / DAY_NS
     in_slot = np.searchsorted(slots_ns, starts_ns, side="right")
     has_sky = any(stint.name for stint in stints)
@@ -89,7 +95,8 @@ def draw(tables: Sequence[Table], file: BinaryIO, *, file_format: str, title: st
                 for at in slots:
                     panel.axvline(at, color=FAINT, lw=0.7, zorder=-1)
         shades = _shade_gates(panels, edges, rows, with_handovers=near)
-        _finish(figure, panels, edges, title, shades, "lines: slots of 15 s" if near else "")
+        lines = "changes of path" if slot_phase_s is None else "slots of 15 s"
+        _finish(figure, panels, edges, title, shades, f"lines: {lines}" if near and len(slots) else "")
         figure.savefig(file, format=file_format, dpi=130)
 
 
@@ -102,16 +109,20 @@ def _draw_delay(panel: Axes, edges: Floats, rows: Table, in_slot: Places) -> Non
 
 
 def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
-    limited = False
+    least, most = np.inf, 0.0
     for name, colour, width in (("downlink", DOWN, 1.8), ("uplink", UP, 1.1)):
         rate = rows[f"{name}_rate_mbps"]
-        rate = np.where((rate > 0) & (rows["gate"] == "pass"), rate, np.nan)
-        limited = limited or bool(np.isfinite(rate).any())
+        rate = np.where((rate > 0) & rows[f"{name}_open"], rate, np.nan)
+        if np.isfinite(rate).any():
+            least, most = min(least, float(np.nanmin(rate))), max(most, float(np.nanmax(rate)))
         panel.stairs(rate, edges, baseline=None, color=colour, lw=width)
     panel.set_ylabel("rate, Mbit/s")
-    if limited:
+    if most > 0:
         panel.set_yscale("log")
+        panel.set_ylim(least / 1.5, most * 1.5)
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        few = most < 10 * least  # less than a decade: the ticks between powers of ten need their figures
+        panel.yaxis.set_minor_formatter((lambda value, _: f"{value:g}") if few else "")
     else:
         panel.set_yticks([])
         panel.text(0.5, 0.5, "no limit", transform=panel.transAxes, ha="center", va="center", color="#888888")
@@ -191,7 +202,7 @@ def _finish(
         panel.set_xlim(edges[0], edges[-1])
     lines, _ = panels[0].get_legend_handles_labels()
     figure.legend(handles=[*lines, *shades], loc="outside upper right", ncols=6, frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=min(12.0, 12.0 * 80 / len(title or " ")), fontweight="bold")
     locator = mdates.AutoDateLocator(tz=UTC, minticks=5, maxticks=13)
     seconds = edges[-1] - edges[0] < 900 / 86_400
     panels[-1].xaxis.set_major_locator(locator)
@@ -207,10 +218,14 @@ def _stints(satellite: npt.NDArray[Any]) -> list[Stint]:
     return [Stint(first, last, str(satellite[first])) for first, last in pairwise(bounds)]
 
 
-def _slots(edges_ns: Ints, stints: Sequence[Stint]) -> Ints:
-    """The slots' boundaries, UTC ns: all changes of satellite lie on them. None without a change."""
-    if len(stints) < 2:
-        return np.zeros(0, np.int64)
-    phase_ns = edges_ns[stints[1].first] % SLOT_NS
+def _slots(edges_ns: Ints, phase_s: float) -> Ints:
+    """The boundaries of slots, UTC ns, inside of the picture."""
+    phase_ns = round(phase_s * NS_PER_S)
     first = -((phase_ns - edges_ns[0]) // SLOT_NS)
     return np.arange(first * SLOT_NS + phase_ns, edges_ns[-1], SLOT_NS, dtype=np.int64)
+
+
+def _changes(edges_ns: Ints, rows: Table) -> Ints:
+    """Where the satellite or the gateway changes, UTC ns."""
+    changed = (rows["satellite"][1:] != rows["satellite"][:-1]) | (rows["gateway"][1:] != rows["gateway"][:-1])
+    return edges_ns[1:-1][changed]

@@ -38,11 +38,11 @@ Table = dict[str, npt.NDArray[Any]]
 
 
 def table(timeline: Timeline, *, since_ns: int | None = None, goes_on: bool = False) -> Table:
-    """Columns of equal length by the names of `COLUMNS`, `utc` as datetime64[ns].
+    """Columns of equal length by the names of `COLUMNS`, `utc` as datetime64[ns]; and `uplink_open`, `downlink_open`.
 
-    Gate and cause are the uplink's; where they differ, the worse direction's. Without a satellite the names are empty
-    and the angles NaN. `since_ns`: where the table begins, if not with the Timeline. `goes_on`: what is before is in
-    another table, so that a row which began there is left out.
+    Gate and cause are the uplink's; where they differ, the worse direction's: `…_open` tells them apart. Without a
+    satellite the names are empty and the angles NaN. `since_ns`: where the table begins, if not with the Timeline.
+    `goes_on`: what is before is in another table, so that a row which began there is left out.
     """
     since_ns = timeline.start_ns if since_ns is None else since_ns
     starts = np.unique(np.concatenate([timeline.uplink.start_ns, timeline.downlink.start_ns, timeline.path.start_ns]))
@@ -74,6 +74,8 @@ def table(timeline: Timeline, *, since_ns: int | None = None, goes_on: bool = Fa
         "downlink_loss": timeline.downlink.loss[down] / LOSS_ONE,
         "gate": np.array([one.name.lower() for one in Gate])[gate],
         "cause": np.array([one.name.lower() for one in Cause])[cause],
+        "uplink_open": gates[0] == Gate.PASS,
+        "downlink_open": gates[1] == Gate.PASS,
     }
 
 

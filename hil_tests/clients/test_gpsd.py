@@ -1,4 +1,4 @@
-"""A real gpsd on the NMEA stub's line, asked by a real gpspipe."""
+"""A real gpsd on the line of a GNSS stub, asked by a real gpspipe."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SITE = Terminal(-33.8568, 151.2153, 42.0)
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-@pytest.fixture
-def reports(tmp_path: Path) -> Iterator[Iterator[dict[str, Any]]]:
+@pytest.fixture(params=["nmea", "ubx"])
+def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator[dict[str, Any]]]:
     """What gpspipe prints of a gpsd on the stub's line.
 
     gpsd gets its sockets as systemd would hand them over (first its control socket, then the one for clients): they
@@ -31,7 +31,7 @@ def reports(tmp_path: Path) -> Iterator[Iterator[dict[str, Any]]]:
     assert gpsd
     assert gpspipe
     with (
-        SerialStub("nmea", SITE.state, directory=tmp_path) as stub,
+        SerialStub(request.param, SITE.state, directory=tmp_path) as stub,
         socket.socket(socket.AF_UNIX) as control,
         socket.create_server(("127.0.0.1", 0)) as clients,
     ):

@@ -17,6 +17,7 @@ from emulator.errors import BentpipeError, ScenarioError
 
 CHECKOUT = Path(__file__).parent.parent.parent.parent
 HEAVY = {"numpy", "numba", "scapy", "matplotlib", "zmq", "pydantic", "rich", "pyroute2", "sgp4", "serial", "jinja2"}
+HEAVY |= {"grpc", "google"}
 
 
 def bentpipe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -27,11 +27,19 @@ def random_channel(rng: random.Random) -> Channel:
     rows = []
     for _ in range(rng.randint(1, 6)):
         gate = rng.choice([Gate.PASS, Gate.PASS, Gate.HOLD, Gate.DROP])
-        rows.append({
-            "lasts_ns": rng.randint(1, 30 * MS), "delay_ns": rng.randint(40 * MS, 60 * MS),
-            "delay_slope_ns_per_s": rng.randint(-1000 * MS, 1000 * MS), "rate_bps": rng.choice([0, rng.randint(1, 10**11)]),
-            "loss": rng.choice([0, rng.randint(0, LOSS_ONE)]), "jitter_ns": rng.choice([0, rng.randint(0, 5 * MS)]),
-            "cn_centidb": rng.randint(-300, 2000), "gate": int(gate), "cause": int(Cause.OUTAGE if gate else Cause.NONE)})
+        rows.append(
+            {
+                "lasts_ns": rng.randint(1, 30 * MS),
+                "delay_ns": rng.randint(40 * MS, 60 * MS),
+                "delay_slope_ns_per_s": rng.randint(-1000 * MS, 1000 * MS),
+                "rate_bps": rng.choice([0, rng.randint(1, 10**11)]),
+                "loss": rng.choice([0, rng.randint(0, LOSS_ONE)]),
+                "jitter_ns": rng.choice([0, rng.randint(0, 5 * MS)]),
+                "cn_centidb": rng.randint(-300, 2000),
+                "gate": int(gate),
+                "cause": int(Cause.OUTAGE if gate else Cause.NONE),
+            }
+        )
     return channel_of(rows)
 
 
@@ -40,8 +48,17 @@ def random_changes(rng: random.Random) -> list[Change]:
     for _ in range(rng.randint(0, 4)):
         start = rng.randint(0, 60 * MS)
         gate = rng.choice([Gate.PASS, Gate.PASS, Gate.HOLD, Gate.DROP])
-        made.append(Change(start, start + rng.randint(0, 30 * MS), gate, Cause.COMMAND if gate else Cause.NONE,
-                           rng.choice([0, 500, 5000]), rng.choice([0, MS]), rng.choice([0.0, rng.random()])))
+        made.append(
+            Change(
+                start,
+                start + rng.randint(0, 30 * MS),
+                gate,
+                Cause.COMMAND if gate else Cause.NONE,
+                rng.choice([0, 500, 5000]),
+                rng.choice([0, MS]),
+                rng.choice([0.0, rng.random()]),
+            )
+        )
     return made
 
 
@@ -65,12 +82,23 @@ def outcome_of(seed: int) -> str:
     """One case, driven with polls in between, as text."""
     rng = random.Random(seed)
     options = LinkOptions(
-        queue_packets=rng.choice([1, 5, 1000]), overhead_bytes=rng.choice([0, 20]),
-        egress_rate_bps=rng.choice([0, rng.randint(10**6, 10**10)]), jitter_bin_ns=rng.choice([1, 20 * MS]),
-        memory_bytes=rng.choice([1 << 15, 1 << 20]), flight_packets=rng.choice([4, 1 << 10]),
-        efficiency=rng.choice([None, EFFICIENCY]), efficiency_zero=24)
-    link = new_link(random_channel(rng), options, seed=rng.getrandbits(63), direction=rng.randrange(2),
-                    changes=random_changes(rng), utc_offset_ns=rng.choice([0, rng.randint(-MS, 10**18)]))
+        queue_packets=rng.choice([1, 5, 1000]),
+        overhead_bytes=rng.choice([0, 20]),
+        egress_rate_bps=rng.choice([0, rng.randint(10**6, 10**10)]),
+        jitter_bin_ns=rng.choice([1, 20 * MS]),
+        memory_bytes=rng.choice([1 << 15, 1 << 20]),
+        flight_packets=rng.choice([4, 1 << 10]),
+        efficiency=rng.choice([None, EFFICIENCY]),
+        efficiency_zero=24,
+    )
+    link = new_link(
+        random_channel(rng),
+        options,
+        seed=rng.getrandbits(63),
+        direction=rng.randrange(2),
+        changes=random_changes(rng),
+        utc_offset_ns=rng.choice([0, rng.randint(-MS, 10**18)]),
+    )
     at, offers = 0, []
     for number in range(rng.randint(1, 40)):
         at += rng.choice([0, rng.randint(0, 1000), rng.randint(0, 10 * MS)])

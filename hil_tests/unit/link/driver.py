@@ -26,8 +26,15 @@ class Outcome(NamedTuple):
     counters: DirectionCounters
 
 
-def new_link(channel: Channel, options: LinkOptions = SMALL, *, seed: int = 1, direction: int = 0,
-             changes: Sequence[Change] = (), utc_offset_ns: int = 0) -> Link:
+def new_link(
+    channel: Channel,
+    options: LinkOptions = SMALL,
+    *,
+    seed: int = 1,
+    direction: int = 0,
+    changes: Sequence[Change] = (),
+    utc_offset_ns: int = 0,
+) -> Link:
     """A link of one Timeline, small enough to be made by the thousand."""
     link = Link(channel, END_NS, seed=seed, direction=direction, options=options, utc_offset_ns=utc_offset_ns)
     if changes:
@@ -39,8 +46,14 @@ def nothing(_link: Link) -> None:
     """What `drive` does between two calls, if nobody asks for more."""
 
 
-def drive(link: Link, offers: Iterable[Offer], *, polls: Iterable[int] = (), drained: bool = True,
-          between: Callable[[Link], None] = nothing) -> Outcome:
+def drive(
+    link: Link,
+    offers: Iterable[Offer],
+    *,
+    polls: Iterable[int] = (),
+    drained: bool = True,
+    between: Callable[[Link], None] = nothing,
+) -> Outcome:
     """Offers everything at its time, polls at `polls`, and in the end (`drained`) until nothing can come any more.
 
     `between` is called after every step.

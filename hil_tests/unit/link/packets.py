@@ -69,7 +69,9 @@ class Super:
         at = CHECKSUM_OFFSET[self.protocol]
         l4 = l4[:at] + struct.pack(">H", partial) + l4[at + 2 :]
         if self.version == 4:
-            ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(l4), self.number & 0xFFFF, 0, 64, PROTOCOL[self.protocol], 0)
+            ip = struct.pack(
+                ">BBHHHBBH", 0x45, 0, 20 + len(l4), self.number & 0xFFFF, 0, 64, PROTOCOL[self.protocol], 0
+            )
         else:
             ip = struct.pack(">IHBB", 0x60000000, len(l4), PROTOCOL[self.protocol], 64)
         kind = GSO_TYPE[self.protocol, self.version]

@@ -34,8 +34,15 @@ def channel_of(rows: Sequence[dict[str, int]], start_ns: int = 0) -> Channel:
 
 
 @st.composite
-def channels(draw: st.DrawFn, *, gates: bool = True, losses: bool = True, jitter: bool = True,
-             rates: st.SearchStrategy[int] = RATES, start_ns: int = 0) -> Channel:
+def channels(
+    draw: st.DrawFn,
+    *,
+    gates: bool = True,
+    losses: bool = True,
+    jitter: bool = True,
+    rates: st.SearchStrategy[int] = RATES,
+    start_ns: int = 0,
+) -> Channel:
     """One to five rows with all that a Timeline may say; a delay may fall faster than time passes."""
     rows = []
     for _ in range(draw(st.integers(1, 5))):
@@ -44,17 +51,19 @@ def channels(draw: st.DrawFn, *, gates: bool = True, losses: bool = True, jitter
         slope = (draw(DELAYS) - delay_ns) * S // lasts_ns if draw(st.booleans()) else 0
         falls_below_zero = delay_ns + slope * (lasts_ns // 1000) // 1_000_000 < 0
         gate = draw(st.sampled_from([Gate.PASS, Gate.PASS, Gate.HOLD, Gate.DROP])) if gates else Gate.PASS
-        rows.append({
-            "lasts_ns": lasts_ns,
-            "delay_ns": delay_ns,
-            "delay_slope_ns_per_s": 0 if falls_below_zero or abs(slope) > STEEPEST else slope,
-            "rate_bps": draw(rates),
-            "loss": round(draw(LOSSES) * LOSS_ONE) if losses else 0,
-            "jitter_ns": draw(st.sampled_from([0, 0, 1000, MS])) if jitter else 0,
-            "cn_centidb": draw(st.integers(-300, 2000)),
-            "gate": int(gate),
-            "cause": int(draw(SHUT)) if gate != Gate.PASS else 0,
-        })
+        rows.append(
+            {
+                "lasts_ns": lasts_ns,
+                "delay_ns": delay_ns,
+                "delay_slope_ns_per_s": 0 if falls_below_zero or abs(slope) > STEEPEST else slope,
+                "rate_bps": draw(rates),
+                "loss": round(draw(LOSSES) * LOSS_ONE) if losses else 0,
+                "jitter_ns": draw(st.sampled_from([0, 0, 1000, MS])) if jitter else 0,
+                "cn_centidb": draw(st.integers(-300, 2000)),
+                "gate": int(gate),
+                "cause": int(draw(SHUT)) if gate != Gate.PASS else 0,
+            }
+        )
     return channel_of(rows, start_ns)
 
 
@@ -66,16 +75,24 @@ def changes(draw: st.DrawFn, *, most: int = 4, earliest_ns: int = 0) -> list[Cha
         start = earliest_ns + draw(st.integers(0, 60 * MS))
         end = start + draw(st.integers(0, 30 * MS))
         gate = draw(st.sampled_from([Gate.PASS, Gate.PASS, Gate.HOLD, Gate.DROP]))
-        made.append(Change(
-            start, end, gate, Cause.NONE if gate == Gate.PASS else Cause.COMMAND,
-            fade_centidb=draw(st.sampled_from([0, 0, 300, 900, 5000])),
-            extra_delay_ns=draw(st.sampled_from([0, 0, 20 * MS])), loss=draw(LOSSES)))
+        made.append(
+            Change(
+                start,
+                end,
+                gate,
+                Cause.NONE if gate == Gate.PASS else Cause.COMMAND,
+                fade_centidb=draw(st.sampled_from([0, 0, 300, 900, 5000])),
+                extra_delay_ns=draw(st.sampled_from([0, 0, 20 * MS])),
+                loss=draw(LOSSES),
+            )
+        )
     return made
 
 
 @st.composite
-def arrivals(draw: st.DrawFn, *, most: int = 30, sizes: st.SearchStrategy[int] = SIZES,
-             gaps: st.SearchStrategy[int] = GAPS) -> list[tuple[int, int]]:
+def arrivals(
+    draw: st.DrawFn, *, most: int = 30, sizes: st.SearchStrategy[int] = SIZES, gaps: st.SearchStrategy[int] = GAPS
+) -> list[tuple[int, int]]:
     """When, and how many bytes: bursts and pauses."""
     at, found = 0, []
     for gap, size in draw(st.lists(st.tuples(gaps, sizes), min_size=1, max_size=most)):

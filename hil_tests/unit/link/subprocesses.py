@@ -18,7 +18,12 @@ def python(*arguments: str, package: Path = REPOSITORY, cwd: Path | None = None,
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     path = os.pathsep.join([str(package), str(REPOSITORY), *sys.path])
     finished = subprocess.run(
-        [sys.executable, "-B", "-W", "error", *arguments], capture_output=True, text=True, cwd=cwd or package, check=False,
-        env={**inherited, "PYTHONPATH": path, **environment})
+        [sys.executable, "-B", "-W", "error", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd or package,
+        check=False,
+        env={**inherited, "PYTHONPATH": path, **environment},
+    )
     assert finished.returncode == 0, finished.stderr[-4000:]
     return finished.stdout.strip()

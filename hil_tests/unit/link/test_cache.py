@@ -81,12 +81,19 @@ def test_a_change_in_another_file_changes_its_callers(package: Path, tmp_path: P
     assert draw() == warm, "and what was compiled before is still there"
 
 
-@pytest.mark.parametrize("name", ["link/queue.py", "link/wire.py", "ports/relay.py", "ports/syscalls.py", "timeline/causes.py"])
-def test_every_source_that_is_compiled_in_is_in_the_key(name: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["link/queue.py", "link/wire.py", "ports/relay.py", "ports/syscalls.py", "timeline/causes.py"]
+)
+def test_every_source_that_is_compiled_in_is_in_the_key(
+    name: str, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copied = package / "emulator"
-    monkeypatch.setattr(compiled, "COMPILED_FOLDERS", tuple(copied / folder.name for folder in compiled.COMPILED_FOLDERS))
     monkeypatch.setattr(
-        compiled, "COMPILED_IN", tuple(copied / path.relative_to(compiled.EMULATOR) for path in compiled.COMPILED_IN))
+        compiled, "COMPILED_FOLDERS", tuple(copied / folder.name for folder in compiled.COMPILED_FOLDERS)
+    )
+    monkeypatch.setattr(
+        compiled, "COMPILED_IN", tuple(copied / path.relative_to(compiled.EMULATOR) for path in compiled.COMPILED_IN)
+    )
     before = compiled.cache_key(compiled.compiled_sources(), "")
     assert before == compiled.cache_key(reversed(compiled.compiled_sources()), "")
     with (copied / name).open("a") as source:
@@ -120,7 +127,9 @@ def test_checked_builds_have_their_own_cache_and_catch(tmp_path: Path) -> None:
     """A warm cache of the unchecked build must not answer for the checked one, nor the other way round."""
     cache = str(tmp_path / "cache")
     plain, checked, warm = (
-        python("-c", PEEK, BENTPIPE_CACHE_DIR=cache, NUMBA_BOUNDSCHECK=flag).rsplit(maxsplit=2) for flag in ("0", "1", "0"))
+        python("-c", PEEK, BENTPIPE_CACHE_DIR=cache, NUMBA_BOUNDSCHECK=flag).rsplit(maxsplit=2)
+        for flag in ("0", "1", "0")
+    )
     assert (plain[0], plain[2]) == ("read beyond the end", "0")
     assert (checked[0], checked[2]) == ("caught", "0")
     assert (warm[0], warm[2]) == ("read beyond the end", "1")
@@ -147,15 +156,26 @@ def test_a_user_with_no_home_of_his_own_works_uncached(tmp_path: Path) -> None:
     assert user is not None
     environment = {**user.options["env"], "BENTPIPE_CACHE_DIR": str(tmp_path)}
     finished = subprocess.run(
-        [user.python, "-B", "-c", NOWHERE], **{**user.options, "env": environment}, capture_output=True, text=True, check=False)
+        [user.python, "-B", "-c", NOWHERE],
+        **{**user.options, "env": environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert finished.stdout.strip() == "258", finished.stderr
 
 
 def test_two_cold_starts_at_once_do_not_hurt_each_other(tmp_path: Path) -> None:
-    environment = {**os.environ, "BENTPIPE_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_DISABLE_JIT": "0",
-                   "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
-    both = [subprocess.Popen([sys.executable, "-B", "-c", DRAW], env=environment, stdout=subprocess.PIPE, text=True)
-            for _ in range(2)]
+    environment = {
+        **os.environ,
+        "BENTPIPE_CACHE_DIR": str(tmp_path / "cache"),
+        "NUMBA_DISABLE_JIT": "0",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+    }
+    both = [
+        subprocess.Popen([sys.executable, "-B", "-c", DRAW], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     drawn = {process.communicate()[0].split()[0] for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(drawn) == 1
@@ -221,6 +241,8 @@ def test_old_caches_are_forgotten_but_the_latest_few(tmp_path: Path) -> None:
 
 
 def test_interpreted_there_is_no_cache_and_nothing_is_compiled() -> None:
-    code = ("from emulator.link import compiled, wire; import types\n"
-            "print(compiled.cache_directory, isinstance(wire.be16, types.FunctionType))")
+    code = (
+        "from emulator.link import compiled, wire; import types\n"
+        "print(compiled.cache_directory, isinstance(wire.be16, types.FunctionType))"
+    )
     assert python("-c", code, NUMBA_DISABLE_JIT="1") == "None True"

@@ -16,7 +16,11 @@ OPTIONS = LinkOptions(queue_packets=8, egress_rate_bps=10**9, memory_bytes=1 << 
 TIMES = st.lists(st.integers(0, 300 * MS), max_size=30)
 
 LOOKS: list[Callable[[Link], object]] = [
-    Link.next_event_ns, Link.counters, lambda link: link.channel_at(0), lambda link: link.channel_at(10**9)]
+    Link.next_event_ns,
+    Link.counters,
+    lambda link: link.channel_at(0),
+    lambda link: link.channel_at(10**9),
+]
 
 
 @given(channels(), changes(), mixed_offers(), SEEDS, TIMES)
@@ -44,7 +48,9 @@ def test_looking_changes_nothing(
     channel: Channel, overlay: list[Change], found: list[tuple[int, int]], seed: int, look: Callable[[Link], object]
 ) -> None:
     plain, watched = (new_link(channel, OPTIONS, seed=seed, changes=overlay) for _ in range(2))
-    assert drive(plain, offers_of(found)) == drive(watched, offers_of(found), between=lambda link: [look(link), None][1])
+    assert drive(plain, offers_of(found)) == drive(
+        watched, offers_of(found), between=lambda link: [look(link), None][1]
+    )
 
 
 def test_another_seed_is_another_channel() -> None:
@@ -61,10 +67,13 @@ def test_the_machines_clock_does_not_matter(
     """The same UTC, on machines whose monotonic clocks began elsewhere: the same delays and drops."""
     outcomes = []
     for monotonic_ns in (0, 123_456_789_012_345):
-        moved = [Change(**{**vars(change), "start_ns": change.start_ns + monotonic_ns,
-                           "end_ns": change.end_ns + monotonic_ns}) for change in overlay]
-        link = new_link(channel, OPTIONS, seed=seed, changes=moved,
-                        utc_offset_ns=1_700_000_000 * 10**9 - monotonic_ns)
+        moved = [
+            Change(
+                **{**vars(change), "start_ns": change.start_ns + monotonic_ns, "end_ns": change.end_ns + monotonic_ns}
+            )
+            for change in overlay
+        ]
+        link = new_link(channel, OPTIONS, seed=seed, changes=moved, utc_offset_ns=1_700_000_000 * 10**9 - monotonic_ns)
         outcome = drive(link, offers_of([(at + monotonic_ns, size) for at, size in found]))
         outcomes.append(([(due - monotonic_ns, packet) for due, packet in outcome.deliveries], outcome.counters))
     assert outcomes[0] == outcomes[1]

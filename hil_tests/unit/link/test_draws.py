@@ -61,8 +61,14 @@ def test_draws_are_uniform(seed: int, purpose: int) -> None:
 
 
 def test_draws_of_neighbours_are_unrelated() -> None:
-    columns = np.array([[draw32(seed, direction, purpose, counter) for counter in range(4096)]
-                        for seed in (1, 2) for direction in (0, 1) for purpose in (PURPOSE_LOSS, PURPOSE_JITTER)])
+    columns = np.array(
+        [
+            [draw32(seed, direction, purpose, counter) for counter in range(4096)]
+            for seed in (1, 2)
+            for direction in (0, 1)
+            for purpose in (PURPOSE_LOSS, PURPOSE_JITTER)
+        ]
+    )
     assert np.abs(np.corrcoef(columns) - np.eye(len(columns))).max() < 0.08  # 5 standard deviations
     for column in columns:
         assert abs(np.corrcoef(column[:-1], column[1:])[0, 1]) < 0.08

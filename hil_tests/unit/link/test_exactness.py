@@ -46,8 +46,13 @@ def causes_of(fates: list[Fate]) -> dict[Cause, int]:
 @given(channels(), changes(), OPTIONS, arrivals(), SEEDS, st.integers(0, 1), st.sampled_from([0, 3, 12 * MS, -7 * MS]))
 @settings(max_examples=200)
 def test_each_packet_fares_as_the_reference_says(
-    channel: Channel, overlay: list[Change], options: LinkOptions, found: list[tuple[int, int]], seed: int,
-    direction: int, utc_offset_ns: int,
+    channel: Channel,
+    overlay: list[Change],
+    options: LinkOptions,
+    found: list[tuple[int, int]],
+    seed: int,
+    direction: int,
+    utc_offset_ns: int,
 ) -> None:
     link = new_link(channel, options, seed=seed, direction=direction, changes=overlay, utc_offset_ns=utc_offset_ns)
     outcome = drive(link, offers_of(found))
@@ -57,8 +62,10 @@ def test_each_packet_fares_as_the_reference_says(
     assert outcome.counters.held_packets == fates.count(Fate(None, Cause.NONE))
 
 
-@given(st.lists(st.tuples(st.integers(1, 5 * MS), st.integers(1_000, 10**11)), min_size=1, max_size=8),
-       arrivals(gaps=st.integers(0, 1000) | st.integers(0, MS)))
+@given(
+    st.lists(st.tuples(st.integers(1, 5 * MS), st.integers(1_000, 10**11)), min_size=1, max_size=8),
+    arrivals(gaps=st.integers(0, 1000) | st.integers(0, MS)),
+)
 def test_departures_follow_lindley_within_a_nanosecond_for_each_change_of_rate(
     rows: list[tuple[int, int]], found: list[tuple[int, int]]
 ) -> None:
@@ -121,8 +128,10 @@ def test_a_sloping_delay_is_the_straight_line_cut_to_the_nanosecond(delay_ns: in
 
 
 def test_the_gate_is_looked_at_when_service_starts_and_not_when_the_packet_comes() -> None:
-    rows = [{"lasts_ns": MS, "rate_bps": 8_000_000},
-            {"lasts_ns": S, "rate_bps": 8_000_000, "gate": int(Gate.DROP), "cause": int(Cause.OUTAGE)}]
+    rows = [
+        {"lasts_ns": MS, "rate_bps": 8_000_000},
+        {"lasts_ns": S, "rate_bps": 8_000_000, "gate": int(Gate.DROP), "cause": int(Cause.OUTAGE)},
+    ]
     outcome = drive(new_link(channel_of(rows)), offers_of([(0, 1000), (0, 1000)]))
     assert [delivery.due_ns for delivery in outcome.deliveries] == [MS]
     assert outcome.counters.dropped == {Cause.OUTAGE: 1}

@@ -30,9 +30,7 @@ def test_packets_leave_in_the_order_in_which_they_came(
 
 
 @given(channels(), changes(), arrivals())
-def test_no_packet_is_due_before_it_came(
-    channel: Channel, overlay: list[Change], found: list[tuple[int, int]]
-) -> None:
+def test_no_packet_is_due_before_it_came(channel: Channel, overlay: list[Change], found: list[tuple[int, int]]) -> None:
     came = {packet(size, number): at for number, (at, size) in enumerate(found, 1)}
     for delivery in drive(new_link(channel, changes=overlay), offers_of(found)).deliveries:
         assert delivery.due_ns >= came[delivery.packet]

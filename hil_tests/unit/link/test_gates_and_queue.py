@@ -26,7 +26,9 @@ def gated(gate: int, cause: Cause, rate_bps: int = 0) -> Channel:
 @given(arrivals(sizes=st.integers(20, 200)))
 def test_what_a_hold_keeps_leaves_in_order_when_it_ends(found: list[tuple[int, int]]) -> None:
     deliveries = drive(new_link(gated(HOLD, Cause.HANDOVER)), offers_of(found)).deliveries
-    assert [delivery.packet for delivery in deliveries] == [packet(size, number) for number, (_, size) in enumerate(found, 1)]
+    assert [delivery.packet for delivery in deliveries] == [
+        packet(size, number) for number, (_, size) in enumerate(found, 1)
+    ]
     for (at, _), delivery in zip(found, deliveries, strict=True):
         assert delivery.due_ns == (20 * MS if 10 * MS <= at < 20 * MS else at)
 
@@ -70,8 +72,11 @@ def test_a_drop_that_begins_in_mid_service_loses_the_packet() -> None:
 
 
 def test_a_drop_behind_a_hold_loses_what_was_held() -> None:
-    rows = [{"lasts_ns": MS, "gate": HOLD, "cause": int(Cause.HANDOVER)},
-            {"lasts_ns": MS, "gate": DROP, "cause": int(Cause.OUTAGE)}, {"lasts_ns": S}]
+    rows = [
+        {"lasts_ns": MS, "gate": HOLD, "cause": int(Cause.HANDOVER)},
+        {"lasts_ns": MS, "gate": DROP, "cause": int(Cause.OUTAGE)},
+        {"lasts_ns": S},
+    ]
     outcome = drive(new_link(channel_of(rows)), offers_of([(0, 100), (2 * MS, 100)]))
     assert [delivery.due_ns for delivery in outcome.deliveries] == [2 * MS]
     assert outcome.counters.dropped == {Cause.OUTAGE: 1}
@@ -116,7 +121,9 @@ def test_a_super_packet_may_lose_its_tail_to_the_queue() -> None:
 
 def test_drop_outranks_hold_and_hold_outranks_pass() -> None:
     overlay = [Change(0, 10, Gate.HOLD, Cause.COMMAND), Change(0, 5, Gate.DROP, Cause.FADE)]
-    outcome = drive(new_link(Channel.constant(0, delay_ns=0), changes=overlay), offers_of([(0, 100), (5, 100), (10, 100)]))
+    outcome = drive(
+        new_link(Channel.constant(0, delay_ns=0), changes=overlay), offers_of([(0, 100), (5, 100), (10, 100)])
+    )
     assert [delivery.due_ns for delivery in outcome.deliveries] == [10, 10]
     assert outcome.counters.dropped == {Cause.FADE: 1}
 

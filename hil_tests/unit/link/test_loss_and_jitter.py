@@ -36,8 +36,14 @@ def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
     import math
 
     for rate, (least, most) in INTERVALS.items():
-        logs = [math.lgamma(PACKETS + 1) - math.lgamma(count + 1) - math.lgamma(PACKETS - count + 1)
-                + count * math.log(rate) + (PACKETS - count) * math.log(1 - rate) for count in range(PACKETS + 1)]
+        logs = [
+            math.lgamma(PACKETS + 1)
+            - math.lgamma(count + 1)
+            - math.lgamma(PACKETS - count + 1)
+            + count * math.log(rate)
+            + (PACKETS - count) * math.log(1 - rate)
+            for count in range(PACKETS + 1)
+        ]
         assert math.fsum(map(math.exp, logs[least : most + 1])) >= 0.999
 
 
@@ -60,7 +66,9 @@ def test_more_loss_loses_the_same_packets_and_others(seed: int, direction: int, 
 
 
 def test_seeds_and_directions_lose_different_packets() -> None:
-    drawn = [frozenset(lost(0.5, seed=seed, direction=direction, packets=200)) for seed in (1, 2, 3) for direction in (0, 1)]
+    drawn = [
+        frozenset(lost(0.5, seed=seed, direction=direction, packets=200)) for seed in (1, 2, 3) for direction in (0, 1)
+    ]
     assert len(set(drawn)) == len(drawn)
 
 
@@ -70,8 +78,11 @@ def test_a_packet_dropped_elsewhere_does_not_shift_the_draws_of_others(full: set
     channel = Channel.constant(0, delay_ns=0, loss=0.5, rate_bps=8_000_000)
     slow, fast = (new_link(channel, replace(OPTIONS, queue_packets=limit), seed=seed) for limit in (1, 1000))
     # a packet in `full` arrives in the company of two others, for which a queue of one has no room
-    offers = [Offer(number * 10 * MS, frame(60, number * 3 + beside)) for number in range(60)
-              for beside in range(3 if number in full else 1)]
+    offers = [
+        Offer(number * 10 * MS, frame(60, number * 3 + beside))
+        for number in range(60)
+        for beside in range(3 if number in full else 1)
+    ]
     arrived = [{delivery.packet for delivery in drive(link, offers).deliveries} for link in (slow, fast)]
     dropped = slow.counters().dropped.get(Cause.QUEUE, 0)
     assert dropped == len(full)
@@ -99,7 +110,9 @@ def test_ten_packets_a_second_meet_the_jitter_that_ten_thousand_meet() -> None:
 
 def test_jitter_holds_for_a_bin_and_differs_between_bins() -> None:
     many = delays(MS)
-    by_bin = [{many[at] for at in range(start + BIN_NS // 2, start + BIN_NS, MS)} for start in range(0, 400 * MS, BIN_NS)]
+    by_bin = [
+        {many[at] for at in range(start + BIN_NS // 2, start + BIN_NS, MS)} for start in range(0, 400 * MS, BIN_NS)
+    ]
     assert all(len(found) == 1 for found in by_bin)
     assert len({found.pop() for found in by_bin}) > 15
 

@@ -21,8 +21,14 @@ OPEN = Channel.constant(0, delay_ns=0)
 OPTIONS = LinkOptions(queue_packets=1 << 16, memory_bytes=1 << 18, flight_packets=1 << 17)
 BYTES16 = st.sampled_from([0, 1, 19, 20, 39, 40, 512, 513, 0xFFFF]) | st.integers(0, 0xFFFF)
 HEADERS = st.builds(
-    offload_header, st.sampled_from([0, 1, 3, 4, 5, 0x80, 0x81, 0x84, 0x85, 0xFF]), BYTES16, BYTES16, BYTES16, BYTES16,
-    flags=st.sampled_from([0, 1, 2, 255]))
+    offload_header,
+    st.sampled_from([0, 1, 3, 4, 5, 0x80, 0x81, 0x84, 0x85, 0xFF]),
+    BYTES16,
+    BYTES16,
+    BYTES16,
+    BYTES16,
+    flags=st.sampled_from([0, 1, 2, 255]),
+)
 
 
 def drop_causes(frame: bytes) -> dict[Cause, int]:

@@ -18,7 +18,8 @@ from hil_tests.unit.link.strategies import MS, S, arrivals, changes, channels, o
 
 RATE = 80_000_000
 FADING = LinkOptions(
-    memory_bytes=1 << 20, flight_packets=256, efficiency=efficiency_by_cn(), efficiency_zero=EFFICIENCY_ZERO)
+    memory_bytes=1 << 20, flight_packets=256, efficiency=efficiency_by_cn(), efficiency_zero=EFFICIENCY_ZERO
+)
 
 
 def test_an_outage_loses_what_starts_service_in_it() -> None:
@@ -29,8 +30,12 @@ def test_an_outage_loses_what_starts_service_in_it() -> None:
 
 
 def test_extra_delays_and_losses_add_up() -> None:
-    overlay = [Change(0, 20, extra_delay_ns=5), Change(10, 30, extra_delay_ns=7), Change(0, 40, loss=0.5),
-               Change(15, 40, loss=0.5)]
+    overlay = [
+        Change(0, 20, extra_delay_ns=5),
+        Change(10, 30, extra_delay_ns=7),
+        Change(0, 40, loss=0.5),
+        Change(15, 40, loss=0.5),
+    ]
     link = new_link(Channel.constant(0, delay_ns=1, loss=0.5), changes=overlay)
     states = [link.channel_at(at) for at in (0, 10, 20, 30, 40)]
     assert [state.delay_ns for state in states] == [6, 13, 8, 1, 1]
@@ -66,8 +71,11 @@ def test_a_deeper_fade_never_carries_more(fades: list[int]) -> None:
 
 
 def test_below_the_lowest_modcod_the_link_is_lost_and_comes_back() -> None:
-    link = new_link(Channel.constant(0, delay_ns=0, rate_bps=RATE, cn_centidb=HIGHEST_CN_CENTIDB), FADING,
-                    changes=[Change(MS, 2 * MS, fade_centidb=10_000)])
+    link = new_link(
+        Channel.constant(0, delay_ns=0, rate_bps=RATE, cn_centidb=HIGHEST_CN_CENTIDB),
+        FADING,
+        changes=[Change(MS, 2 * MS, fade_centidb=10_000)],
+    )
     outcome = drive(link, offers_of([(at, 1000) for at in (0, MS, 2 * MS)]))
     assert outcome.counters.dropped == {Cause.FADE: 1}
     assert len(outcome.deliveries) == 2
@@ -152,8 +160,10 @@ def test_it_takes_as_many_changes_as_it_says() -> None:
 def test_what_is_shown_is_what_packets_meet(channel: Channel, overlay: list[Change], times: list[int]) -> None:
     """`channel_at` against an unlimited, lossless stream of packets with nobody in front of them."""
     channel.rate_bps[:] = channel.loss[:] = channel.jitter_ns[:] = 0
-    overlay = [Change(change.start_ns, change.end_ns, change.gate, change.cause, extra_delay_ns=change.extra_delay_ns)
-               for change in overlay]
+    overlay = [
+        Change(change.start_ns, change.end_ns, change.gate, change.cause, extra_delay_ns=change.extra_delay_ns)
+        for change in overlay
+    ]
     for at in times:
         link = new_link(channel, changes=overlay)
         shown = link.channel_at(at)

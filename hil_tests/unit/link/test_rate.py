@@ -51,7 +51,9 @@ def test_the_long_run_rate_is_exact_where_nothing_divides(rate_bps: int, sizes: 
 
 def test_a_thousand_seconds_at_a_rate_that_does_not_divide_are_a_thousand_seconds() -> None:
     rate_bps, size = 7_777_777, 1_500
-    link = new_link(Channel.constant(0, delay_ns=0, rate_bps=rate_bps), LinkOptions(queue_packets=2, memory_bytes=1 << 20))
+    link = new_link(
+        Channel.constant(0, delay_ns=0, rate_bps=rate_bps), LinkOptions(queue_packets=2, memory_bytes=1 << 20)
+    )
     sent, due, at = 0, 0, 0
     frame = offers_of([(0, size)])[0].frame
     for _ in range(10_000):  # keeps one waiting behind the one in service

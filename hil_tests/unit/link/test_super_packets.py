@@ -35,7 +35,11 @@ def scapy() -> Any:
     class Layers:
         IP, TCP, UDP, IPv6, Raw_ = inet.IP, inet.TCP, inet.UDP, inet6.IPv6, Raw
         HopByHop, PadN, Destination, Router = (
-            inet6.IPv6ExtHdrHopByHop, inet6.PadN, inet6.IPv6ExtHdrDestOpt, inet.IPOption_Router_Alert)
+            inet6.IPv6ExtHdrHopByHop,
+            inet6.PadN,
+            inet6.IPv6ExtHdrDestOpt,
+            inet.IPOption_Router_Alert,
+        )
 
     return Layers
 
@@ -71,9 +75,15 @@ def network(flow: dict[str, Any], identification: int) -> Any:
     layers = scapy()
     if flow["version"] == 4:
         return layers.IP(
-            src="198.18.0.2", dst="198.18.0.1", id=identification & 0xFFFF, tos=flow["traffic_class"], ttl=flow["hops"],
-            flags="DF" if flow["dont_fragment"] else 0, proto=PROTOCOL[flow["protocol"]],
-            options=[layers.Router()] if flow["ip_options"] else [])
+            src="198.18.0.2",
+            dst="198.18.0.1",
+            id=identification & 0xFFFF,
+            tos=flow["traffic_class"],
+            ttl=flow["hops"],
+            flags="DF" if flow["dont_fragment"] else 0,
+            proto=PROTOCOL[flow["protocol"]],
+            options=[layers.Router()] if flow["ip_options"] else [],
+        )
     fixed = layers.IPv6(src="2001:2::2", dst="2001:2::1", tc=flow["traffic_class"], fl=0x12345, hlim=flow["hops"])
     if not flow["ip_options"]:
         return fixed
@@ -87,8 +97,15 @@ def transport(flow: dict[str, Any], skipped: int, *, first: bool, last: bool) ->
     if flow["protocol"] == "udp":
         return layers.UDP(sport=sport, dport=dport)
     flags = {flag for flag in flow["flags"] if (last or flag not in "FP") and (first or flag != "C")}
-    return layers.TCP(sport=sport, dport=dport, seq=(flow["sequence"] + skipped) % 2**32, ack=42, window=512,
-                      flags="".join(flags), options=flow["tcp_options"])
+    return layers.TCP(
+        sport=sport,
+        dport=dport,
+        seq=(flow["sequence"] + skipped) % 2**32,
+        ack=42,
+        window=512,
+        flags="".join(flags),
+        options=flow["tcp_options"],
+    )
 
 
 def segments_of(flow: dict[str, Any], segment: int, payload: bytes) -> list[bytes]:
@@ -103,14 +120,18 @@ def segments_of(flow: dict[str, Any], segment: int, payload: bytes) -> list[byte
 
 def super_of(flow: dict[str, Any], segment: int, payload: bytes) -> bytes:
     """The super-packet, its checksum partial, behind its virtio_net_hdr: as the kernel hands it over."""
-    whole = bytes(network(flow, flow["identification"]) / transport(flow, 0, first=True, last=True) / scapy().Raw_(payload))
-    l4_header = (8 if flow["protocol"] == "udp" else 20 + options_length(flow))
+    whole = bytes(
+        network(flow, flow["identification"]) / transport(flow, 0, first=True, last=True) / scapy().Raw_(payload)
+    )
+    l4_header = 8 if flow["protocol"] == "udp" else 20 + options_length(flow)
     start = len(whole) - len(payload) - l4_header
     at = start + CHECKSUM_OFFSET[flow["protocol"]]
     addresses = whole[12:20] if flow["version"] == 4 else whole[8:40]
     partial = fold(ones_sum(addresses) + PROTOCOL[flow["protocol"]] + len(whole) - start)
     whole = whole[:at] + partial.to_bytes(2, "big") + whole[at + 2 :]
-    kind = GSO_TYPE[flow["protocol"], flow["version"]] | (ECN_OFFLOAD if "C" in flow["flags"] and flow["protocol"] == "tcp" else 0)
+    kind = GSO_TYPE[flow["protocol"], flow["version"]] | (
+        ECN_OFFLOAD if "C" in flow["flags"] and flow["protocol"] == "tcp" else 0
+    )
     return offload_header(kind, start + l4_header, segment, start, CHECKSUM_OFFSET[flow["protocol"]]) + whole
 
 
@@ -138,7 +159,9 @@ def test_it_fares_as_its_segments_offered_one_by_one(
 
 
 @given(super_packets(), st.data())
-def test_a_run_is_a_super_packet_of_those_segments(case: tuple[dict[str, Any], int, bytes], data: st.DataObject) -> None:
+def test_a_run_is_a_super_packet_of_those_segments(
+    case: tuple[dict[str, Any], int, bytes], data: st.DataObject
+) -> None:
     """`build_run` for any stretch: what it makes, taken apart again, is that stretch; its length fields fit its bytes."""
     flow, segment, payload = case
     frame = np.frombuffer(super_of(*case), np.uint8)
@@ -172,9 +195,19 @@ def run_of(frame: Any, entry: Any, first: int, count: int) -> bytes:
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_udp_checksum_that_comes_out_as_zero_is_sent_as_ones(version: int) -> None:
     """Zero would mean that there is none (RFC 768); over IPv6 it is not even allowed (RFC 8200, 8.1)."""
-    flow: dict[str, Any] = {"protocol": "udp", "version": version, "ip_options": False, "identification": 0,
-                            "dont_fragment": True, "traffic_class": 0, "hops": 64, "ports": (1, 1), "flags": "A",
-                            "sequence": 0, "tcp_options": []}
+    flow: dict[str, Any] = {
+        "protocol": "udp",
+        "version": version,
+        "ip_options": False,
+        "identification": 0,
+        "dont_fragment": True,
+        "traffic_class": 0,
+        "hops": 64,
+        "ports": (1, 1),
+        "flags": "A",
+        "sequence": 0,
+        "tcp_options": [],
+    }
     plain = bytes(network(flow, 0) / transport(flow, 0, first=True, last=True) / scapy().Raw_(b"\0\0"))
     wanted = plain[-4:-2]  # the checksum of a zero payload, as a payload, brings the sum to all ones
     frame = super_of(flow, 2, wanted * 2)

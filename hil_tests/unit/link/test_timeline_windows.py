@@ -25,7 +25,9 @@ def steps(count: int, every_ns: int = MS, start_ns: int = 0, first_delay_ns: int
     """A channel whose delay is one ns more in each row."""
     starts = start_ns + np.arange(count, dtype=np.int64) * every_ns
     zeros = np.zeros_like(starts)
-    return Channel(starts, first_delay_ns + np.arange(count, dtype=np.int64), zeros, zeros, zeros, zeros, zeros, zeros, zeros)
+    return Channel(
+        starts, first_delay_ns + np.arange(count, dtype=np.int64), zeros, zeros, zeros, zeros, zeros, zeros, zeros
+    )
 
 
 @given(channels(), changes(), arrivals(), SEEDS, st.lists(st.integers(1, 4), max_size=4), st.booleans())
@@ -35,7 +37,9 @@ def test_windows_are_as_good_as_one_piece(
     """Also if a window begins with the last row of the window before, as planners' windows do."""
     whole = new_link(channel, seed=seed, changes=overlay)
     edges = sorted({0, len(channel), *(cut for cut in cuts if cut < len(channel))})
-    pieces = [part(channel, start - (overlapping and start > 0), stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    pieces = [
+        part(channel, start - (overlapping and start > 0), stop) for start, stop in zip(edges, edges[1:], strict=False)
+    ]
     fed = new_link(pieces[0], seed=seed, changes=overlay)
     for piece in pieces[1:]:
         assert fed.extend(piece, END_NS)
@@ -94,7 +98,9 @@ def test_a_late_planner_is_counted_and_the_last_row_stays_in_force() -> None:
     link = Link(steps(3), 3 * MS, seed=1, direction=0, options=SMALL)
     dues = [delivery.due_ns for delivery in drive(link, offers_of([(2 * MS, 100), (3 * MS - 1, 100)])).deliveries]
     assert link.state.reg[state.STARVED] == 0
-    dues += [delivery.due_ns for delivery in drive(link, [Offer(at, frame(100, 9)) for at in (3 * MS, 4 * MS)]).deliveries]
+    dues += [
+        delivery.due_ns for delivery in drive(link, [Offer(at, frame(100, 9)) for at in (3 * MS, 4 * MS)]).deliveries
+    ]
     assert link.state.reg[state.STARVED] == 2
     assert dues == [2 * MS + 2, 3 * MS + 1, 3 * MS + 2, 4 * MS + 2]
 

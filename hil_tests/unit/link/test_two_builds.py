@@ -9,7 +9,8 @@ CASES = "300"
 
 def test_compiled_equals_interpreted() -> None:
     compiled, interpreted = (
-        python("-m", "hil_tests.unit.link.cases", CASES, NUMBA_DISABLE_JIT=flag) for flag in ("0", "1"))
+        python("-m", "hil_tests.unit.link.cases", CASES, NUMBA_DISABLE_JIT=flag) for flag in ("0", "1")
+    )
     assert len(compiled) == 64
     assert compiled == interpreted
 

@@ -12,8 +12,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from emulator.scenario.keys import Key, Keys, Node
+from emulator.scenario.model import Scenario
 
-PROFILES = ("fixed", "starlink")
+PROFILES = tuple(sorted(Scenario.model_json_schema()["properties"]["link"]["discriminator"]["mapping"]))
 SKY = ("terminal", "constellation", "gateways", "pop")
 Tables = dict[str, Any]
 
@@ -64,10 +65,14 @@ def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
         return _tables(profile, key)
     if kind == "array":
         return st.lists(_values(profile, (*key, 0)), min_size=1, max_size=2)
+    if kind == "boolean":
+        return st.booleans()
     if kind in {"integer", "number"}:
         return _numbers(node)
     if "format" in node:
         return st.sampled_from([node["default"], "10.0.0.0/8" if node["format"] == "ipv4network" else "fd00::/16"])
+    if r"\d" in node.get("pattern", ""):
+        return st.integers(0, 65_535).map(str)
     return _NAME if {"pattern", "minLength"} & set(node) else _TEXT
 
 

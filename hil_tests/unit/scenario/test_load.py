@@ -15,7 +15,7 @@ from emulator.errors import ScenarioError
 from emulator.scenario import Scenario, embedded_scenarios, load_scenario
 from emulator.scenario.keys import Keys, dotted
 from emulator.scenario.schema import scenario_schema
-from hil_tests.unit.scenario.strategies import Tables, at, replaced, scalars_in, scenarios, tables_in, to_toml
+from hil_tests.unit.scenario.strategies import PROFILES, Tables, at, replaced, scalars_in, scenarios, tables_in, to_toml
 
 DATA = st.data()
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # TOML has no surrogates
@@ -162,7 +162,7 @@ def test_a_key_of_another_profile_is_told_from_a_misspelt_one(file: Path) -> Non
     [({"profile": "foxed"}, "'foxed'"), ({"profile": 5}, "5"), ({"profile": []}, "an empty array"), ({}, "nothing")],
 )
 def test_the_profile_is_one_of_those_that_there_are(file: Path, link: Tables, got: str) -> None:
-    assert problems(file, {"link": link}) == [f"link.profile: expected 'fixed' or 'starlink', got {got}"]
+    assert problems(file, {"link": link}) == [f"link.profile: expected one of {str(PROFILES)[1:-1]}, got {got}"]
 
 
 def test_the_source_is_not_for_the_file_to_say(file: Path) -> None:

@@ -14,7 +14,7 @@ from emulator.errors import ScenarioError
 from emulator.scenario import load_scenario
 from emulator.scenario.keys import Key, dotted
 from emulator.scenario.overrides import apply_overrides, parse_key, parse_value
-from hil_tests.unit.scenario.strategies import Tables, at, inline, replaced, scalars_in, scenarios, to_toml
+from hil_tests.unit.scenario.strategies import PROFILES, Tables, at, inline, replaced, scalars_in, scenarios, to_toml
 
 NAMES = st.from_regex(r"[A-Za-z_-][A-Za-z0-9_-]{0,8}", fullmatch=True)
 KEYS = st.tuples(NAMES, st.lists(NAMES | st.integers(0, 10**6), max_size=4)).map(lambda parts: (parts[0], *parts[1]))
@@ -86,7 +86,7 @@ def test_an_index_one_past_the_end_adds_an_entry() -> None:
         ("link.dealy_ms=1", "unknown key: did you mean link.delay_ms?"),
         ("dealy_ms=1", "unknown key: did you mean link.delay_ms?"),
         ("terminal.latitude_deg=5", "terminal.longitude_deg: expected a number from -180 to 180, got nothing"),
-        ("link={}", "link.profile: expected 'fixed' or 'starlink', got nothing"),
+        ("link={}", f"link.profile: expected one of {str(PROFILES)[1:-1]}, got nothing"),
         ("link.delay_ms.x=1", "expected link.delay_ms to be a table or an array, got 20.0"),
         ("link.0=1", "expected a key of the table link, got the index 0"),
         ("overlay.3.kind=hold", "expected an index of overlay from 0 to 0, got 3"),

@@ -17,13 +17,8 @@ from emulator.orbit.view import views
 from emulator.orbit.walker import generate
 from emulator.scenario import load_scenario
 from emulator.scenario.model import Constellation, Gateway, PointOfPresence, Shell, Terminal
-from emulator.serving.starlink import (
-    BLOCK_SLOTS,
-    SLOT_NS,
-    GroundStation,
-    StarlinkPolicy,
-    masks_deg,
-)
+from emulator.serving.starlink import BLOCK_SLOTS, SLOT_NS, StarlinkPolicy
+from emulator.serving.stations import GroundStation, masks_deg
 from emulator.units import NS_PER_S, parse_utc_ns
 
 START_NS = parse_utc_ns("2025-10-03T10:00:12Z")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import ScenarioError
-from emulator.scenario.model import FixedLink, Scenario, Site
+from emulator.scenario.links import FixedLink
+from emulator.scenario.model import Scenario, Site
 from emulator.scenario.model import Terminal as TerminalSite
 from emulator.terminal import Terminal
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.radio.modcod import HIGHEST_CN_CENTIDB, efficiency_by_cn, row_of_cn
-from emulator.scenario.model import FixedDirection, FixedLink, Scenario
+from emulator.scenario.links import FixedDirection, FixedLink
+from emulator.scenario.model import Scenario
 from emulator.timeline.build import windows_for
 from emulator.timeline.causes import Gate
 from emulator.timeline.model import LOSS_ONE

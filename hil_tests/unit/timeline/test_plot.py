@@ -9,7 +9,8 @@ import pytest
 
 from emulator.errors import EndpointError
 from emulator.scenario import load_scenario
-from emulator.scenario.model import FixedLink, Scenario
+from emulator.scenario.links import FixedLink
+from emulator.scenario.model import Scenario
 from emulator.timeline.build import windows_for
 from emulator.timeline.plot import draw, require_format
 from emulator.timeline.table import table

@@ -10,7 +10,7 @@ import pytest
 from emulator.orbit.elements import read_elements
 from emulator.orbit.satellites import Satellites
 from emulator.scenario import load_scenario
-from emulator.scenario.model import StarlinkLink
+from emulator.scenario.links import StarlinkLink
 from emulator.timeline.build import windows_for
 from emulator.timeline.causes import Gate
 from emulator.timeline.model import Timeline

@@ -17,11 +17,13 @@ from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Way
 from emulator.timeline.model import Channel, Timeline
 from emulator.timeline.save import joined
+from emulator.timeline.sky import Seen
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.units import NS_PER_MS, NS_PER_S, SPEED_OF_LIGHT_M_S, parse_utc_ns
 
 START_NS = parse_utc_ns("2025-10-03T10:00:00Z")
 SLOT_NS = 15 * NS_PER_S
+SECONDS_NS = np.arange(0, SLOT_NS, NS_PER_S, dtype=np.int64)
 HANDOVER = ("link.handover.drop_ms=20", "link.handover.hold_ms=40", "link.handover.reconfigure_hold_ms=15")
 QUIET = ("link.outages.per_hour=0",)
 BUSY = ("link.outages.per_hour=600", "link.outages.duration_s={p0=0.0,p5=0.1,p50=1.0,p95=20.0,p100=90.0}")
@@ -193,8 +195,13 @@ def test_an_outage_that_began_slots_ago_goes_on() -> None:
 
 def test_rates_follow_their_quantiles_and_vary_more_between_slots_than_within() -> None:
     first = PLANNER.policy.slot_at(START_NS)
+    unseen = Seen(np.zeros(16), np.zeros(16), np.zeros(16), np.zeros((2, 16)))
     for way, link in ((0, PLANNER._link.uplink), (1, PLANNER._link.downlink)):
-        rates = np.array([PLANNER._rates(number, Way(way), link) for number in range(first, first + 4000)]) / 1e6
+        slots = [
+            PLANNER._rates(number, Way(way), unseen, PLANNER.policy.slot_start_ns(number) + SECONDS_NS)
+            for number in range(first, first + 4000)
+        ]
+        rates = np.array(slots) / 1e6
         given = link.rate_mbps
         found = np.percentile(rates, (5, 50, 95))
         assert found == pytest.approx([given.p5, given.p50, given.p95], rel=0.12)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from emulator.orbit.look import look
 from emulator.scenario import load_scenario
-from emulator.scenario.model import FixedLink, Scenario
+from emulator.scenario.links import FixedLink
+from emulator.scenario.model import Scenario
 from emulator.timeline.build import windows_for
 from emulator.timeline.model import Windows
 from emulator.timeline.save import joined, load_npz, save_npz

@@ -1,0 +1,30 @@
+"""What all tables of a scenario are made of: quantities with their bounds, and no keys that nobody knows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Latitude = Annotated[float, Field(ge=-90, le=90, description="degrees north, WGS 84")]
+Longitude = Annotated[float, Field(ge=-180, le=180, description="degrees east, WGS 84")]
+Altitude = Annotated[float, Field(ge=-500, le=100_000, description="metres above the WGS 84 ellipsoid")]
+Elevation = Annotated[float, Field(ge=0, lt=90, description="degrees above the horizon")]
+Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
+QueuePackets = Annotated[int, Field(ge=1, le=1_000_000, description="wire packets that may wait; one more is dropped")]
+OverheadBytes = Annotated[
+    int, Field(ge=0, le=1000, description="added to each packet when its time on the air is counted")
+]
+Megabits = Annotated[float, Field(ge=0, le=100_000, description="counting IP bytes; 0 for no limit")]
+QueueDiscipline = Annotated[
+    Literal["drop_tail", "drop_front", "codel"],
+    Field(description="which packet goes when the queue is full: the new one or the oldest; or CoDel (RFC 8289)"),
+]
+Cycle = Annotated[float, Field(ge=0, le=10_000)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,0 +1,69 @@
+"""Who serves a terminal on a geostationary satellite: that satellite, through the nearest gateway that sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.errors import CoverageError
+from emulator.orbit.geostationary import slot_position_m
+from emulator.orbit.look import Look, Observer, look
+from emulator.orbit.sun import sun_position_m
+from emulator.scenario.links import GeoLink
+from emulator.scenario.model import Terminal
+from emulator.serving.stations import GroundStation
+from emulator.units import FIBRE_SPEED_M_S, SPEED_OF_LIGHT_M_S
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class GeoPolicy:
+    """A path that never changes: `gateway` is the index of the station that serves.
+
+    Raises CoverageError if the terminal, or every gateway, has the satellite below its mask.
+    """
+
+    def __init__(self, link: GeoLink, terminal: Terminal, stations: Sequence[GroundStation]) -> None:
+        self._position_m = slot_position_m(link.longitude_deg)
+        self.observer = Observer.at(terminal.latitude_deg, terminal.longitude_deg, terminal.altitude_m)
+        self.seen = look(self.observer, self._position_m)
+        lowest = terminal.min_elevation_deg or 0.0
+        _require(self.seen, lowest, f"terminal at {terminal.latitude_deg:g}, {terminal.longitude_deg:g}", link)
+        from_gateway = [look(station.observer, self._position_m) for station in stations]
+        able = [
+            number
+            for number, station in enumerate(stations)
+            if from_gateway[number].elevation_deg >= station.min_elevation_deg
+        ]
+        if not able:
+            highest = int(np.argmax([float(one.elevation_deg) for one in from_gateway]))
+            station = stations[highest]
+            _require(from_gateway[highest], station.min_elevation_deg, f"gateway {station.name}", link)
+
+        def path_s(number: int) -> float:
+            flight_s = float(from_gateway[number].range_m) / SPEED_OF_LIGHT_M_S
+            return flight_s + stations[number].fibre_m / FIBRE_SPEED_M_S
+
+        self.gateway = min(able, key=path_s)
+        self.from_gateway = from_gateway[self.gateway]
+        self._receivers = {"uplink": stations[self.gateway].observer, "downlink": self.observer}
+
+    def sun_angle_deg(self, direction: str, utc_ns: Ints) -> Floats:
+        """Angle between sun and satellite for who receives in a direction, (times,); the sun below its horizon too."""
+        receiver = np.array(self._receivers[direction].position_m)
+        to_sun, to_satellite = sun_position_m(utc_ns) - receiver, self._position_m - receiver
+        cosine = (to_sun @ to_satellite) / np.sqrt((to_sun**2).sum(axis=-1) * (to_satellite**2).sum())
+        angle: Floats = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+        return angle
+
+
+def _require(seen: Look, lowest_deg: float, who: str, link: GeoLink) -> None:
+    elevation = float(seen.elevation_deg)
+    if elevation < lowest_deg:
+        raise CoverageError(
+            f"{who}: {link.satellite} at longitude {link.longitude_deg:g} stands at {elevation:.1f}°, "
+            f"below the elevation mask of {lowest_deg:g}°"
+        )

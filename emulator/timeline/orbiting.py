@@ -1,0 +1,62 @@
+"""What links with satellites that come and go have in common: drawn rates, handovers, C/N by distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emulator.radio.clear_sky import clear_sky_cn_centidb
+from emulator.scenario.links import OrbitLink
+from emulator.scenario.model import Scenario
+from emulator.serving.stations import GroundStation
+from emulator.timeline.causes import Cause, Gate
+from emulator.timeline.draws import Purpose, Way, quantile, uniform
+from emulator.timeline.model import Ints
+from emulator.timeline.sky import Phase, Seen, SkyWindows
+from emulator.units import NS_PER_MS, NS_PER_S
+
+LEAST_RATE_BPS = 1_000  # a drawn rate of 0 would mean no limit
+
+
+class OrbitWindows(SkyWindows):
+    """A link of kind OrbitLink: each direction's rate and schedule are drawn per stretch."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        link: OrbitLink,
+        satellites: tuple[str, ...],
+        stations: Sequence[GroundStation],
+        *,
+        stretch_ns: int,
+        phase_ns: int = 0,
+    ) -> None:
+        ways = link.uplink, link.downlink
+        super().__init__(scenario, link, ways, satellites, stations, stretch_ns=stretch_ns, phase_ns=phase_ns)
+        self._orbit_ways = {Way.UP: link.uplink, Way.DOWN: link.downlink}
+        self._handover_law = link.handover
+        self._cn_range_m = link.cn_range_km * 1000
+
+    def _spread_ns(self, number: int, way: Way) -> int:
+        share = float(uniform(self._seed, way, Purpose.SPREAD, np.array([number]))[0])
+        return int(share * self._orbit_ways[way].slot_spread_ms * NS_PER_MS)
+
+    def _rates(self, number: int, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
+        """Drawn for the stretch, with a wobble by the second."""
+        link = self._orbit_ways[way]
+        if link.rate_mbps.p100 == 0:
+            return np.zeros(len(seconds_ns), np.int64)
+        stretch_bps = quantile(link.rate_mbps, uniform(self._seed, way, Purpose.RATE, np.array([number]))) * 1e6
+        seconds = (seconds_ns - self._phase_ns) // NS_PER_S
+        wobble = 1 + link.rate_wobble * (2 * uniform(self._seed, way, Purpose.WOBBLE, seconds) - 1)
+        return np.maximum(np.rint(stretch_bps * wobble).astype(np.int64), LEAST_RATE_BPS)
+
+    def _cn(self, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
+        return clear_sky_cn_centidb(seen.slant_range_m[:-1], self._orbit_ways[way].clear_sky_cn_db, self._cn_range_m)
+
+    def _handover(self, start_ns: int) -> list[Phase]:
+        """What a change of satellite at start_ns does: first drop, then hold."""
+        drop_ns = start_ns + round(self._handover_law.drop_ms * NS_PER_MS)
+        hold_ns = drop_ns + round(self._handover_law.hold_ms * NS_PER_MS)
+        return [Phase(start_ns, drop_ns, Gate.DROP, Cause.HANDOVER), Phase(drop_ns, hold_ns, Gate.HOLD, Cause.HANDOVER)]
