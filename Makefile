@@ -1,7 +1,7 @@
 # Everything that a checkout needs, it sets up itself: Python 3.11 or later with venv, and make, are enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint types format clean
+.PHONY: help venv demo test test-full lint types format clean
 
 # Arguments of `bentpipe demo`, e.g. make demo DEMO_ARGS='--duration 60s'
 DEMO_ARGS ?=
@@ -12,6 +12,9 @@ say = @printf '\n== %s\n' $(1)
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+venv: ## the virtual environment; prints how to activate it
+	@echo ". $$(tools/bootstrap report)/bin/activate"
 
 demo: ## the main job in a minute: traffic through a Starlink link, a live view, a report
 	@tools/with report -- bentpipe demo $(DEMO_ARGS)

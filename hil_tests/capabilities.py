@@ -78,7 +78,7 @@ def other_user() -> OtherUser | None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *package_folders]),
     }
-    options = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "env": environment, "cwd": "/"}
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "env": environment, "cwd": "/"}
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"  # compiled packages serve one version only
     for python in (sys.executable, shutil.which(name), f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
         try:

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,7 @@ from emulator.link.store import VNET_BYTES
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay, MirroredLink
 from emulator.ports.namespace import Namespace
-from emulator.ports.relay import Relay, RelayCounters
+from emulator.ports.relay import Relay, RelayCounters, warm_up
 from emulator.ports.tun import TunPort
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.timeline.build import windows_for
@@ -76,7 +77,8 @@ class Bench:
 
     isolate: the datacenter's side gets a network namespace of its own, and not the machine's. An ordinary user is
     always isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets
-    cross a second process over ZeroMQ. windows: a planner to use instead of the scenario's.
+    cross a second process over ZeroMQ. windows: a planner to use instead of the scenario's. on_warning: is told each of
+    `warnings`, from whichever thread it comes.
     Raises the errors of `emulator.errors`; nothing is left behind then.
     """
 
@@ -90,9 +92,11 @@ class Bench:
         realtime: bool = False,
         elements: Path | None = None,
         windows: Windows | None = None,
+        on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self.scenario = scenario
         self.warnings: list[str] = []
+        self._listener = on_warning
         self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
         self._elements, self._windows = elements, windows
         self._stack = contextlib.ExitStack()
@@ -105,7 +109,7 @@ class Bench:
         ensure_network_privilege()
         if not self._isolate and not has_machine_network():
             self._isolate = True
-            self.warnings.append("an ordinary user has no part in the machine's own network: the bench is isolated")
+            self._warn("an ordinary user has no part in the machine's own network: the bench is isolated")
         with self._stack:
             self._start()
             self._stack = self._stack.pop_all()
@@ -118,11 +122,13 @@ class Bench:
 
     def _start(self) -> None:
         remove_leftovers()
+        warm_up()  # compiling may take half a minute, and the sky must not wait for it
         self._clock = WorldClock(self._start_utc_ns)
         start_ns = self._clock.utc_ns()
         windows = self._windows or windows_for(self.scenario, elements=self._elements, epoch_utc_ns=start_ns)
         self._planner = Planner(windows, start_ns - start_ns % NS_PER_S)
-        self.warnings += windows.notes
+        for note in windows.notes:
+            self._warn(note)
         self._runtime = RuntimeDirectory()
         self._stack.callback(self._runtime.close)
         self._open_sides()
@@ -131,7 +137,7 @@ class Bench:
         self._relay.start()
         if self._realtime:
             self._take_priority()
-        self.started_monotonic_ns = time.monotonic_ns()
+        self._begin()
         self._overlay.add(self.scenario.overlay, self.started_monotonic_ns)
         keeper = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
         keeper.start()
@@ -140,6 +146,20 @@ class Bench:
         self._describe(start_ns)
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
             self._stack.callback(side.close)
+
+    def _begin(self) -> None:
+        """The simulated time begins now, when the link carries packets, and the overlay's times count from now."""
+        if self._start_utc_ns is not None:
+            self._clock = WorldClock(self._start_utc_ns)
+            for link in self._links.values():
+                link.set_utc_offset(self._clock.offset_ns)
+        self.started_monotonic_ns = time.monotonic_ns()
+        self._planner.keep_ahead(self._clock.utc_ns(), self._links["uplink"], self._links["downlink"])
+
+    def _warn(self, line: str) -> None:
+        self.warnings.append(line)
+        if self._listener is not None:
+            self._listener(line)
 
     def _open_sides(self) -> None:
         ports = self.scenario.ports
@@ -167,7 +187,7 @@ class Bench:
             try:
                 device.add_address(own6, default_route=name == "terminal")
             except OSError as error:
-                self.warnings.append(f"no IPv6 at the {name}'s side: {error}")
+                self._warn(f"no IPv6 at the {name}'s side: {error}")
                 own6 = None
         ipv6 = str(own6.ip) if own6 else ""
         side = Side(name, namespace, device, str(own4.ip), ipv6, environment, own_namespace=own)
@@ -211,7 +231,7 @@ class Bench:
         try:
             os.sched_setscheduler(native or 0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
         except PermissionError:
-            self.warnings.append("real-time priority was refused: the packet loop runs at ordinary priority")
+            self._warn("real-time priority was refused: the packet loop runs at ordinary priority")
 
     def _describe(self, start_ns: int) -> None:
         self._runtime.describe(
@@ -225,6 +245,7 @@ class Bench:
                 "datacenter_ipv4": self.datacenter.ipv4,
                 "terminal_ipv6": self.terminal.ipv6,
                 "datacenter_ipv6": self.datacenter.ipv6,
+                "namespaces": {side.name: side.namespace.path for side in (self.terminal, self.datacenter)},
                 "mtu": self.scenario.ports.mtu,
                 "tx_queue_packets": self.scenario.ports.tx_queue_packets,
                 "memory_bytes": self.memory_bytes,
@@ -242,7 +263,7 @@ class Bench:
         while not self._stopping.wait(HOUSEKEEPING_S):
             step = self._clock.follow()
             if step is not None:
-                self.warnings.append(f"the machine's clock was set by {step / NS_PER_S:+.3f} s: the sky follows")
+                self._warn(f"the machine's clock was set by {step / NS_PER_S:+.3f} s: the sky follows")
                 for link in self._links.values():
                     link.set_utc_offset(self._clock.offset_ns)
             self._planner.keep_ahead(self._clock.utc_ns(), self._links["uplink"], self._links["downlink"])

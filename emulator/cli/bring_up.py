@@ -57,10 +57,16 @@ def running_bench(
 
     for number in TERMINATED_STATUS:
         signal.signal(number, terminated)
-    if not is_compiled():
-        tell("compiling the packet path for this machine, once: about 15 s …")
+    if not is_compiled() and not quiet:
+        tell("compiling the packet path for this machine, once: 15 s, on a busy machine a minute …")
     bench = Bench(
-        scenario, start_utc_ns=start_utc_ns, isolate=isolate, fabric=fabric, realtime=realtime, elements=elements
+        scenario,
+        start_utc_ns=start_utc_ns,
+        isolate=isolate,
+        fabric=fabric,
+        realtime=realtime,
+        elements=elements,
+        on_warning=None if quiet else tell,
     )
     on_stop = stop.set if stop is not None else None
     with contextlib.ExitStack() as running:
@@ -68,8 +74,6 @@ def running_bench(
         running.enter_context(ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop))
         served = running.enter_context(_dish(bench)) if dish else None
         if not quiet:
-            for line in bench.warnings:
-                tell(line)
             sky = bench.state()
             tell(
                 f"{scenario.name or 'scenario'}, seed {scenario.seed}: terminal {bench.terminal.ipv4} → "

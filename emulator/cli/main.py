@@ -35,6 +35,7 @@ class Lazy(NamedTuple):
 COMMANDS = {
     "shell": Lazy("emulator.cli.shell:shell", "Run a command at the terminal's side of a link."),
     "run": Lazy("emulator.cli.run:run", "Keep a bench up until Ctrl-C."),
+    "enter": Lazy("emulator.cli.enter:enter", "Run a command, or a shell, at one side of a running bench."),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
     "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),

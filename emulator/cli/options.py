@@ -38,7 +38,7 @@ def _exact_ns(number: str, unit_ns: int) -> int:
     return int(int(whole + fraction) * unit_ns // ticks)
 
 
-def _read_by(parse: Callable[[str], int]) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+def read_by(parse: Callable[[str], int]) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
     """A click callback: the option's text through `parse`, whose ValueError becomes a wrong command line."""
 
     def read(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -92,7 +92,7 @@ def start_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option(
         "--start",
         "start_utc_ns",
-        callback=_read_by(parse_utc_ns),
+        callback=read_by(parse_utc_ns),
         metavar="UTC",
         help="Simulated UTC at the start, e.g. 2025-05-29T23:21:27Z.  [default: now]",
     )(command)
@@ -105,7 +105,7 @@ def duration_option(
     return click.option(
         "--duration",
         "duration_ns",
-        callback=_read_by(parse_duration_ns),
+        callback=read_by(parse_duration_ns),
         default=default,
         show_default=default or False,
         metavar="DURATION",

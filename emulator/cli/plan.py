@@ -61,6 +61,11 @@ def plan(
     windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
     for note in windows.notes:
         click.echo(f"bentpipe: {note}", err=True)
+    if scenario.overlay:
+        told = (
+            f"{len(scenario.overlay)} timed changes of the overlay are not in the plan: they count from a bench's start"
+        )
+        click.echo(f"bentpipe: {told}", err=True)
     future = Future(windows, start_ns, start_ns + duration_ns)
     with progress("planning", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance:
         if output is not None and output.suffix == ".npz":

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from emulator.cli.options import elements_option, json_option, scenario_options, start_option
+from emulator.cli.options import elements_option, json_option, read_by, scenario_options
 from emulator.scenario import Scenario
+from emulator.units import parse_utc_ns
 
 
 @click.command()
@@ -31,7 +32,13 @@ from emulator.scenario import Scenario
     metavar="ADDRESS",
     help="An address at the terminal's side; may be repeated.  [default: the first packet's source]",
 )
-@start_option
+@click.option(
+    "--start",
+    "start_utc_ns",
+    callback=read_by(parse_utc_ns),
+    metavar="UTC",
+    help="Simulated UTC of the first packet.  [default: the capture's own stamps]",
+)
 @elements_option
 @json_option
 def replay(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from emulator.bench.privilege import has_machine_network
 from emulator.cli.bring_up import running_bench, summary, tell
 from emulator.cli.options import (
     dish_option,
@@ -26,7 +25,7 @@ from emulator.scenario import Scenario
 from emulator.units import NS_PER_S, format_utc
 
 if TYPE_CHECKING:
-    from emulator.bench import Bench
+    from emulator.bench import Bench, Counters
     from emulator.link.link import DirectionCounters
 
 
@@ -61,8 +60,7 @@ def run(
 ) -> None:
     """Keep a bench up until Ctrl-C, with a live view on stderr, and print its counters.
 
-    The terminal's side is a network namespace, and how to enter it is told at the start; `bentpipe shell` does that for
-    one command. `bentpipe inject` reaches this bench.
+    `bentpipe enter` gives a shell at either side of this bench, and `bentpipe inject` sends it a packet.
     """
     stop = threading.Event()
     with running_bench(
@@ -75,10 +73,7 @@ def run(
         stop=stop,
         dish=dish,
     ) as bench:
-        own_user = "" if has_machine_network() else f"--user=/proc/{os.getpid()}/ns/user --preserve-credentials "
-        for side in (bench.terminal, bench.datacenter):
-            if side.own_namespace:
-                tell(f"enter the {side.name}'s side: nsenter {own_user}--net={side.namespace.path}")
+        tell(f"a shell at the terminal's side: bentpipe enter --bench {os.getpid()}")
         with contextlib.suppress(KeyboardInterrupt):
             stay(bench, scenario, stop, duration_ns, quiet=quiet)
         if as_json:
@@ -111,9 +106,19 @@ def report(bench: Bench) -> dict[str, Any]:
         "gateway": now.gateway,
         "memory_bytes": bench.memory_bytes,
         "tx_queue_packets": bench.scenario.ports.tx_queue_packets,
+        "lateness_us": {f"p{percent:g}": lateness_us(counters, percent) for percent in (50, 99, 99.9)},
+        "ingress_wait_worst_us": counters.relay.ingress_wait_worst_ns // 1000,
+        "timeline_starved": counters.relay.starved,
+        "broken_batches": counters.relay.broken_batches,
         "uplink": direction_report(counters.uplink),
         "downlink": direction_report(counters.downlink),
     }
+
+
+def lateness_us(counters: Counters, percent: float) -> int:
+    """By how many µs the loop was late with all but 100 − `percent` of the packets; the last bin stands for more."""
+    below = counters.relay.lateness_us.cumsum()
+    return int(below.searchsorted(below[-1] * percent / 100))
 
 
 def direction_report(direction: DirectionCounters) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def shell(
                 stdout=sys.stderr.fileno(),
                 process_group=0,  # the keyboard's signals are for CMD, which may well survive them
             )
-            wait_for_server(server, bench.datacenter)
+            if not wait_for_server(server, bench.datacenter) and not quiet:
+                tell("nothing listens at the datacenter's side yet: CMD starts all the same")
         with contextlib.ExitStack() as restore:
             for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's signals are for CMD; we end when it ends
                 restore.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
@@ -115,11 +116,14 @@ def watch_over(process: subprocess.Popen[Any], bench: Bench, duration_ns: int | 
             return TIMED_OUT_STATUS
 
 
-def wait_for_server(server: subprocess.Popen[Any], side: Side) -> None:
-    """Returns when something listens at `side`, when the server has ended, or when patience has."""
+def wait_for_server(server: subprocess.Popen[Any], side: Side) -> bool:
+    """Waits until something listens at `side`; False if nothing does before patience, or the server, has ended."""
     deadline = time.monotonic() + SERVER_PATIENCE_S
-    while time.monotonic() < deadline and server.poll() is None and not side.namespace.run(_somebody_listens):
+    while time.monotonic() < deadline and server.poll() is None:
+        if side.namespace.run(_somebody_listens):
+            return True
         time.sleep(0.02)
+    return False
 
 
 def _somebody_listens() -> bool:

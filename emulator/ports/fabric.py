@@ -364,6 +364,7 @@ class FabricRelay:
             ingress_wait_worst_ns=0,
             turns=self._turns,
             starved=int(answer["starved"]),
+            broken_batches=self._broken_batches + int(answer["broken_batches"]),
         )
 
 

@@ -122,6 +122,7 @@ class LinkProcess:
                 "registers": [link.state.reg.tobytes() for link in links],
                 "dropped": [link.state.dropped.tobytes() for link in links],
                 "lanes": [link.state.lanes.tobytes() for link in links],
+                "broken_batches": self._broken_batches,
                 "starved": sum(int(link.state.reg[state.STARVED]) for link in links),
             }
         direction = request["direction"]

@@ -48,6 +48,18 @@ def become_root_of_own_namespace() -> None:
         raise PrivilegeError(f"a user namespace of our own: its user map was refused ({error.strerror})") from error
 
 
+def enter_namespaces(pid: int, network: Path) -> None:
+    """Moves this process, which has one thread, to where process `pid` lives, and into the network at `network`.
+
+    `network`: as `Namespace.path` names it. Raises PrivilegeError, or OSError if either is gone.
+    """
+    own_user, their_user = Path("/proc/self/ns/user"), Path(f"/proc/{pid}/ns/user")
+    with network.open("rb") as wanted, their_user.open("rb") as user:  # both before the first move
+        if own_user.stat().st_ino != their_user.stat().st_ino:
+            _system_call("entering the bench's user namespace (setns)", _libc.setns(user.fileno(), CLONE_NEWUSER))
+        _system_call("entering the bench's network (setns)", _libc.setns(wanted.fileno(), CLONE_NEWNET))
+
+
 class Namespace:
     """A network namespace, as a file descriptor. Use as a context, or `close` it."""
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from emulator.errors import EmulationError
 from emulator.link import state
-from emulator.link.compiled import cache_directory, compiled, compiled_apart, compiling
+from emulator.link.compiled import compiled, compiled_apart, compiling
 from emulator.link.link import DirectionCounters, Link, direction_counters
 from emulator.link.path import depart, discard, due_run, next_event, offer, refuse_frame
 from emulator.link.state import (
@@ -51,6 +52,7 @@ from emulator.ports.syscalls import (
     write_two,
 )
 from emulator.timeline.causes import Cause
+from emulator.timeline.model import Channel
 
 EGRESS, MEMORY = int(Cause.EGRESS), int(Cause.MEMORY)
 
@@ -70,7 +72,8 @@ class RelayCounters:
 
     lateness_us: (LATENESS_BINS,) packets by how many µs after their due time they were written, last bin: or more.
     ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped.
-    starved: how often the Timeline had ended before the planner went on.
+    starved: how often the Timeline had ended before the planner went on. broken_batches: between the processes of the
+    ZeroMQ fabric, batches that were not understood.
     """
 
     uplink: DirectionCounters
@@ -79,6 +82,7 @@ class RelayCounters:
     ingress_wait_worst_ns: int
     turns: int
     starved: int
+    broken_batches: int = 0
 
 
 class Scratch(NamedTuple):
@@ -217,8 +221,17 @@ def relay(
 
 
 def is_compiled() -> bool:
-    """Whether the loop is in the cache; if not, starting it takes some 15 s once."""
-    return cache_directory is not None and any(cache_directory.rglob("relay.relay-*.nbi"))
+    """Whether the loop is in the cache; if not, `warm_up` takes some 15 s, once for each place of the sources."""
+    path = getattr(getattr(relay, "_cache", None), "cache_path", None)
+    return path is not None and any(Path(path).glob("relay.relay-*.nbi"))
+
+
+def warm_up() -> None:
+    """Compiles the loop, or takes it from the cache, so that starting one takes no time."""
+    links = [Link(Channel.constant(0, delay_ns=0), 1, seed=0, direction=number) for number in range(2)]
+    loop = Relay(links[0], links[1], -1, -1, (-1, -1))
+    with compiling():
+        loop.run_once()
 
 
 class Relay:
@@ -253,12 +266,16 @@ class Relay:
     def start(self) -> None:
         """Compiles the loop, or takes it from the cache, and starts it. Raises EmulationError if interpreted."""
         require_compiled()
-        self._shared[STOP] = 1
         with compiling():
-            self._loop()
+            self.run_once()
         self._shared[STOP] = 0
         self._thread.start()
         self.uplink.settle = self.downlink.settle = self.settle
+
+    def run_once(self) -> None:
+        """Calls the loop and has it return at once: what is left of that is the compiled code."""
+        self._shared[STOP] = 1
+        self._loop()
 
     def _loop(self) -> None:
         relay(

@@ -141,7 +141,13 @@ def _validate(raw: dict[str, Any], origins: _Origins) -> tuple[Scenario | None, 
     if details[0]["type"] == "json_invalid":
         return None, [origins.line((), _TOO_DEEP)]
     # A fault of the whole (an empty location) is what stands above already, key by key.
-    faults += [_line_of(fault, raw, keys, origins) for fault in details if fault["loc"]]
+    # An array that is too short only for the elements that are at fault has no fault of its own.
+    below = {fault["loc"][:depth] for fault in details for depth in range(len(fault["loc"]))}
+    faults += [
+        _line_of(fault, raw, keys, origins)
+        for fault in details
+        if fault["loc"] and not (fault["type"] == "too_short" and fault["loc"] in below)
+    ]
     return None, faults
 
 

@@ -159,7 +159,7 @@ def processes_in(namespace: str) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if os.readlink(entry / "ns" / "net") == namespace:
+                if str((entry / "ns" / "net").readlink()) == namespace:
                     found.append(int(entry.name))
     return found
 

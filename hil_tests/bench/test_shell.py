@@ -100,7 +100,7 @@ def test_both_ips_reach_the_datacenter_and_not_before_the_delay(world: World, is
 
 @pytest.mark.needs("root")
 def test_the_datacenters_side_is_this_machine_or_with_isolate_is_not(world: World) -> None:
-    ours = os.readlink("/proc/self/ns/net")
+    ours = str(Path("/proc/self/ns/net").readlink())
     seen = []
     for isolate in ((), ("--isolate",)):
         process = world.shell("readlink /proc/self/ns/net; read line", *isolate, "--quiet")

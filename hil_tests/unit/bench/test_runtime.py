@@ -169,11 +169,12 @@ def test_a_root_that_is_open_to_others_is_refused(root: Path, monkeypatch: pytes
 
 
 def test_no_root_at_all_is_told_with_the_remedy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root.symlink_to("/nonexistent")
-    monkeypatch.setattr(runtime, "outer_user", lambda: "1/2/3")
+    root.write_text("a file where a directory should be")
+    monkeypatch.setattr(runtime, "outer_user", lambda: "none/such")  # /tmp/bentpipe-none/such
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(
-        runtime.Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
-    )
-    with pytest.raises(EndpointError, match="BENTPIPE_RUNTIME_DIR"):
-        runtime_root()
+    Path("/tmp/bentpipe-none").write_text("")
+    try:
+        with pytest.raises(EndpointError, match="BENTPIPE_RUNTIME_DIR"):
+            runtime_root()
+    finally:
+        Path("/tmp/bentpipe-none").unlink()

@@ -49,11 +49,21 @@ def test_several_clients_are_answered_each_and_drive_one_antenna() -> None:
         assert b"MOVING_RIGHT" in files[7].readline() + files[7].readline()
 
 
-def test_a_client_that_ends_its_side_is_answered_first_and_then_left() -> None:
-    with running("rotctld") as stub, client(stub) as one, one.makefile("rb") as file:
-        one.sendall(b"p\n" * 1000)
-        one.shutdown(socket.SHUT_WR)
-        assert file.read() == b"10.00\n80.00\n" * 1000
+@pytest.mark.parametrize("last", [b"", b"q\n"])
+def test_a_client_that_ends_its_side_is_answered_first_and_then_left(last: bytes) -> None:
+    commands = 40_000
+    with running("rotctld") as stub, client(stub, receive_bytes=4096) as one, one.makefile("rb") as file:
+
+        def write() -> None:
+            one.sendall(b"\\dump_state\n" * commands + last)
+            one.shutdown(socket.SHUT_WR)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        lines = file.readlines()
+        writer.join()
+        assert lines.count(b"done\n") == commands
+        assert len(lines) == 9 * commands
 
 
 def test_good_bye_ends_the_session_and_no_other() -> None:
@@ -64,17 +74,23 @@ def test_good_bye_ends_the_session_and_no_other() -> None:
         assert staying.recv(10) == b"RPRT 0\n"
 
 
-def test_a_client_that_does_not_read_stops_nobody_and_is_not_read_from_until_it_does() -> None:
-    commands = 40_000
+def test_a_client_that_does_not_read_stops_nobody_and_is_not_read_from() -> None:
     with running("rotctld") as stub, client(stub, receive_bytes=4096) as mute, client(stub) as other:
-        writer = threading.Thread(target=mute.sendall, args=(b"\\dump_state\n" * commands,))
-        writer.start()
-        for _ in range(200):
-            other.sendall(b"S\n")
-            assert other.recv(20) == b"RPRT 0\n"
-        with mute.makefile("rb") as file:
-            assert sum(file.readline() == b"done\n" for _ in range(9 * commands)) == commands
-        writer.join()
+        mute.setblocking(False)
+
+        def turns(number: int) -> None:
+            for _ in range(number):
+                other.sendall(b"S\n")
+                assert other.recv(20) == b"RPRT 0\n"
+
+        for _ in range(30):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    mute.send(b"\\dump_state\n" * 1000)
+            turns(100)
+        before = stub.statistics().received
+        turns(500)
+        assert stub.statistics().received == before + 500 * len(b"S\n")
 
 
 def test_a_client_that_resets_is_let_go() -> None:

@@ -165,6 +165,7 @@ class Reference:
 
     def efficiency(self, cn_centidb: int) -> int:
         table = self.options.efficiency
+        assert table is not None
         return int(table[min(max(0, cn_centidb // 10 + self.options.efficiency_zero), len(table) - 1)])
 
     def jitter(self, at: int, mean_ns: int) -> int:

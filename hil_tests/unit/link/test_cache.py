@@ -8,8 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import llvmlite
+import numba
+import numpy as np
 import pytest
 
 from emulator.link import compiled
@@ -116,7 +120,7 @@ def test_no_constant_is_compiled_in_from_a_source_outside_the_key() -> None:
 def test_versions_and_flags_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = compiled.compiled_sources()
     keys = {compiled.cache_key(sources, ""), compiled.cache_key(sources, "boundscheck=True")}
-    for package in (compiled.numba, compiled.llvmlite, compiled.np):
+    for package in (numba, llvmlite, np):
         with monkeypatch.context() as patch:
             patch.setattr(package, "__version__", "0.0")
             keys.add(compiled.cache_key(sources, ""))
@@ -137,15 +141,15 @@ def test_checked_builds_have_their_own_cache_and_catch(tmp_path: Path) -> None:
 
 
 def test_without_any_writable_directory_it_works_uncached() -> None:
-    nowhere = {"HOME": "/dev/null/none", "XDG_CACHE_HOME": "", "BENTPIPE_CACHE_DIR": "/dev/null/none"}
-    assert python("-c", NOWHERE, **nowhere) == "258"
+    none = "/dev/null/none"
+    assert python("-c", NOWHERE, HOME=none, XDG_CACHE_HOME="", BENTPIPE_CACHE_DIR=none) == "258"
 
 
 def test_without_any_temporary_directory_there_are_fewer_places(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_usable() -> str:
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.setattr(compiled.tempfile, "gettempdir", none_usable)
+    monkeypatch.setattr(tempfile, "gettempdir", none_usable)
     assert compiled.candidate_roots()
 
 

@@ -48,9 +48,11 @@ def test_looking_changes_nothing(
     channel: Channel, overlay: list[Change], found: list[tuple[int, int]], seed: int, look: Callable[[Link], object]
 ) -> None:
     plain, watched = (new_link(channel, OPTIONS, seed=seed, changes=overlay) for _ in range(2))
-    assert drive(plain, offers_of(found)) == drive(
-        watched, offers_of(found), between=lambda link: [look(link), None][1]
-    )
+
+    def between(link: Link) -> None:
+        look(link)
+
+    assert drive(plain, offers_of(found)) == drive(watched, offers_of(found), between=between)
 
 
 def test_another_seed_is_another_channel() -> None:

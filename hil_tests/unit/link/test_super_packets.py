@@ -162,7 +162,7 @@ def test_it_fares_as_its_segments_offered_one_by_one(
 def test_a_run_is_a_super_packet_of_those_segments(
     case: tuple[dict[str, Any], int, bytes], data: st.DataObject
 ) -> None:
-    """`build_run` for any stretch: what it makes, taken apart again, is that stretch; its length fields fit its bytes."""
+    """`build_run` for any stretch: what it makes, taken apart again, is that stretch; its lengths fit its bytes."""
     flow, segment, payload = case
     frame = np.frombuffer(super_of(*case), np.uint8)
     segments = segments_of(flow, segment, payload)

@@ -61,16 +61,16 @@ def rig(
         insides = [inside for _, inside in pairs]
         ports = insides[0].fileno(), insides[1].fileno(), (insides[2].fileno(), insides[3].fileno())
         relay: Relay | FabricRelay
-        links: list[Link]
         if fabric == "direct":
-            links = [Link(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2)]
-            relay = Relay(*links, *ports, quantum_ns=quantum_ns)
+            up, down = (Link(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2))
+            links = [up, down]
+            relay = Relay(up, down, *ports, quantum_ns=quantum_ns)
         else:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bp")))
-            mirrored = [MirroredLink(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2)]
-            links = [*mirrored]
-            relay = FabricRelay(mirrored[0], mirrored[1], *ports, directory=directory, quantum_ns=quantum_ns)
+            near, far = (MirroredLink(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2))
+            links = [near, far]
+            relay = FabricRelay(near, far, *ports, directory=directory, quantum_ns=quantum_ns)
         stack.callback(relay.stop)
         relay.start()
-        outside = [one for one, _ in pairs]
-        yield Rig(relay, links, outside[0], outside[1], outside[2:], insides)
+        terminal, datacenter, *injectors = (one for one, _ in pairs)
+        yield Rig(relay, links, terminal, datacenter, injectors, insides)

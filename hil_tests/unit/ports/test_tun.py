@@ -143,7 +143,7 @@ def test_one_that_is_removed_from_outside_shows_as_an_error_to_poll(space: Names
 
 
 def test_segmentation_offload_brings_super_packets(space: Namespace) -> None:
-    """One send of 20 segments is one read, with the segment length in its virtio_net_hdr: else 13 Gbit/s are out of reach."""
+    """One send of 20 segments is one read, with the segment length in its virtio_net_hdr: there the speed lies."""
     port = TunPort(space, "ut0", mtu=1500, queue_packets=50)
     if not port.sees_udp_segments:
         port.close()
