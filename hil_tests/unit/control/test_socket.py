@@ -186,7 +186,7 @@ def test_the_socket_belongs_to_this_user_alone(place: Path) -> None:
 
 def test_a_server_leaves_no_descriptor_open(place: Path) -> None:
     def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        return len(os.listdir("/proc/self/fd"))
 
     before = descriptors()
     for _ in range(3):

@@ -121,10 +121,10 @@ def test_a_port_that_cannot_be_made_is_named(port: str) -> None:
 
 def test_a_failure_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "gnss").write_text("")
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing itself holds one, both times
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(EndpointError):
         PtyLine(tmp_path / "gnss", 9600)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_device_is_opened_by_pyserial_and_left_in_place(device: tuple[int, str], tmp_path: Path) -> None:
