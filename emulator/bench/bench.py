@@ -154,7 +154,9 @@ class Bench:
             for link in self._links.values():
                 link.set_utc_offset(self._clock.offset_ns)
         self.started_monotonic_ns = time.monotonic_ns()
-        self._planner.keep_ahead(self._clock.utc_ns(), self._links["uplink"], self._links["downlink"])
+        utc_ns = self._clock.utc_ns()
+        if utc_ns >= self._planner.first.end_ns:  # the start took longer than the first window lasts
+            self._planner.keep_ahead(utc_ns, self._links["uplink"], self._links["downlink"])
 
     def _warn(self, line: str) -> None:
         self.warnings.append(line)

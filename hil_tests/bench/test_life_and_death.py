@@ -72,7 +72,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(options, *ending.values, id=f"{name}-{ending.id}", marks=marks)
 
 
-@pytest.mark.parametrize(("options", "ending", "status"), cases())
+@pytest.mark.parametrize(("options", "ending", "status"), list(cases()))
 def test_it_takes_everybody_with_it(world: World, options: tuple[str, ...], ending: Ending, status: int) -> None:
     process = world.shell(FAMILY, *options)
     namespace = line(process)

@@ -135,3 +135,10 @@ def test_the_gate_is_looked_at_when_service_starts_and_not_when_the_packet_comes
     outcome = drive(new_link(channel_of(rows)), offers_of([(0, 1000), (0, 1000)]))
     assert [delivery.due_ns for delivery in outcome.deliveries] == [MS]
     assert outcome.counters.dropped == {Cause.OUTAGE: 1}
+
+
+def test_what_was_cut_off_at_a_fast_rate_is_not_paid_at_a_slow_one() -> None:
+    """160 bits at 7 Gbit/s take 22.86 ns; the row, and with it the rate, ends at 22."""
+    rows = [{"lasts_ns": 22, "rate_bps": 7_000_000_000}, {"lasts_ns": S, "rate_bps": 1_000}]
+    deliveries = drive(new_link(channel_of(rows)), offers_of([(0, 20), (0, 20)])).deliveries
+    assert [delivery.due_ns for delivery in deliveries] == [22, 22 + 160 * S // 1_000]
