@@ -120,34 +120,34 @@ def compiled(function: Function, inline: bool = True) -> Function:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Around what may compile: Ctrl-C ends it as KeyboardInterrupt.
+    """Around what may compile: Ctrl-C, SIGTERM and SIGHUP end it as their handlers say.
 
     LLVM's callbacks swallow the exception that a signal handler raises; the compilation then fails, or goes on as if
-    nobody had pressed anything.
+    nobody had asked for its end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupted = False
-    before = signal.getsignal(signal.SIGINT)
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {int(number): handler for number, handler in found.items() if callable(handler)}
+    pending: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
-        if callable(before):
-            before(number, frame)
+        pending.append(number)
+        handlers[number](number, frame)
 
-    if callable(before):
-        signal.signal(signal.SIGINT, remember)
+    for number in handlers:
+        signal.signal(number, remember)
     try:
         yield
     except Exception:
-        if not interrupted:
+        if not pending:
             raise
     finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupted:
-        raise KeyboardInterrupt
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in pending:
+        handlers[number](number, None)
 
 
 def compiled_apart(function: Function) -> Function:

@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 import zmq
 
-from emulator.errors import EmulationError
+from emulator.errors import EmulationError, EndpointError
 from emulator.link import state
 from emulator.link.compiled import compiling
 from emulator.link.link import (
@@ -176,18 +176,20 @@ class FabricRelay:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="fabric", daemon=True)
         self._process: subprocess.Popen[bytes] | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._sockets: list[zmq.Socket[bytes]] = []
         self.failure: BaseException | None = None
 
     # life
 
     def start(self) -> None:
         """Starts the link process, hands it the channel, and begins to carry packets."""
+        require_compiled()
         with compiling():
-            require_compiled()
-        self._warm_up()
+            self._warm_up()
         self._context = zmq.Context()
-        kinds = (zmq.PUSH, zmq.PUSH, zmq.PULL, zmq.PULL)
-        self._sockets = [self._socket(kind, name) for kind, name in zip(kinds, SOCKETS, strict=True)]
+        for kind, name in zip((zmq.PUSH, zmq.PUSH, zmq.PULL, zmq.PULL), SOCKETS, strict=True):
+            self._sockets.append(self._socket(kind, name))
         self._control = self._socket(zmq.REQ, "link-control")
         self._control.setsockopt(zmq.RCVTIMEO, 200)
         self._process = subprocess.Popen(
@@ -199,11 +201,18 @@ class FabricRelay:
         self._thread.start()
 
     def _socket(self, kind: int, name: str) -> zmq.Socket[bytes]:
+        assert self._context is not None
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_BATCHES)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_BATCHES)
-        socket.bind(f"ipc://{self._directory / name}")
+        try:
+            socket.bind(f"ipc://{self._directory / name}")
+        except zmq.ZMQError as error:
+            socket.close()
+            raise EndpointError(
+                f"{self._directory / name}: {error.strerror}; set BENTPIPE_RUNTIME_DIR to another, shorter directory"
+            ) from error
         return socket
 
     def _warm_up(self) -> None:
@@ -222,18 +231,16 @@ class FabricRelay:
         self._stopping = True
         if self._thread.ident is not None:
             self._thread.join()
-        if self._process is None:
-            return
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # its end is the link process's end
-        try:
-            self._process.wait(2.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for socket in (*self._sockets, self._control):
-            socket.close()
-        self._context.term()
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()  # its end is the link process's end
+            try:
+                self._process.wait(2.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._context is not None:
+            self._context.destroy(linger=0)
 
     @property
     def native_id(self) -> int | None:

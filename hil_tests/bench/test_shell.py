@@ -174,6 +174,21 @@ def test_a_network_too_small_for_a_bench_is_told_and_leaves_nothing(world: World
     assert world.leftovers() == []
 
 
+@pytest.mark.parametrize("fabric", ["direct", "zmq"])
+def test_a_runtime_directory_too_deep_for_sockets_is_told_in_one_line(world: World, fabric: str) -> None:
+    deep = world.directory / ("deep" * 25)
+    result = finished(
+        world.bentpipe(
+            *("shell", "fixed", "--isolate", "--quiet", "--fabric", fabric, "--", "echo", "never"),
+            environment={"BENTPIPE_RUNTIME_DIR": str(deep)},
+        )
+    )
+    assert (result.returncode, result.stdout) == (71, "")
+    assert "BENTPIPE_RUNTIME_DIR" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert [path for path in deep.iterdir() if path.is_dir()] == []
+
+
 def test_a_duration_ends_the_command_as_timeout_does(world: World) -> None:
     result = world.run(
         "trap 'echo ended; exit 0' TERM; while :; do sleep 0.01; done", "--isolate", "--duration", "0.3s"

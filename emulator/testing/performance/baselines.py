@@ -1,0 +1,172 @@
+"""What the figures are compared with: the kernel's own forwarding on this machine, in the same run.
+
+    client ──veth── router ──veth── server        three unnamed namespaces, each packet routed once
+
+With offloads on, TCP crosses it in super-packets of 64 KB. With offloads off each packet of 1500 bytes crosses alone:
+the most that an emulator could carry that is made of the kernel's queues and works packet by packet.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from emulator.bench import guardian
+from emulator.bench.commands import check_command
+from emulator.errors import PrivilegeError
+from emulator.ports.namespace import Namespace
+
+SIOCETHTOOL = 0x8946  # linux/sockios.h
+GET_AND_SET = {
+    "tso": (0x1E, 0x1F),
+    "gso": (0x23, 0x24),
+    "gro": (0x2B, 0x2C),
+}  # linux/ethtool.h, ETHTOOL_G… and ETHTOOL_S…
+CLIENT, ROUTER_NEAR, ROUTER_FAR, SERVER = "198.18.0.2", "198.18.0.1", "198.18.0.5", "198.18.0.6"  # RFC 2544, two /30
+GRACE_S = 2.0
+
+
+class Station:
+    """One end of the baseline: like a side of a bench, a place where processes run that die with it."""
+
+    def __init__(self, name: str, ipv4: str, namespace: Namespace) -> None:
+        self.name, self.ipv4, self.ipv6, self.namespace = name, ipv4, "", namespace
+        self._life, self._held = os.pipe2(os.O_CLOEXEC)
+        self._processes: list[subprocess.Popen[Any]] = []
+
+    def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Starts `command` at this end; `options` as for subprocess.Popen."""
+        check_command(command)
+        held = self._life, self.namespace.descriptor
+        guarded = [sys.executable, "-I", "-S", guardian.__file__, str(held[1]), str(held[0]), *command]
+        process = subprocess.Popen(guarded, pass_fds=held, **options)
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """Ends the processes: SIGTERM first, and after a grace their guardians kill what is left."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+        os.close(self._held)
+        os.close(self._life)
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
+
+
+class KernelForwarding:
+    """A context: `client` and `server`, and a kernel that routes between them.
+
+    Raises PrivilegeError if the kernel refuses veth pairs, or to switch their offloads.
+    """
+
+    def __init__(self, *, offloads: bool, mtu: int = 1500) -> None:
+        self.offloads, self.mtu = offloads, mtu
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            near, router, far = (self._stack.enter_context(Namespace.create()) for _ in range(3))
+            try:
+                router.run(lambda: self._join(near, far))
+                near.run(lambda: self._settle("client", CLIENT, ROUTER_NEAR))
+                far.run(lambda: self._settle("server", SERVER, ROUTER_FAR))
+            except (OSError, PrivilegeError) as error:
+                raise PrivilegeError(f"kernel forwarding between two veth pairs: {error}") from error
+            self.client, self.server = Station("client", CLIENT, near), Station("server", SERVER, far)
+            for station in (self.client, self.server):
+                self._stack.callback(station.close)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _join(self, near: Namespace, far: Namespace) -> None:
+        """In the router's namespace: two veth pairs, their far ends at the client and the server."""
+        for ours, address, theirs, place in (("near", ROUTER_NEAR, "client", near), ("far", ROUTER_FAR, "server", far)):
+            with _netlink() as netlink:
+                netlink.link(
+                    "add",
+                    ifname=ours,
+                    kind="veth",
+                    mtu=self.mtu,
+                    peer={"ifname": theirs, "net_ns_fd": place.descriptor, "mtu": self.mtu},
+                )
+            self._settle(ours, address, None)
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+    def _settle(self, interface: str, address: str, gateway: str | None) -> None:
+        """In its namespace: offloads, address, and the way to the other end."""
+        if not self.offloads:
+            switch_off(interface)
+        with _netlink() as netlink:
+            index = netlink.link_lookup(ifname=interface)[0]
+            netlink.addr("add", index=index, address=address, prefixlen=30)
+            netlink.link("set", index=index, state="up")
+            if gateway:
+                netlink.route("add", dst="0.0.0.0/0", gateway=gateway)
+
+
+@contextlib.contextmanager
+def _netlink() -> Any:
+    """pyroute2's connection; what the kernel refuses becomes an OSError like any other."""
+    from pyroute2 import IPRoute, NetlinkError
+
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise OSError(error.code, str(error)) from error
+
+
+def switch_off(interface: str) -> None:
+    """Segmentation offloads off: what leaves and what arrives are single packets. Raises OSError if they stay on.
+
+    Checksums stay as they are, to be completed by nobody, as on the TUN devices of a bench.
+    """
+    for name, (get, set_) in GET_AND_SET.items():
+        _ethtool(interface, set_, 0)
+        if _ethtool(interface, get, 0):
+            raise OSError(f"{interface}: {name} cannot be switched off")
+
+
+def _ethtool(interface: str, command: int, value: int) -> int:
+    """One ioctl with a `struct ethtool_value`; returns the value after it."""
+    words = array.array("I", (command, value))
+    request = struct.pack("16sP16x", interface.encode(), words.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        fcntl.ioctl(link, SIOCETHTOOL, request)
+    return words[1]
+
+
+def widen_tcp_buffers(namespace: Namespace, most_bytes: int) -> str | None:
+    """Lets TCP's buffers grow to `most_bytes` in a namespace; returns what was refused."""
+
+    def widen() -> str | None:
+        for name in ("tcp_rmem", "tcp_wmem"):
+            setting = Path("/proc/sys/net/ipv4") / name
+            try:
+                least, usual, _ = setting.read_text().split()
+                setting.write_text(f"{least} {usual} {most_bytes}")
+            except OSError as error:
+                return f"net.ipv4.{name} stays {setting.read_text().split()}: {error.strerror}"
+        return None
+
+    return namespace.run(widen)

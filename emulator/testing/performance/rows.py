@@ -1,0 +1,271 @@
+"""From the records of the trials to the rows of the table: pure, nothing here measures anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from emulator.testing.performance.statistics import Spread, Target, ratios, spread
+
+Record = Mapping[str, Any]
+Rounds = Mapping[str, Sequence[Record]]
+"""By the key of the trial: a record per round; one that failed holds `error`, and nothing else."""
+
+CARRIED = 0.98  # of what a generator was to send; one that stays below has not put the question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure, with the baseline that it stands beside.
+
+    doubt: why the verdict cannot be trusted, if it cannot. note: what else belongs to the figure.
+    """
+
+    key: str
+    what: str
+    unit: str
+    value: Spread
+    against: str = ""
+    baseline: Spread | None = None
+    ratio: Spread | None = None
+    target: Target | None = None
+    target_of: Literal["value", "ratio"] = "value"
+    doubt: str = ""
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target, or in doubt."""
+        judged = self.ratio if self.target_of == "ratio" else self.value
+        if self.target is None or judged is None or self.doubt:
+            return None
+        return self.target.met(judged)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "what": self.what,
+            "unit": self.unit,
+            **self.value.as_json(),
+            "against": self.against,
+            "baseline": self.baseline.as_json() if self.baseline else None,
+            "ratio": self.ratio.as_json() if self.ratio else None,
+            "target": {"of": self.target_of, **asdict(self.target)} if self.target else None,
+            "met": self.met,
+            "doubt": self.doubt,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read in the records of a trial; None where there is nothing to read."""
+
+    trial: str
+    read: Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row to be: what is read, and over what. Without `divided` the baseline stands beside it, no ratio taken."""
+
+    key: str
+    what: str
+    unit: str
+    value: Reading
+    against: str = ""
+    baseline: Reading | None = None
+    target: Target | None = None
+    target_of: Literal["value", "ratio"] = "ratio"
+    divided: bool = True
+
+
+def at(*path: str, scale: float = 1.0) -> Callable[[Record], float | None]:
+    """Reads the number at a path of keys."""
+
+    def read(record: Record) -> float | None:
+        found: Any = record
+        for key in path:
+            found = found[key]
+        return None if found is None else float(found) * scale
+
+    return read
+
+
+def arrived(record: Record) -> float:
+    """Packets per second that reached the receiver's socket."""
+    return float(record["sent"] - record["lost"]) / float(record["seconds"])
+
+
+def growth(record: Record) -> float:
+    """By how many MB the process grew while a link was up."""
+    return float(record["memory"]["peak_bytes"] - record["memory"]["before_bytes"]) / 1e6
+
+
+GOODPUT = at("goodput_bps", scale=1e-9)
+CPU = at("link", "loop_cpu_ns_per_packet")
+ON, OFF = "kernel forwarding, offloads on", "kernel forwarding, offloads off"
+TCP, TCP_ON, TCP_OFF = (
+    Reading("tcp/bench", GOODPUT),
+    Reading("tcp/forwarding", GOODPUT),
+    Reading("tcp/forwarding-off", GOODPUT),
+)
+TCP_ZMQ = Reading("tcp/zmq", GOODPUT)
+GIGABIT = Reading("gigabit/bench", at("link", "delivered_bps", scale=1e-9))
+CONFIGURED = Reading("gigabit/bench", lambda record: 1.0)
+CEILING = Reading("tcp/bench", at("memory", "ceiling_bytes", scale=1e-6))
+UDP_ON = Reading("udp/forwarding", arrived)
+UDP_ON_LOST = Reading("udp/forwarding", at("lost"))
+LIMIT_ON = Reading("limit/forwarding", at("packets_per_s"))
+PYTHON = Reading("start/python", at("seconds"))
+NONE_LOST = Target("≤", 0, every_round=True)
+
+FIGURES = (
+    Figure("tcp.of_offloads_on", "TCP, no rate limit", "Gbit/s", TCP, ON, TCP_ON, Target("≥", 0.45)),
+    Figure("tcp.of_offloads_off", "TCP, no rate limit", "Gbit/s", TCP, OFF, TCP_OFF, Target("≥", 3)),
+    Figure("tcp.zmq_of_offloads_on", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, ON, TCP_ON),
+    Figure("tcp.zmq_of_direct", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, "the link in one process", TCP),
+    Figure(
+        "gigabit.share", "TCP at 1 Gbit/s, IP bytes", "Gbit/s", GIGABIT, "as configured", CONFIGURED, Target("≥", 0.95)
+    ),
+    *(
+        Figure(
+            f"gigabit.lateness_{name}",
+            f"lateness at 1 Gbit/s, {name}",
+            "µs",
+            Reading("gigabit/bench", at("link", "lateness_us", name)),
+            target=Target("≤", 20) if name == "p50" else None,
+            target_of="value",
+        )
+        for name in ("p50", "p99", "p99.9")
+    ),
+    Figure("udp.arrived", "UDP, 64 bytes: arrived", "packets/s", Reading("udp/bench", arrived), ON, UDP_ON),
+    Figure(
+        "udp.lost",
+        "UDP, 64 bytes: lost",
+        "packets",
+        Reading("udp/bench", at("lost")),
+        ON,
+        UDP_ON_LOST,
+        NONE_LOST,
+        "value",
+    ),
+    Figure("udp.zmq_arrived", "UDP over ZeroMQ: arrived", "packets/s", Reading("udp/zmq", arrived), ON, UDP_ON),
+    Figure("udp.zmq_lost", "UDP over ZeroMQ: lost", "packets", Reading("udp/zmq", at("lost")), ON, UDP_ON_LOST),
+    Figure(
+        "udp.limit",
+        "UDP: highest rate without loss",
+        "packets/s",
+        Reading("limit/bench", at("packets_per_s")),
+        ON,
+        LIMIT_ON,
+    ),
+    *(
+        Figure(
+            f"delay.{name}",
+            f"one-way delay over the commanded, {name}",
+            "µs",
+            Reading("delay/bench", at("error_us", name)),
+            ON,
+            Reading("delay/forwarding", at("error_us", name)),
+            divided=False,
+        )
+        for name in ("p50", "p99")
+    ),
+    Figure(
+        "start.first_packet",
+        "from command to first packet back",
+        "s",
+        Reading("start/shell", at("seconds")),
+        "Python importing NumPy and Numba",
+        PYTHON,
+        Target("≤", 3),
+        "value",
+    ),
+    Figure("cpu.tcp", "CPU of the packet loop, TCP", "ns/packet", Reading("tcp/bench", CPU)),
+    Figure("cpu.udp", "CPU of the packet loop, UDP", "ns/packet", Reading("udp/bench", CPU)),
+    Figure(
+        "memory.growth",
+        "memory of the link, TCP",
+        "MB",
+        Reading("tcp/bench", growth),
+        "stated ceiling",
+        CEILING,
+        Target("≤", 1),
+    ),
+    Figure(
+        "memory.process",
+        "memory of the process, TCP",
+        "MB",
+        Reading("tcp/bench", at("memory", "peak_bytes", scale=1e-6)),
+    ),
+)
+
+
+def rows(rounds: Rounds) -> list[Row]:
+    """Every row that the trials give; what was not measured, or failed in all rounds, gives none."""
+    return [row for figure in FIGURES if (row := row_of(figure, rounds)) is not None]
+
+
+def row_of(figure: Figure, rounds: Rounds) -> Row | None:
+    """From the rounds in which neither the value nor its baseline failed; None if there is no such round."""
+    records = rounds.get(figure.value.trial, ())
+    beside = rounds.get(figure.baseline.trial, ()) if figure.baseline else records
+    pairs = []
+    for record, other in zip(records, beside, strict=False):
+        if "error" in record or "error" in other:
+            continue
+        value = figure.value.read(record)
+        baseline = figure.baseline.read(other) if figure.baseline else 0.0
+        if value is not None and baseline is not None:
+            pairs.append((value, baseline))
+    values = spread([value for value, _ in pairs])
+    if values is None:
+        return None
+    baselines = [baseline for _, baseline in pairs] if figure.baseline else []
+    return Row(
+        key=figure.key,
+        what=figure.what,
+        unit=figure.unit,
+        value=values,
+        against=figure.against,
+        baseline=spread(baselines),
+        ratio=spread(ratios(values.values, baselines)) if baselines and figure.divided else None,
+        target=figure.target,
+        target_of=figure.target_of,
+        doubt=too_slow(records) if figure.key.endswith("lost") else "",
+        note=remarks(figure, records),
+    )
+
+
+def too_slow(records: Sequence[Record]) -> str:
+    """Why the loss of a UDP load says nothing: its generator did not keep the rate."""
+    kept = [record["sent"] / (record["sent"] + record["left_out"]) for record in records if "error" not in record]
+    if kept and min(kept) < CARRIED:
+        return f"the generator sent only {min(kept):.0%} of its packets in time"
+    return ""
+
+
+def remarks(figure: Figure, records: Sequence[Record]) -> str:
+    """What a UDP figure must say beside itself: packets without room at the receiver; what ended the search."""
+    good = [record for record in records if "error" not in record]
+    if (
+        figure.key.startswith("udp.")
+        and figure.key.endswith("lost")
+        and (late := sum(record["no_room"] for record in good))
+    ):
+        return f"{late:,} more crossed the link and found no room in the receiver's socket"
+    if figure.key == "udp.limit":
+        return "; ".join(dict.fromkeys(ending(record["steps"]) for record in good if record["steps"]))
+    return ""
+
+
+def ending(steps: Sequence[Record]) -> str:
+    """Why a search went no further than it did."""
+    last = steps[-1]
+    if last["lost"]:
+        return f"at {last['packets_per_s']:,} packets/s {last['lost']:,} of {last['sent']:,} were lost"
+    if last["sent_per_s"] < CARRIED * last["packets_per_s"]:
+        return f"the generator could not send {last['packets_per_s']:,} packets/s"
+    return f"nothing above {last['packets_per_s']:,} packets/s was tried"
