@@ -41,10 +41,13 @@ def test_a_swallowed_signal_ends_it_all_the_same(number: signal.Signals) -> None
 
 @pytest.mark.parametrize("number", ENDINGS)
 def test_a_compilation_that_fails_for_it_ends_as_the_signal_says(number: signal.Signals) -> None:
-    with pytest.raises(Asked), compiling():
+    def compile_badly() -> None:
         with contextlib.suppress(Asked):
             os.kill(os.getpid(), number)
         raise RuntimeError("LLVM was interrupted")
+
+    with pytest.raises(Asked), compiling():
+        compile_badly()
 
 
 def test_an_error_of_its_own_stays_that_error() -> None:
