@@ -243,7 +243,12 @@ class _Show:
         while self._recorder.now_ns() < duration_ns:
             self._view.show(*self._recorder.tick())
             while self._due and self._due[0][0] * NS_PER_S <= self._recorder.now_ns():
-                self._due.pop(0)[1]()
+                try:
+                    self._due.pop(0)[1]()
+                except EmulationError:
+                    if not stop.number:
+                        raise
+                    self._due.clear()  # the signal that ends us ended what we were about to start
             self._collect()
             if stop.wait(TICK_S):
                 self._note("ending early", "bold yellow")

@@ -13,11 +13,12 @@ import sys
 
 import numpy as np
 
+from emulator.link import state, wire
 from emulator.link.link import Change, LinkOptions
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.model import LOSS_ONE, Channel
 from hil_tests.unit.link.driver import Offer, drive, new_link
-from hil_tests.unit.link.packets import Super, frame
+from hil_tests.unit.link.packets import Super, frame, offload_header
 from hil_tests.unit.link.strategies import MS, channel_of
 
 EFFICIENCY = np.array([0, *range(100, 2000, 13)], np.int64)
@@ -106,8 +107,23 @@ def outcome_of(seed: int) -> str:
     return repr(drive(link, offers, polls=[rng.randint(0, 200 * MS) for _ in range(5)]))
 
 
+def dissected(seed: int) -> str:
+    """What is read from hostile frames that end where their memory ends."""
+    rng = random.Random(seed)
+    found = []
+    for number in range(20):
+        body = Super(rng.choice(["tcp", "udp"]), rng.choice([4, 6]), rng.randint(0, 40), 10, number).frame()[10:]
+        start = rng.choice([20, 40, rng.randint(0, len(body) + 20)])
+        data = np.frombuffer(offload_header(rng.choice([1, 4, 5]), 40, 10, start, 16) + body, np.uint8)
+        if rng.random() < 0.3:
+            data = np.frombuffer(random_frame(rng, number), np.uint8)
+        entry = np.zeros(state.SUPER_COLUMNS, np.int64)
+        found.append((bool(wire.dissect(data, 0, len(data), entry)), entry.tolist()))
+    return repr(found)
+
+
 def digest(cases: int) -> str:
-    return hashlib.sha256("\n".join(outcome_of(seed) for seed in range(cases)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(outcome_of(seed) + dissected(seed) for seed in range(cases)).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -104,6 +104,13 @@ def test_a_tcp_header_longer_than_the_packet_is_malformed() -> None:
     assert drop_causes(bytes(frame)) == {Cause.MALFORMED: 1}
 
 
+@pytest.mark.parametrize("words", range(5))
+def test_a_tcp_header_shorter_than_tcp_has_is_malformed(words: int) -> None:
+    frame = bytearray(Super("tcp", 4, payload=2000, segment=500).frame())
+    frame[10 + 20 + 12] = words << 4
+    assert drop_causes(bytes(frame)) == {Cause.MALFORMED: 1}
+
+
 def test_headers_longer_than_there_is_room_for_are_malformed() -> None:
     body = bytearray(Super("udp", 6, payload=2000, segment=500).frame()[10:])
     frame = offload_header(5, 700, 500, 692, 6) + bytes(body)
