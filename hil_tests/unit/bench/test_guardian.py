@@ -165,7 +165,8 @@ def test_the_command_starts_with_default_signals_whatever_its_parent_ignores() -
 
     probing = "sh", "-c", "trap - INT; cat /proc/self/status | grep -E 'Sig(Ign|Blk)'"
     with guarded(*probing, preexec_fn=ignore) as one:
-        ignored = {key: int(value, 16) for key, value in (one.line().split() for _ in range(2))}
+        masks = {key: int(value, 16) for key, value in (one.line().split() for _ in range(2))}
+    ignored = {key: mask & 0x7FFF_FFFF for key, mask in masks.items()}  # those from 32 on are libc's own and real-time
     assert ignored == {"SigBlk:": 0, "SigIgn:": 0}, code
 
 
