@@ -44,7 +44,7 @@ def causes_of(fates: list[Fate]) -> dict[Cause, int]:
 
 
 @given(channels(), changes(), OPTIONS, arrivals(), SEEDS, st.integers(0, 1), st.sampled_from([0, 3, 12 * MS, -7 * MS]))
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 def test_each_packet_fares_as_the_reference_says(
     channel: Channel,
     overlay: list[Change],
