@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -44,7 +43,6 @@ Fabric = Literal["direct", "zmq"]
 
 FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
 HOUSEKEEPING_S = 0.5
-FIFO_PRIORITY = 10
 INJECTION_PATIENCE_S = 2.0
 
 
@@ -229,10 +227,7 @@ class Bench:
             self._relay = Relay(uplink, downlink, *ports, quantum_ns=quantum_ns)
 
     def _take_priority(self) -> None:
-        native = self._relay.native_id
-        try:
-            os.sched_setscheduler(native or 0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
-        except PermissionError:
+        if not self._relay.take_priority():
             self._warn("real-time priority was refused: the packet loop runs at ordinary priority")
 
     def _describe(self, start_ns: int) -> None:

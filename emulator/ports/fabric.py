@@ -46,6 +46,7 @@ from emulator.ports.relay import (
     give_out,
     new_scratch,
 )
+from emulator.ports.scheduling import run_in_real_time, sleep_exactly
 from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, require_compiled, wait_readable
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
@@ -246,6 +247,10 @@ class FabricRelay:
     def native_id(self) -> int | None:
         return self._thread.native_id
 
+    def take_priority(self) -> bool:
+        """Real-time priority for the loop; False if that is refused."""
+        return run_in_real_time(self.native_id or 0)
+
     @property
     def running(self) -> bool:
         return self._thread.is_alive()
@@ -253,6 +258,7 @@ class FabricRelay:
     # the loop
 
     def _run(self) -> None:
+        sleep_exactly()
         try:
             self._carry()
         except BaseException as error:  # noqa: BLE001 (to whoever asks next)

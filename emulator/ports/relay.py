@@ -4,7 +4,8 @@
                        ◀─ downlink ─
     ports 2 and 3: injected packets, into the uplink and the downlink
 
-A thread that sleeps wakes some 100 µs late: the loop sleeps to shortly before the next due time and spins the rest.
+A thread that sleeps wakes some 100 µs late: the loop sleeps to shortly before the next due time and spins the rest,
+with short rests (`scheduling`) where it would spin for long.
 The work of one turn is bounded, so that neither direction, nor the other threads under real-time priority, starve.
 """
 
@@ -40,6 +41,14 @@ from emulator.link.state import (
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER, build_run
+from emulator.ports.scheduling import (
+    REALTIME_REST_NS,
+    REALTIME_SPIN_NS,
+    REST_NS,
+    SPIN_NS,
+    run_in_real_time,
+    sleep_exactly,
+)
 from emulator.ports.syscalls import (
     POLLERR,
     POLLHUP,
@@ -61,7 +70,7 @@ WRITES_PER_TURN = 64
 WAKE_EARLY_NS = 60_000  # a sleep this much shorter is made up for by spinning
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
 
-STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM = range(7)
+STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST = range(9)
 SHARED_WORDS = 16
 LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
 
@@ -191,6 +200,7 @@ def relay(
     """The loop, until shared[STOP] is set. ports: (4,) file descriptors, −1 for none; a port that fails sets FAULT."""
     clock, events, empty_since = scratch.clock, scratch.events, scratch.empty_since
     empty_since[:] = monotonic_ns(clock)
+    rested = monotonic_ns(clock)
     while shared[STOP] == 0:
         written = give_out(up, ports[1], shared[QUANTUM], lateness, scratch)
         written = max(written, give_out(down, ports[0], shared[QUANTUM], lateness, scratch))
@@ -198,8 +208,10 @@ def relay(
         shared[TURN] += 1
         now = monotonic_ns(clock)
         wait = min(next_event(up), next_event(down)) - now - WAKE_EARLY_NS
-        if wait < 0 or written == WRITES_PER_TURN:
-            wait = 0
+        if wait <= 0 or written == WRITES_PER_TURN:
+            wait = shared[REST] if now - rested > shared[SPIN_LONGEST] else 0
+        if wait > 0:
+            rested = now
         if wait_readable(ports, events, min(wait, LONGEST_WAIT_NS), scratch.poll) <= 0:
             empty_since[:] = now
             continue
@@ -259,6 +271,7 @@ class Relay:
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
         self._scratch = new_scratch()
         self._shared[QUANTUM] = quantum_ns
+        self._shared[SPIN_LONGEST], self._shared[REST] = SPIN_NS, REST_NS
         self._asking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self.failure: BaseException | None = None
@@ -288,7 +301,15 @@ class Relay:
             self._scratch,
         )
 
+    def take_priority(self) -> bool:
+        """Real-time priority for the loop; False if that is refused."""
+        if not run_in_real_time(self.native_id or 0):
+            return False
+        self._shared[SPIN_LONGEST], self._shared[REST] = REALTIME_SPIN_NS, REALTIME_REST_NS
+        return True
+
     def _run(self) -> None:
+        sleep_exactly()
         try:
             self._loop()
         except BaseException as error:  # noqa: BLE001 (shown to whoever asks next)
