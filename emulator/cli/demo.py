@@ -42,6 +42,7 @@ FADE_DB = 6.0
 CLEARANCE_S = 2.0  # between what we do to the link and a slot boundary: what hurt shall be told apart
 PROBE_INTERVAL_NS = 2 * NS_PER_MS
 CONNECTIONS = 4  # as a browser or a speed test does: one alone, at the link's loss, would not fill it
+CALM_S = 4.0  # before the transfer: probes that meet no queue, slot boundaries left out
 TICK_S = 0.1
 LEAD_S = 0.3  # a change is announced so much before it begins
 PENDING_LIMIT_S = 30.0
@@ -74,7 +75,7 @@ def plan_demo(first_boundary_s: float | None, duration_s: float | None) -> Plan:
     outage, fade, clearance = OUTAGE_S * scale, FADE_S * scale, CLEARANCE_S * scale
     return Plan(
         duration_s=duration_s,
-        transfer_s=(0.15 * duration_s, 0.88 * duration_s),
+        transfer_s=(max(0.15 * duration_s, min(CALM_S, 0.3 * duration_s)), 0.88 * duration_s),
         outage_s=_within_a_slot(0.40 * duration_s, outage, clearance, first_boundary_s),
         fade_s=_within_a_slot(0.66 * duration_s, fade, clearance, first_boundary_s),
         query_s=0.05 * duration_s,

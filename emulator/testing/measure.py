@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.testing.record import DIRECTIONS, Direction, DirectionCounts, ProbeSeries, RunRecord
+from emulator.testing.verdicts.intervals import Interval, quantile_interval
 from emulator.timeline.causes import Cause
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,6 +26,12 @@ SIDE_S = 2.0  # an edge is seen by the two seconds before it and the two seconds
 FEWEST_BINS = 5  # that must hold a sample, of the twenty on either side
 TINY_MS = 1e-3  # spreads below a microsecond per sample are no evidence
 GOODPUT_BIN_NS = 100 * NS_PER_MS
+FLOOR_NS = 200 * NS_PER_MS
+FLOOR_PROBES = 10  # in a window, for one of them to have met an idle machine
+FEWEST_FLOORS = 6  # fewer give no interval at 95 % confidence: 2 × 2⁻⁵ > 5 %
+DELAY_BOUND_NS = 100 * NS_PER_US
+"""Of the delay error that still holds. A quiet machine shows 9 µs, a busy one 10 to 30, of which the stamps and the
+straight lines between the recorded delays are up to 25; a delay that is wrong is so by a slot's step, and more."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ def calm_probes(sent_ns: Ints, troubles: list[tuple[int, int]], settle_ns: int =
 class DelayVerdict:
     """One direction's probes. Errors are measured minus expected, ns, of calm probes; None without any.
 
-    floor_error_ns: the smallest error of each second, and the median of these. measured_*: of all that arrived.
+    floor_error: the smallest error in each FLOOR_NS, and the median of these with its interval; `floors` of them. A busy
+    machine makes single probes late, never early, and seldom all of a window. measured_*: of all that arrived.
     """
 
     sent: int
@@ -166,9 +174,20 @@ class DelayVerdict:
     calm: int
     median_error_ns: float | None
     p99_error_ns: float | None
-    floor_error_ns: float | None
+    floors: int
+    floor_error: Interval | None
     measured_p50_ns: float | None
     measured_p99_ns: float | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is enough to judge by."""
+        return self.floors >= FEWEST_FLOORS
+
+    @property
+    def holds(self) -> bool:
+        """Whether the delay is proven to be the commanded one, within DELAY_BOUND_NS."""
+        return self.enough and self.floor_error is not None and self.floor_error.within(-DELAY_BOUND_NS, DELAY_BOUND_NS)
 
 
 def delay_verdict(probes: ProbeSeries) -> DelayVerdict:
@@ -176,17 +195,26 @@ def delay_verdict(probes: ProbeSeries) -> DelayVerdict:
     arrived = delay >= 0
     calm = arrived & (np.array(probes.calm, np.int64) == 1)
     error = (delay - np.array(probes.expected_ns, np.int64))[calm]
-    floor = [error[sent[calm] // NS_PER_S == second].min() for second in np.unique(sent[calm] // NS_PER_S)]
+    floors = _floors(sent[calm], error)
     return DelayVerdict(
         sent=len(sent),
         lost=int((~arrived).sum()),
         calm=int(calm.sum()),
         median_error_ns=_percentile(error, 50),
         p99_error_ns=_percentile(np.abs(error), 99),
-        floor_error_ns=_percentile(np.array(floor), 50),
+        floors=len(floors),
+        floor_error=quantile_interval(floors, 0.5) if len(floors) else None,
         measured_p50_ns=_percentile(delay[arrived], 50),
         measured_p99_ns=_percentile(delay[arrived], 99),
     )
+
+
+def _floors(sent_ns: Ints, error_ns: Ints) -> Ints:
+    """The smallest error of each FLOOR_NS that holds enough probes; both arrays of shape (calm probes,), in order."""
+    if not len(sent_ns):
+        return error_ns
+    _, first, count = np.unique(sent_ns // FLOOR_NS, return_index=True, return_counts=True)
+    return np.minimum.reduceat(error_ns, first)[count >= FLOOR_PROBES]
 
 
 def _percentile(values: npt.NDArray[np.generic], percent: float) -> float | None:

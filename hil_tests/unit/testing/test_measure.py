@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.testing.measure import (
+    DELAY_BOUND_NS,
     balance,
     calm_probes,
     counts_of,
@@ -135,23 +136,26 @@ def test_calm_probes_keep_their_distance_from_every_trouble(sent: list[int], tro
 @given(st.integers(0, 2**20), st.integers(0, 300 * NS_PER_MS))
 def test_a_constant_error_is_every_figure_of_the_verdict(seed: int, error_ns: int) -> None:
     random = np.random.default_rng(seed)
-    sent = np.sort(random.integers(0, 5 * NS_PER_S, 200))
-    expected = random.integers(10**6, 10**8, 200)
+    sent = np.sort(random.integers(0, 5 * NS_PER_S, 1000))
+    expected = random.integers(10**6, 10**8, 1000)
     probes = ProbeSeries(
         sent_ns=sent.tolist(),
         delay_ns=(expected + error_ns).tolist(),
         commanded_ns=expected.tolist(),
         expected_ns=expected.tolist(),
-        calm=[1] * 200,
+        calm=[1] * 1000,
     )
     verdict = delay_verdict(probes)
-    assert verdict.median_error_ns == verdict.p99_error_ns == verdict.floor_error_ns == error_ns
-    assert (verdict.sent, verdict.lost, verdict.calm) == (200, 0, 200)
+    assert verdict.floor_error is not None
+    assert verdict.median_error_ns == verdict.p99_error_ns == verdict.floor_error.estimate == error_ns
+    assert (verdict.sent, verdict.lost, verdict.calm) == (1000, 0, 1000)
+    assert verdict.holds == (error_ns <= DELAY_BOUND_NS)
 
 
 def test_nothing_measured_is_no_verdict_and_no_fault() -> None:
     verdict = delay_verdict(ProbeSeries())
     assert (verdict.sent, verdict.median_error_ns, verdict.measured_p99_ns) == (0, None, None)
+    assert not verdict.holds
 
 
 @settings(max_examples=5)

@@ -6,12 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.errors import EndpointError, ScenarioError
-from emulator.testing.record import RunRecord, StateSeries, load_record
+from emulator.testing.record import Direction, RunRecord, StateSeries, load_record
 from emulator.testing.report import main, to_html, write_report
 from emulator.testing.summary import summarise
 from hil_tests.unit.testing.synthetic import synthetic_record
@@ -81,6 +82,32 @@ def test_probes_lost_beyond_what_was_counted_break_the_verdict(record: RunRecord
     broken = record.model_copy(deep=True)
     broken.uplink_probes.delay_ns = [-1] * len(broken.uplink_probes.delay_ns)
     assert "Probes lost" in summarise(broken).verdict
+
+
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+@pytest.mark.parametrize("error_ns", [-150_000, 150_000])
+def test_a_wrong_delay_breaks_the_verdict(record: RunRecord, direction: Direction, error_ns: int) -> None:
+    broken = record.model_copy(deep=True)
+    probes = broken.probes(direction)
+    probes.delay_ns = [delay + error_ns if delay >= 0 else delay for delay in probes.delay_ns]
+    assert "Delay error" in summarise(broken).verdict
+
+
+def test_a_busy_machine_makes_no_delay_wrong(record: RunRecord) -> None:
+    busy = record.model_copy(deep=True)
+    late = np.random.default_rng(5).exponential(400e3, len(busy.uplink_probes.delay_ns)).astype(int)
+    busy.uplink_probes.delay_ns = [
+        delay + int(more) if delay >= 0 else delay
+        for delay, more in zip(busy.uplink_probes.delay_ns, late, strict=True)
+    ]
+    assert summarise(busy).passed
+
+
+def test_too_few_calm_probes_prove_nothing(record: RunRecord) -> None:
+    blind = record.model_copy(deep=True)
+    blind.downlink_probes.calm = [0] * len(blind.downlink_probes.calm)
+    assert "Delay error" in summarise(blind).verdict
+    assert summarise(blind.model_copy(update={"interrupted": True})).passed
 
 
 def test_a_wrong_slot_phase_breaks_the_verdict(record: RunRecord) -> None:

@@ -1,0 +1,1 @@
+"""Verdicts with proof: figures with confidence intervals, and `invalid` where the emulation itself fell behind."""
