@@ -165,8 +165,8 @@ def calm_probes(sent_ns: Ints, troubles: list[tuple[int, int]], settle_ns: int =
 class DelayVerdict:
     """One direction's probes. Errors are measured minus expected, ns, of calm probes; None without any.
 
-    floor_error: the smallest error in each FLOOR_NS, and the median of these with its interval; `floors` of them. A busy
-    machine makes single probes late, never early, and seldom all of a window. measured_*: of all that arrived.
+    floor_error: the smallest error in each FLOOR_NS, and the median of these with its interval; `floors` of them. A
+    busy machine makes single probes late, never early, and seldom all of a window. measured_*: of all that arrived.
     """
 
     sent: int

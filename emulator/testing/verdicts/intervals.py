@@ -79,7 +79,7 @@ def _largest_rank(count: int, share: float, tail: float) -> int:
 
 
 def share_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> Interval:
-    """The share of which `hits` of `count` independent trials came true, by Clopper and Pearson (1934): never too narrow.
+    """The share of independent trials that come true, of which `hits` of `count` did: Clopper and Pearson, 1934.
 
     Raises ValueError for hits outside of 0 to count. Without trials, anything from 0 to 1.
     """
