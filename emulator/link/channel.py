@@ -26,6 +26,7 @@ from emulator.link.state import (
     O_END,
     O_FADE,
     O_GATE,
+    O_JITTER,
     O_LOSS,
     O_START,
     OVERLAY_VIEW,
@@ -111,6 +112,7 @@ def _see_overlay(link: LinkState, at: int) -> None:
             reg[CH_UNTIL] = min(reg[CH_UNTIL], end)
             fade += link.overlay[side, index, O_FADE]
             reg[CH_DELAY] += link.overlay[side, index, O_DELAY]
+            reg[CH_JITTER] += link.overlay[side, index, O_JITTER]
             loss = link.overlay[side, index, O_LOSS]
             # 1 − (1 − a)(1 − b), in 2⁻³²; halved before the product, which would not fit
             both = ((reg[CH_LOSS] >> 1) * (loss >> 1)) >> 30

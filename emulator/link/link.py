@@ -115,6 +115,7 @@ class Change:
     fade_centidb: int = 0
     extra_delay_ns: int = 0
     loss: float = 0.0
+    jitter_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -307,10 +308,22 @@ class Link:
         Rows make room when a packet has passed them, or when UTC `now_ns` has. A window that begins before the last row
         does starts the Timeline anew: the world's clock was set back.
         """
+        registers = self.state.reg
+        published = int(registers[state.ROWS_PUBLISHED])
+        last_ns = int(self.state.rows[(published - 1) % ROWS, state.ROW_START])
+        goes_back = published > 0 and int(window.start_ns[0]) < last_ns
+        return self._publish(window, end_ns, published if goes_back else self._needed_from(now_ns), goes_back, None)
+
+    def replan(self, window: Channel, end_ns: int, utc_offset_ns: int) -> None:
+        """Puts a Timeline in the place of all that was planned, and simulated UTC at this distance from the packets'
+        clock, both at once. What a packet of an earlier time is to meet must be in the window, at its new UTC.
+        """
+        self._publish(window, end_ns, int(self.state.reg[state.ROWS_PUBLISHED]), True, utc_offset_ns)
+
+    def _publish(self, window: Channel, end_ns: int, needed_from: int, anew: bool, utc_offset_ns: int | None) -> bool:
+        """Writes rows behind those that are there, and keeps none before `needed_from`; False if there is no room."""
         registers, rows = self.state.reg, self.state.rows
         published = int(registers[state.ROWS_PUBLISHED])
-        goes_back = published > 0 and int(window.start_ns[0]) < int(rows[(published - 1) % ROWS, state.ROW_START])
-        needed_from = published if goes_back else self._needed_from(now_ns)
         if published + len(window) - needed_from > ROWS:
             if len(window) > ROWS - ROWS_BEHIND:
                 raise ValueError(f"timeline window: expected at most {ROWS - ROWS_BEHIND} rows, got {len(window)}")
@@ -329,12 +342,27 @@ class Link:
             window.cause,
         )
         rows[places] = np.stack(columns, axis=1)
+        if utc_offset_ns is not None:
+            registers[state.UTC_OFFSET] = utc_offset_ns
         registers[state.ROWS_PUBLISHED] = published + len(window)
-        if goes_back:
+        if anew:
             registers[state.ROWS_OLDEST] = published
         registers[state.ROWS_END] = end_ns
-        registers[state.GENERATION] += 1
+        registers[state.GENERATION] += 1  # last: until then the loop goes by what it has looked up before
         return True
+
+    def set_limit(self, lane: int, packets: int | None = None, queue_bytes: int | None = None) -> None:
+        """Another limit for the queue of a lane, for what comes from now on; what waits there already stays.
+
+        Raises ValueError for more packets than the lane was made for.
+        """
+        most = self.state.queue.shape[1] - 1
+        if packets is not None and not 1 <= packets <= most:
+            raise ValueError(f"queue limit: expected 1 to {most} packets, for which the queue was made, got {packets}")
+        if packets is not None:
+            self.state.lanes[lane, state.LANE_LIMIT] = packets
+        if queue_bytes is not None:
+            self.state.lanes[lane, state.LANE_LIMIT_BYTES] = queue_bytes
 
     def _needed_from(self, now_ns: int | None) -> int:
         """The oldest row that somebody may still ask for."""
@@ -363,6 +391,7 @@ class Link:
             row[state.O_GATE], row[state.O_CAUSE] = change.gate, change.cause
             row[state.O_FADE], row[state.O_DELAY] = change.fade_centidb, change.extra_delay_ns
             row[state.O_LOSS] = round(change.loss * LOSS_ONE)
+            row[state.O_JITTER] = change.jitter_ns
         registers[state.OVERLAY_VIEW] = (side << 32) | len(changes)
         registers[state.GENERATION] += 1
         self.settle()  # the other side may be written again only when nobody reads it any more

@@ -46,7 +46,7 @@ ROW_START, ROW_DELAY, ROW_SLOPE, ROW_RATE, ROW_LOSS, ROW_JITTER, ROW_CN, ROW_GAT
 ROW_COLUMNS = 9
 
 # overlay: timed changes, on the monotonic clock; two sides, of which one is in force
-O_START, O_END, O_GATE, O_CAUSE, O_FADE, O_DELAY, O_LOSS = range(7)
+O_START, O_END, O_GATE, O_CAUSE, O_FADE, O_DELAY, O_LOSS, O_JITTER = range(8)
 O_COLUMNS = 8
 OVERLAY_ROWS = 256
 

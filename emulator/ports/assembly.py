@@ -106,3 +106,5 @@ def change_of(event: OverlayEvent, zero_ns: int) -> Change:
             return Change(start, end, extra_delay_ns=round(event.extra_delay_ms * NS_PER_MS))
         case "loss":
             return Change(start, end, loss=event.loss)
+        case "jitter":
+            return Change(start, end, jitter_ns=round(event.jitter_ms * NS_PER_MS))

@@ -105,6 +105,18 @@ class MirroredLink(Link):
             )
         return True
 
+    def replan(self, window: Channel, end_ns: int, utc_offset_ns: int) -> None:
+        super().replan(window, end_ns, utc_offset_ns)
+        if self._tell:
+            plan = {"end_ns": end_ns, "utc_offset_ns": utc_offset_ns, "rows": pack_channel(window)}
+            self._tell({"verb": "replan", "direction": self.direction, **plan})
+
+    def set_limit(self, lane: int, packets: int | None = None, queue_bytes: int | None = None) -> None:
+        super().set_limit(lane, packets, queue_bytes)
+        if self._tell:
+            limits = {"lane": lane, "packets": packets, "queue_bytes": queue_bytes}
+            self._tell({"verb": "limit", "direction": self.direction, **limits})
+
     def overlay(self, changes: Sequence[Change]) -> None:
         super().overlay(changes)
         if self._tell:

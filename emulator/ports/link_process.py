@@ -140,6 +140,11 @@ class LinkProcess:
             self._warm_up(direction)
         elif verb == "extend":
             self._link(direction).extend(unpack_channel(request["rows"]), request["end_ns"], request["now_ns"])
+        elif verb == "replan":
+            rows = unpack_channel(request["rows"])
+            self._link(direction).replan(rows, request["end_ns"], request["utc_offset_ns"])
+        elif verb == "limit":
+            self._link(direction).set_limit(request["lane"], request["packets"], request["queue_bytes"])
         elif verb == "overlay":
             self._link(direction).overlay(
                 [

@@ -174,7 +174,7 @@ class TrafficClass(Table):
 class OverlayEvent(Table):
     """A timed change on top of the Timeline; times count from the start of the bench."""
 
-    kind: Literal["outage", "hold", "fade", "extra_delay", "loss"] = Field(
+    kind: Literal["outage", "hold", "fade", "extra_delay", "loss", "jitter"] = Field(
         description="outage: what is sent is lost; hold: packets wait, and leave in order when it ends"
     )
     at_s: float = Field(ge=0, description="when it begins")
@@ -183,6 +183,7 @@ class OverlayEvent(Table):
     fade_db: float = Field(0.0, ge=0, le=100, description="for kind fade: taken from the C/N, which the rate follows")
     extra_delay_ms: Milliseconds = Field(0.0, description="for kind extra_delay")
     loss: Probability = Field(0.0, description="for kind loss: added to the Timeline's")
+    jitter_ms: Milliseconds = Field(0.0, description="for kind jitter: mean of what is added to the access jitter")
 
 
 class Scenario(Table):

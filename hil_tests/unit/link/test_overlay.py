@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.link.link import Change, LinkOptions
+from emulator.link.link import Change, Link, LinkOptions
 from emulator.link.state import NEVER, OVERLAY_ROWS
 from emulator.radio.modcod import EFFICIENCY_ZERO, HIGHEST_CN_CENTIDB, MODCODS, best_modcod, efficiency_by_cn
 from emulator.timeline.causes import Cause, Gate
@@ -40,6 +40,22 @@ def test_extra_delays_and_losses_add_up() -> None:
     states = [link.channel_at(at) for at in (0, 10, 20, 30, 40)]
     assert [state.delay_ns for state in states] == [6, 13, 8, 1, 1]
     assert [state.loss for state in states] == pytest.approx([0.75, 0.75, 0.875, 0.875, 0.5], abs=1e-8)
+
+
+def test_jitter_of_an_overlay_comes_on_top_and_goes_with_it() -> None:
+    calm, link = (
+        new_link(Channel.constant(0, delay_ns=MS)),
+        new_link(Channel.constant(0, delay_ns=MS, jitter_ns=5 * MS)),
+    )
+    as_much = new_link(Channel.constant(0, delay_ns=MS, jitter_ns=8 * MS))
+    calm.overlay([Change(0, S, jitter_ns=5 * MS), Change(0, S // 2, jitter_ns=3 * MS)])
+
+    def delays(of: Link, first: int, last: int) -> list[int]:
+        return [of.channel_at(at, jitter=True).delay_ns for at in range(first, last, 20 * MS)]
+
+    assert delays(calm, 0, S // 2) == delays(as_much, 0, S // 2)
+    assert delays(calm, S // 2, S) == delays(link, S // 2, S) != [MS] * 25
+    assert set(delays(calm, S, 2 * S)) == {MS} == {calm.channel_at(at).delay_ns for at in (0, S)}
 
 
 def test_certain_loss_stays_certain_whatever_is_added() -> None:

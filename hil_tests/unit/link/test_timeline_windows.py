@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.link import state
-from emulator.link.link import ROWS, ROWS_BEHIND, Change, Link
+from emulator.link.link import ROWS, ROWS_BEHIND, Change, Link, LinkOptions
+from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import END_NS, SMALL, Offer, drain, drive, new_link
 from hil_tests.unit.link.packets import frame, packet
@@ -142,3 +143,32 @@ def test_a_new_offset_moves_holds_too() -> None:
     link.set_utc_offset(4 * MS)
     assert link.next_event_ns() == 6 * MS
     assert [delivery.due_ns for delivery in drain(link)] == [6 * MS + 1]
+
+
+@given(channels(), channels(), arrivals(), SEEDS, st.integers(0, S), st.integers(-S, S))
+def test_a_replanned_link_meets_what_the_new_plan_holds_where_it_was_put(
+    old: Channel, new: Channel, found: list[tuple[int, int]], seed: int, at: int, moved: int
+) -> None:
+    """Whatever was there before; simulated UTC may be moved with it."""
+    fed, fresh = (new_link(channel, seed=seed) for channel in (old, new))
+    fed.replan(new, END_NS, moved)
+    fresh.set_utc_offset(moved)
+    offers = offers_of(found)
+    assert drive(fed, offers) == drive(fresh, offers)
+    assert fed.channel_at(at) == fresh.channel_at(at)
+
+
+def test_a_lane_takes_another_limit_from_now_on() -> None:
+    link = new_link(Channel.constant(0, delay_ns=0, rate_bps=8), LinkOptions(queue_packets=3, memory_bytes=1 << 16))
+    for number in range(5):
+        link.offer(packet(100, number), 0)
+    assert link.counters().queued_packets == 3  # the first is in service
+    link.set_limit(0, packets=2)
+    link.offer(packet(100, 5), 1)
+    assert link.counters().queued_packets == 3
+    for limit in (0, 4, -1):
+        with pytest.raises(ValueError, match="queue limit: expected 1 to 3 packets, for which the queue was made"):
+            link.set_limit(0, packets=limit)
+    link.set_limit(0, packets=3, queue_bytes=350)
+    link.offer(packet(100, 6), 2)
+    assert link.counters().dropped == {Cause.QUEUE: 3}
