@@ -13,7 +13,9 @@ from emulator.link.state import (
     RULE_PORT_FIRST,
     RULE_PORT_LAST,
     RULE_PROTOCOL,
+    SUPER_L4,
     SUPER_LENGTH,
+    SUPER_LINK,
     SUPER_OFFSET,
     Bytes,
     Ints,
@@ -30,11 +32,13 @@ MOST_EXTENSIONS = 8
 
 @compiled
 def lane_of(link: LinkState, entry: Ints) -> int:
-    """The lane of a super-packet; the last one if no rule fits."""
+    """The lane of a super-packet; the last one if no rule fits, or if it is not IP."""
     default = len(link.lanes) - 1
-    if len(link.rules) == 0:
+    ethernet = entry[SUPER_LINK]
+    if len(link.rules) == 0 or entry[SUPER_L4] == ethernet:
         return default
-    return _first_fit(link.rules, link.ring, entry[SUPER_OFFSET] + VNET_BYTES, entry[SUPER_LENGTH], default)
+    ip = entry[SUPER_OFFSET] + VNET_BYTES + ethernet
+    return _first_fit(link.rules, link.ring, ip, entry[SUPER_LENGTH] - ethernet, default)
 
 
 @compiled_apart

@@ -84,8 +84,10 @@ class LinkOptions:
     link, 0 for none. frame_ns: what has been sent leaves at the end of its frame. grant_ns: an idle link begins to send
     with the next grant; 0 for none of either. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value
     of the jitter lasts. memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire
-    packets on the air, a power of two. efficiency: spectral efficiency by C/N in steps of 0.1 dB, `efficiency_zero` the
-    index of 0 dB; None: fades have no effect. ledger_events: room for notes of what became of each packet; 0: none.
+    packets on the air, a power of two. ethernet: frames begin with an Ethernet header, which travels along and does not
+    count. longest_packet: longer IP packets are dropped, 0 for none. efficiency: spectral efficiency by C/N in steps of
+    0.1 dB, `efficiency_zero` the index of 0 dB; None: fades have no effect. ledger_events: room for notes of what
+    became of each packet; 0: none.
     """
 
     queue_packets: int = 1000
@@ -99,6 +101,8 @@ class LinkOptions:
     jitter_bin_ns: int = 20 * NS_PER_MS
     memory_bytes: int = 1 << 26
     flight_packets: int = 1 << 16
+    ethernet: bool = False
+    longest_packet: int = 0
     efficiency: Ints | None = None
     efficiency_zero: int = 0
     ledger_events: int = 0
@@ -251,6 +255,7 @@ class Link:
         registers[state.DIRECTION] = direction
         registers[state.OVERHEAD_BYTES] = options.overhead_bytes
         registers[state.EGRESS_RATE] = options.egress_rate_bps
+        registers[state.ETHERNET], registers[state.LONGEST] = options.ethernet, options.longest_packet
         registers[state.JITTER_BIN] = options.jitter_bin_ns
         registers[state.FRAME], registers[state.GRANT] = options.frame_ns, options.grant_ns
         if options.bursts is not None:
@@ -268,7 +273,7 @@ class Link:
     # the three verbs
 
     def offer(self, packet: bytes, now_ns: int) -> None:
-        """An IP packet arrives at `now_ns` (not before the offer before)."""
+        """An IP packet, or an Ethernet frame, arrives at `now_ns` (not before the offer before)."""
         self.offer_super(NO_HEADER + packet, now_ns)
 
     def offer_super(self, frame: bytes, now_ns: int) -> None:
@@ -436,7 +441,8 @@ class Link:
         if entry[state.SUPER_SEGMENTS] == 1:
             frame = ring[offset : offset + store.VNET_BYTES + length].copy()
         else:
-            frame = np.zeros(store.VNET_BYTES + int(registers[state.RUN_BYTES]), np.uint8)
+            length = int(entry[state.SUPER_LINK] + registers[state.RUN_BYTES])
+            frame = np.zeros(store.VNET_BYTES + length, np.uint8)
             headers = int(entry[state.SUPER_HEADER])
             payload = int(wire.build_run(ring, entry, first, 1, frame))
             start = offset + store.VNET_BYTES + headers + first * int(entry[state.SUPER_SEGMENT])

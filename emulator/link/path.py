@@ -22,6 +22,7 @@ from emulator.link.serve import next_instant, serve, service_start
 from emulator.link.state import (
     DELIVERED_BYTES,
     DELIVERED_PACKETS,
+    ETHERNET,
     F_BYTES,
     F_DUE,
     F_HEAD,
@@ -30,6 +31,7 @@ from emulator.link.state import (
     F_TAIL,
     FRAME,
     FREE,
+    LONGEST,
     NEVER,
     OFFERED_BYTES,
     OFFERED_PACKETS,
@@ -44,8 +46,6 @@ from emulator.link.state import (
     RUN_FIRST,
     RUN_SUPER,
     STARVED,
-    SUPER_HEADER,
-    SUPER_LENGTH,
     SUPER_SEGMENTS,
     SUPER_TAIL,
     UTC_OFFSET,
@@ -54,11 +54,12 @@ from emulator.link.state import (
     LinkState,
 )
 from emulator.link.store import VNET_BYTES, keep, release
-from emulator.link.wire import dissect, wire_bytes
+from emulator.link.wire import all_wire_bytes, dissect_frame, wire_bytes
 from emulator.timeline.causes import Cause
 
 LOSS = int(Cause.LOSS)
 MALFORMED = int(Cause.MALFORMED)
+TOO_LONG = int(Cause.TOO_LONG)
 MEMORY = int(Cause.MEMORY)
 
 
@@ -67,11 +68,16 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
     """The `length` bytes at `offset` of the ring (from `reserve`) arrived at `now`; later offers have a later `now`."""
     reg = link.reg
     entry = link.supers[reg[SUPER_TAIL] % len(link.supers)]
-    if not dissect(link.ring, offset, length, entry):
+    if not dissect_frame(link.ring, offset, length, entry, reg[ETHERNET]):
         reg[OFFERED_PACKETS] += 1
         reg[OFFERED_BYTES] += max(0, length - VNET_BYTES)
         link.dropped[MALFORMED] += 1
         note(link, reg[OFFERED_PACKETS], MALFORMED, now)
+        return
+    if reg[LONGEST] != 0 and wire_bytes(entry, 0) > reg[LONGEST]:
+        for index in range(entry[SUPER_SEGMENTS]):
+            refuse(link, 1, wire_bytes(entry, index), TOO_LONG)
+            note(link, reg[OFFERED_PACKETS], TOO_LONG, now)
         return
     if now + reg[UTC_OFFSET] >= reg[ROWS_END]:
         reg[STARVED] += 1  # the planner is late: the last row stays in force, and it is counted
@@ -103,9 +109,8 @@ def refuse_frame(link: LinkState, data: Bytes, offset: int, length: int, entry: 
 
     entry: (SUPER_COLUMNS,), overwritten.
     """
-    if dissect(data, offset, length, entry):
-        wire_packets = entry[SUPER_SEGMENTS]
-        refuse(link, wire_packets, entry[SUPER_LENGTH] + (wire_packets - 1) * entry[SUPER_HEADER], cause)
+    if dissect_frame(data, offset, length, entry, link.reg[ETHERNET]):
+        refuse(link, entry[SUPER_SEGMENTS], all_wire_bytes(entry), cause)
     else:
         refuse(link, 1, length - VNET_BYTES, cause)
 

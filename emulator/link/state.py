@@ -16,8 +16,11 @@ Ints = npt.NDArray[np.int64]
 
 NEVER = (1 << 62) - 1  # a time that does not come: 146 years after the clock's start
 
-# store: super-packets under way, whole, in the order in which they came
-SUPER_OFFSET, SUPER_LENGTH, SUPER_L4, SUPER_HEADER, SUPER_SEGMENT, SUPER_SEGMENTS, SUPER_LEFT = range(7)
+# store: super-packets under way, whole, in the order in which they came. OFFSET is where the virtio_net_hdr begins; all
+# lengths count from behind it: LINK is the Ethernet header with its VLAN tags (0 at layer 3), so that IP begins at
+# OFFSET + VNET_BYTES + LINK; L4 is where layer 4 begins (LINK if it is not IP), HEADER where its payload does.
+# SEGMENT is the payload of each wire packet but the last; of a packet that stands for itself, its length as it counts.
+SUPER_OFFSET, SUPER_LENGTH, SUPER_L4, SUPER_HEADER, SUPER_SEGMENT, SUPER_SEGMENTS, SUPER_LEFT, SUPER_LINK = range(8)
 SUPER_COLUMNS = 8
 
 # queue: wire packets that wait for service
@@ -66,7 +69,8 @@ L_COLUMNS = 4
     WORST_QUEUE, LEDGER_TAIL,
     BURST_BIN, BURST_ENTER, BURST_EXIT, BURST_LOSS, BURST_AT, BURST_IN,
     FRAME, GRANT,
-) = range(54)  # fmt: skip
+    ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
+) = range(56)  # fmt: skip
 REGISTERS = 64
 
 CAUSES = 32

@@ -3,6 +3,9 @@
 A packet in the byte ring begins with the kernel's 10-byte virtio_net_hdr (include/uapi/linux/virtio_net.h). With
 segmentation offload one "packet" of up to 64 KB stands for many wire packets that share their headers; here is what
 tells them apart. Nothing that a header claims is believed before it is checked against the bytes that are there.
+
+At layer 2 an Ethernet header with up to two VLAN tags stands between the two. It travels with the packet and does not
+count: the length of a packet is that of its IP packet, padding left out, so that a link is as fast at every port.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from emulator.link.state import (
     SUPER_HEADER,
     SUPER_L4,
     SUPER_LENGTH,
+    SUPER_LINK,
     SUPER_OFFSET,
     SUPER_SEGMENT,
     SUPER_SEGMENTS,
@@ -27,8 +31,11 @@ VNET_FLAGS, VNET_TYPE, VNET_HEADER, VNET_SEGMENT, VNET_START, VNET_OFFSET = 0, 1
 NEEDS_CHECKSUM = 1
 GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, GSO_ECN = 0, 1, 4, 5, 0x80
 
+ETHERNET_HEADER, VLAN_TAG, MOST_TAGS = 14, 4, 2  # IEEE 802.3, 802.1Q, 802.1ad
+CUSTOMER_TAG, SERVICE_TAG = 0x8100, 0x88A8
+ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
 IPV4_MIN, IPV6_HEADER, TCP_MIN, UDP_HEADER = 20, 40, 20, 8
-LARGEST_HEADER = 512  # IP with extension headers, and TCP with options: what `build_run` has room for
+LARGEST_HEADER = 512  # Ethernet, IP with extension headers, TCP with options: what `build_run` has room for
 TCP, UDP = 6, 17
 FIN_PSH, CWR = 0x09, 0x80
 TCP_CHECKSUM, UDP_CHECKSUM = 16, 6  # offset of the checksum in the header
@@ -102,27 +109,69 @@ def ip_header_length(data: Bytes, ip: int, length: int) -> int:
 
 
 @compiled
+def ethernet_header_length(data: Bytes, frame: int, length: int) -> int:
+    """Length of the Ethernet header at `frame` with at most MOST_TAGS tags, −1 if `length` bytes do not hold it."""
+    header = ETHERNET_HEADER
+    if length < header:
+        return -1
+    for _ in range(MOST_TAGS):
+        if be16(data, frame + header - 2) not in (CUSTOMER_TAG, SERVICE_TAG):
+            break
+        header += VLAN_TAG
+        if length < header:
+            return -1
+    return header
+
+
+@compiled
+def ip_length(data: Bytes, ip: int) -> int:
+    """What a sound IP header says of its packet's length, itself included."""
+    if byte(data, ip) >> 4 == 4:
+        return be16(data, ip + 2)
+    return IPV6_HEADER + be16(data, ip + 4)
+
+
+@compiled
 def dissect(data: Bytes, offset: int, length: int, entry: Ints) -> bool:
+    """`dissect_frame` for an IP packet behind its virtio_net_hdr."""
+    return dissect_frame(data, offset, length, entry, 0)
+
+
+@compiled
+def dissect_frame(data: Bytes, offset: int, length: int, entry: Ints, ethernet: int) -> bool:
     """Reads the `length` bytes at `offset` (virtio_net_hdr first) into a row of the super-packet table.
 
-    Sets offset, length (of the IP packet), where layer 4 starts, header length, segment length (payload bytes of each
-    wire packet but the last) and the number of wire packets. False: not a packet that IP could carry.
+    ethernet: whether an Ethernet header comes next. Sets all columns of `entry` but SUPER_LEFT. False: not a packet
+    that IP, or Ethernet, could carry. What Ethernet carries beside IP (ARP, say) is a packet as it is.
     """
-    ip, size = offset + VNET_BYTES, length - VNET_BYTES
-    header = ip_header_length(data, ip, size)
-    if header < 0:
+    frame, size = offset + VNET_BYTES, length - VNET_BYTES
+    link = ethernet_header_length(data, frame, size) if ethernet else 0
+    if size < 0 or link < 0:
         return False
-    entry[SUPER_OFFSET] = offset
-    entry[SUPER_LENGTH] = size
-    entry[SUPER_L4] = header
-    entry[SUPER_HEADER] = 0
-    entry[SUPER_SEGMENT] = size
-    entry[SUPER_SEGMENTS] = 1
+    ip = frame + link
     kind = byte(data, offset + VNET_TYPE) & ~GSO_ECN
     segment = le16(data, offset + VNET_SEGMENT)
+    entry[SUPER_OFFSET] = offset
+    entry[SUPER_LENGTH] = size
+    entry[SUPER_LINK] = link
+    entry[SUPER_L4] = link
+    entry[SUPER_HEADER] = 0
+    entry[SUPER_SEGMENT] = size - link
+    entry[SUPER_SEGMENTS] = 1
+    if ethernet and be16(data, ip - 2) not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+        return kind == GSO_NONE
+    header = ip_header_length(data, ip, size - link)
+    if header < 0:
+        return False
+    version = byte(data, ip) >> 4
+    if ethernet:
+        if (be16(data, ip - 2) == ETHERTYPE_IPV4) != (version == 4):
+            return False
+        entry[SUPER_SEGMENT] = ip_length(data, ip)  # short frames are padded
+    header += link
+    entry[SUPER_L4] = header
     if kind == GSO_NONE:
         return True
-    version = byte(data, ip) >> 4
     if kind == GSO_UDP:
         least, is_version = UDP_HEADER, True
     else:
@@ -136,7 +185,7 @@ def dissect(data: Bytes, offset: int, length: int, entry: Ints) -> bool:
         if start != header or protocol != (UDP if kind == GSO_UDP else TCP):
             return False
     if kind != GSO_UDP:
-        least = (byte(data, ip + start + 12) >> 4) * 4
+        least = (byte(data, frame + start + 12) >> 4) * 4
         if least < TCP_MIN:
             return False
     headers = start + least
@@ -144,8 +193,9 @@ def dissect(data: Bytes, offset: int, length: int, entry: Ints) -> bool:
         return False
     entry[SUPER_L4] = start
     entry[SUPER_HEADER] = headers
-    entry[SUPER_SEGMENT] = segment
-    entry[SUPER_SEGMENTS] = max(1, (size - headers + segment - 1) // segment)
+    if size - headers > segment:
+        entry[SUPER_SEGMENT] = segment
+        entry[SUPER_SEGMENTS] = (size - headers + segment - 1) // segment
     return True
 
 
@@ -153,20 +203,29 @@ def dissect(data: Bytes, offset: int, length: int, entry: Ints) -> bool:
 def wire_bytes(entry: Ints, index: int) -> int:
     """IP length of wire packet `index` of a super-packet."""
     if entry[SUPER_SEGMENTS] == 1:
-        return entry[SUPER_LENGTH]
+        return entry[SUPER_SEGMENT]
     header, segment = entry[SUPER_HEADER], entry[SUPER_SEGMENT]
-    return header + min(segment, entry[SUPER_LENGTH] - header - index * segment)
+    return header - entry[SUPER_LINK] + min(segment, entry[SUPER_LENGTH] - header - index * segment)
+
+
+@compiled
+def all_wire_bytes(entry: Ints) -> int:
+    """The same of all its wire packets together."""
+    segments = entry[SUPER_SEGMENTS]
+    if segments == 1:
+        return entry[SUPER_SEGMENT]
+    return entry[SUPER_LENGTH] - entry[SUPER_LINK] + (segments - 1) * (entry[SUPER_HEADER] - entry[SUPER_LINK])
 
 
 @compiled
 def build_run(data: Bytes, entry: Ints, first: int, count: int, out: Bytes) -> int:
     """Headers of the super-packet that holds wire packets `first` … `first + count − 1` and no others, into `out`.
 
-    `out` gets virtio_net_hdr and the IP and TCP or UDP headers, with the checksum left partial for the kernel; the
-    payload is the super-packet's own. Returns the payload's length in bytes.
+    `out` gets virtio_net_hdr and the headers from Ethernet's or IP's to TCP's or UDP's, with the checksum left partial
+    for the kernel; the payload is the super-packet's own. Returns the payload's length in bytes.
     """
     offset, l4, headers, segment = entry[SUPER_OFFSET], entry[SUPER_L4], entry[SUPER_HEADER], entry[SUPER_SEGMENT]
-    ip = VNET_BYTES
+    ip, ip_headers = VNET_BYTES + entry[SUPER_LINK], headers - entry[SUPER_LINK]
     for at in range(VNET_BYTES + headers):
         out[at] = data[offset + at]
     skipped = first * segment
@@ -180,15 +239,15 @@ def build_run(data: Bytes, entry: Ints, first: int, count: int, out: Bytes) -> i
     put_le16(out, VNET_HEADER, headers)
     l4_length = headers - l4 + payload
     if byte(out, ip) >> 4 == 4:
-        put_be16(out, ip + 2, headers + payload)
+        put_be16(out, ip + 2, ip_headers + payload)
         put_be16(out, ip + 4, (be16(out, ip + 4) + first) & 0xFFFF)
         put_be16(out, ip + 10, 0)
-        put_be16(out, ip + 10, ~fold(ones_sum(out, ip, ip + l4)) & 0xFFFF)
+        put_be16(out, ip + 10, ~fold(ones_sum(out, ip, VNET_BYTES + l4)) & 0xFFFF)
         pseudo = ones_sum(out, ip + 12, ip + 20)
     else:
-        put_be16(out, ip + 4, headers - IPV6_HEADER + payload)
+        put_be16(out, ip + 4, ip_headers - IPV6_HEADER + payload)
         pseudo = ones_sum(out, ip + 8, ip + 40)
-    at = ip + l4
+    at = VNET_BYTES + l4
     if headers - l4 == UDP_HEADER:
         put_be16(out, at + 4, l4_length)
         put_be16(out, at + UDP_CHECKSUM, fold(pseudo + UDP + l4_length))

@@ -15,6 +15,7 @@ import numpy as np
 from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.path import advance, depart, offer, refuse, refuse_frame
 from emulator.link.state import (
+    ETHERNET,
     F_BYTES,
     F_DUE,
     F_HEAD,
@@ -39,7 +40,7 @@ from emulator.link.state import (
     LinkState,
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, keep, reserve
-from emulator.link.wire import build_run, dissect, wire_bytes
+from emulator.link.wire import all_wire_bytes, build_run, dissect_frame, wire_bytes
 from emulator.ports.syscalls import monotonic_ns, read_into
 from emulator.timeline.causes import Cause
 
@@ -103,16 +104,18 @@ def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, clo
 
 
 @compiled_apart
-def count_wire(words: Ints, data: Bytes, entry: Ints, total: Ints) -> None:
-    """Wire packets and IP bytes in a batch of arrivals of our own making, into total[0] and total[1]."""
+def count_wire(words: Ints, data: Bytes, entry: Ints, total: Ints, ethernet: int) -> None:
+    """Wire packets and IP bytes in a batch of arrivals of our own making, into total[0] and total[1].
+
+    ethernet: whether its frames begin with an Ethernet header.
+    """
     at = HEADER_WORDS
     total[0] = total[1] = 0
     for _ in range(words[H_RECORDS]):
         length = words[at + 1]
-        if dissect(data, (at + 2) * 8, length, entry):
-            segments = entry[SUPER_SEGMENTS]
-            total[0] += segments
-            total[1] += entry[SUPER_LENGTH] + (segments - 1) * entry[SUPER_HEADER]
+        if dissect_frame(data, (at + 2) * 8, length, entry, ethernet):
+            total[0] += entry[SUPER_SEGMENTS]
+            total[1] += all_wire_bytes(entry)
         else:
             total[0] += 1
             total[1] += max(0, length - VNET_BYTES)
@@ -165,7 +168,7 @@ def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes) -> in
             carried += flight[row, F_BYTES]
             count += 1
         frame = (used + 2 + count) * 8
-        if frame + VNET_BYTES + carried + 8 > len(data):
+        if frame + VNET_BYTES + supers[place, SUPER_LENGTH] + 8 > len(data):
             break
         for number in range(count):
             words[used + 2 + number] = flight[(reg[F_HEAD] + number) % size, F_DUE]
@@ -215,7 +218,7 @@ def board(line: LinkState, words: Ints, data: Bytes, direction: int) -> bool:
             refuse(line, count, length - VNET_BYTES, MEMORY)
         else:
             copy_bytes(data, frame, length, line.ring, offset)
-            if not dissect(line.ring, offset, length, entry) or entry[SUPER_SEGMENTS] != count:
+            if not dissect_frame(line.ring, offset, length, entry, reg[ETHERNET]) or entry[SUPER_SEGMENTS] != count:
                 refuse(line, count, length - VNET_BYTES, MALFORMED)
             else:
                 place = keep(line, offset, length, count)

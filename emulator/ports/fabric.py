@@ -234,7 +234,7 @@ class FabricRelay:
         total, entry = np.zeros(2, np.int64), scratch.entry
         batch.begin(words, batch.ARRIVALS, 0, 0)
         batch.collect(-1, words, data, batch.HEADER_WORDS, 1, scratch.clock)
-        batch.count_wire(words, data, entry, total)
+        batch.count_wire(words, data, entry, total, 0)
         batch.board(self._lines[0].state, *batch.as_batch(bytes(8)), 0)
         give_out(self._lines[0].state, -1, 0, self._lateness, scratch)
         next_event(self._lines[0].state)
@@ -315,7 +315,7 @@ class FabricRelay:
         if words[batch.H_RECORDS] == 0:
             return False
         total = np.zeros(2, np.int64)
-        batch.count_wire(words, data, scratch.entry, total)
+        batch.count_wire(words, data, scratch.entry, total, int(self._lines[direction].options.ethernet))
         self._taken[direction] += total
         try:
             self._sockets[direction].send(data[: used * 8].tobytes(), zmq.NOBLOCK)

@@ -32,6 +32,8 @@ CAUSE_WORDS = {
     "EGRESS": "refused behind the link",
     "PORT_QUEUE": "kernel's device queue",
     "TRANSPORT": "between processes",
+    "AQM": "queue discipline",
+    "TOO_LONG": "longer than the MTU",
 }
 """What a person calls a cause of drops."""
 

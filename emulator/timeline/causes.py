@@ -31,3 +31,4 @@ class Cause(IntEnum):
     PORT_QUEUE = 12  # dropped by the kernel before the link could read it (TUN tx_dropped)
     TRANSPORT = 13  # lost between the processes of a bench (ZeroMQ high-water mark)
     AQM = 14  # dropped by the queue's discipline before it was full (CoDel)
+    TOO_LONG = 15  # longer than the interfaces of both sides take
