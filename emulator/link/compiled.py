@@ -29,7 +29,7 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-KEPT_CACHES = 6  # a checkout that switches between branches and flags keeps this many warm
+KEPT_CACHES = 16  # some MB each: checkouts side by side, branches and flags stay warm
 EMULATOR = Path(__file__).parent.parent
 COMPILED_FOLDERS = (EMULATOR / "link", EMULATOR / "ports")
 COMPILED_IN = (EMULATOR / "timeline" / "causes.py",)  # its numbers are constants of the compiled code

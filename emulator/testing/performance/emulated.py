@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from emulator.bench import Bench
 from emulator.bench.bench import Counters, Fabric
@@ -48,14 +49,17 @@ class Watch:
             "uplink": difference(before.uplink, after.uplink),
             "downlink": difference(before.downlink, after.downlink),
             "delivered_bps": 8 * (after.uplink.delivered_bytes - before.uplink.delivered_bytes) / seconds,
-            "lateness_us": {
-                name: histogram_percentile(lateness, percent) for name, percent in LATENESS_PERCENTILES.items()
-            },
+            "lateness_us": lateness_percentiles(lateness),
             "late_beyond_10_ms": int(lateness[-1]),
             "loop_cpu_share": None if cpu_ns is None else cpu_ns / 1e9 / seconds,
             "loop_cpu_ns_per_packet": cpu_ns / packets if cpu_ns is not None and packets else None,
             "starved": after.relay.starved - before.relay.starved,
         }
+
+
+def lateness_percentiles(histogram: npt.NDArray[np.int64]) -> dict[str, int | None]:
+    """µs, by the name of the percentile."""
+    return {name: histogram_percentile(histogram, percent) for name, percent in LATENESS_PERCENTILES.items()}
 
 
 def difference(before: DirectionCounters, after: DirectionCounters) -> dict[str, Any]:

@@ -69,12 +69,21 @@ class Flood:
         return self.sent / self.seconds
 
 
-def tcp(tool: Tool, sender: Side, receiver: Side, *, ramp_s: float, seconds: float, window: Window) -> Transfer:
-    """One connection for `ramp_s` + `seconds`; `window` lies inside the latter. Raises EmulationError if it fails."""
-    return (_iperf3 if tool == "iperf3" else _bulk)(sender, receiver, ramp_s, seconds, window)
+def tcp(
+    tool: Tool, sender: Side, receiver: Side, *, ramp_s: float, seconds: float, window: Window, flows: int = 1
+) -> Transfer:
+    """`flows` connections for `ramp_s` + `seconds`; `window` lies inside the latter. Raises EmulationError if it fails.
+
+    More than one connection takes iperf3.
+    """
+    if tool == "iperf3":
+        return _iperf3(sender, receiver, ramp_s, seconds, window, flows)
+    if flows != 1:
+        raise EmulationError(f"{flows} TCP flows at once: expected iperf3 to be installed")
+    return _bulk(sender, receiver, ramp_s, seconds, window)
 
 
-def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window) -> Transfer:
+def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window, flows: int) -> Transfer:
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "text": True, "start_new_session": True}
     server = receiver.popen(
         ["iperf3", "-s", "-1", "-p", str(IPERF_PORT), "--forceflush"],
@@ -99,6 +108,8 @@ def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window:
             f"{ramp_s:g}",
             "-t",
             f"{seconds:g}",
+            "-P",
+            str(flows),
             "-J",
         ],
         stdout=subprocess.PIPE,
@@ -184,8 +195,16 @@ def _look_between(ramp_s: float, seconds: float, window: Window) -> None:
     window.end()
 
 
-def udp(sender: Side, receiver: Side, *, packets_per_s: float, seconds: float, window: Window) -> Flood:
-    """Small packets at a rate; `window` lies around all of them. Raises EmulationError if that fails."""
+def udp(
+    sender: Side,
+    receiver: Side,
+    *,
+    packets_per_s: float,
+    seconds: float,
+    window: Window,
+    payload_bytes: int = UDP_PAYLOAD_BYTES,
+) -> Flood:
+    """Packets of `payload_bytes` at a rate; `window` lies around all of them. Raises EmulationError if that fails."""
     python = [sys.executable, "-I", "-S", UDP_PROGRAM]
     counter = start(receiver, [*python, "receive", "--port", str(UDP_PORT)])
     if not await_ready(counter):
@@ -205,7 +224,7 @@ def udp(sender: Side, receiver: Side, *, packets_per_s: float, seconds: float, w
             "--duration",
             f"{seconds:g}",
             "--size",
-            str(UDP_PAYLOAD_BYTES),
+            str(payload_bytes),
         ],
     )
     try:

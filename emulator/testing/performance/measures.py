@@ -21,8 +21,10 @@ import numpy as np
 
 from emulator.bench.bench import Fabric
 from emulator.errors import EmulationError
+from emulator.scenario import load_scenario
+from emulator.testing.performance.bare_loop import BareLoop
 from emulator.testing.performance.baselines import KernelForwarding, widen_tcp_buffers
-from emulator.testing.performance.emulated import Memory, Watch, delay_errors_us, emulated
+from emulator.testing.performance.emulated import Memory, Watch, delay_errors_us, emulated, lateness_percentiles
 from emulator.testing.performance.loads import Flood, Tool, Window, tcp, udp
 from emulator.testing.performance.names import MEASURES, PLACES
 from emulator.testing.performance.rows import CARRIED
@@ -32,6 +34,8 @@ from emulator.units import NS_PER_MS, NS_PER_S
 FIRST_ANSWER = str(Path(__file__).with_name("first_answer.py"))
 START_LIMIT_S = 60.0
 PROBE_LIMIT_S = 20.0
+PACED_SHARE = 0.98  # a rate that is just kept has no queue: what is late is late because of the loop
+UDP_HEADERS_BYTES = 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,8 @@ class Settings:
     udp_packets_per_s: int = 50_000
     limit_packets_per_s: tuple[int, ...] = (100_000, 150_000, 200_000, 250_000)
     probe_interval_ms: int = 2
+    flows: int = 100
+    paced_mbps: float = 500.0
 
 
 Record = dict[str, Any]
@@ -76,6 +82,7 @@ def link(
     rate_mbps: float = 0.0,
     queue_packets: int | None = None,
     fabric: Fabric = "direct",
+    realtime: bool = False,
     warnings: list[str],
 ) -> Iterator[Watch]:
     with emulated(
@@ -85,15 +92,23 @@ def link(
         mtu=settings.mtu,
         tcp_buffer_bytes=settings.tcp_buffer_bytes,
         fabric=fabric,
-        realtime=settings.realtime,
+        realtime=realtime or settings.realtime,
     ) as watch:
         warnings += watch.warnings
         yield watch
 
 
-def tcp_forwarding(settings: Settings, warnings: list[str], *, offloads: bool) -> Record:
+def tcp_forwarding(settings: Settings, warnings: list[str], *, offloads: bool, flows: int = 1) -> Record:
     with forwarding(settings, offloads=offloads, warnings=warnings) as (client, server):
-        carried = tcp(settings.tool, client, server, ramp_s=settings.ramp_s, seconds=settings.seconds, window=Window())
+        carried = tcp(
+            settings.tool,
+            client,
+            server,
+            flows=flows,
+            ramp_s=settings.ramp_s,
+            seconds=settings.seconds,
+            window=Window(),
+        )
     return asdict(carried)
 
 
@@ -104,6 +119,7 @@ def tcp_link(
     rate_mbps: float = 0.0,
     queue_packets: int | None = None,
     fabric: Fabric = "direct",
+    flows: int = 1,
 ) -> Record:
     memory = Memory()
     memory.begin()
@@ -113,11 +129,61 @@ def tcp_link(
             settings.tool,
             watch.bench.terminal,
             watch.bench.datacenter,
+            flows=flows,
             ramp_s=settings.ramp_s,
             seconds=settings.seconds,
             window=Window(watch.look, watch.look),
         )
         return {**asdict(carried), "link": watch.seen(), "memory": memory.seen()}
+
+
+def tcp_bare(settings: Settings, warnings: list[str]) -> Record:
+    with bare(settings, warnings=warnings) as loop:
+        carried = tcp(
+            settings.tool,
+            loop.terminal,
+            loop.datacenter,
+            ramp_s=settings.ramp_s,
+            seconds=settings.seconds,
+            window=Window(),
+        )
+        return {**asdict(carried), "super_packets_lost": loop.lost}
+
+
+@contextlib.contextmanager
+def bare(settings: Settings, *, realtime: bool = False, warnings: list[str]) -> Iterator[BareLoop]:
+    """The loop with no stage, its sides with TCP buffers as in the bench."""
+    scenario = load_scenario("fixed", [f"ports.mtu={settings.mtu}"])
+    delay_ns = round(settings.delay_ms * NS_PER_MS)
+    with BareLoop(scenario, delay_ns=delay_ns, realtime=realtime) as loop:
+        for side in (loop.terminal, loop.datacenter):
+            refused = widen_tcp_buffers(side.namespace, settings.tcp_buffer_bytes)
+            if refused:
+                warnings.append(f"{side.name}: {refused}")
+        yield loop
+
+
+def paced_bare(settings: Settings, warnings: list[str], *, realtime: bool = False) -> Record:
+    with bare(settings, realtime=realtime, warnings=warnings) as loop:
+        before = loop.lateness_us.copy()
+        flood = paced(settings, loop.terminal, loop.datacenter, Window())
+        return {**flood_record(flood), "lateness_us": lateness_percentiles(loop.lateness_us - before)}
+
+
+def paced_link(settings: Settings, warnings: list[str], *, realtime: bool = False) -> Record:
+    with link(settings, rate_mbps=settings.paced_mbps, realtime=realtime, warnings=warnings) as watch:
+        window = Window(watch.look, watch.look)
+        flood = paced(settings, watch.bench.terminal, watch.bench.datacenter, window)
+        seen = watch.seen()
+        return {**flood_record(flood), "lateness_us": seen["lateness_us"], "link": seen}
+
+
+def paced(settings: Settings, sender: Side, receiver: Side, window: Window) -> Flood:
+    """Packets of the MTU at a little less than `paced_mbps`."""
+    rate = PACED_SHARE * settings.paced_mbps * 1e6 / 8 / settings.mtu
+    payload = settings.mtu - UDP_HEADERS_BYTES
+    seconds = settings.udp_seconds
+    return udp(sender, receiver, packets_per_s=rate, seconds=seconds, payload_bytes=payload, window=window)
 
 
 def flood_record(flood: Flood) -> Record:
@@ -254,11 +320,21 @@ Trial = Callable[[Settings, list[str]], Record]
 TRIALS: dict[str, Trial] = {
     "tcp/forwarding": lambda settings, warnings: tcp_forwarding(settings, warnings, offloads=True),
     "tcp/forwarding-off": lambda settings, warnings: tcp_forwarding(settings, warnings, offloads=False),
+    "tcp/bare": tcp_bare,
     "tcp/bench": tcp_link,
+    "flows/forwarding": lambda settings, warnings: tcp_forwarding(
+        settings, warnings, offloads=True, flows=settings.flows
+    ),
+    "flows/bench": lambda settings, warnings: tcp_link(settings, warnings, flows=settings.flows),
     "tcp/zmq": lambda settings, warnings: tcp_link(settings, warnings, fabric="zmq"),
     "gigabit/bench": lambda settings, warnings: tcp_link(
         settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets
     ),
+    "ten-gigabit/bench": lambda settings, warnings: tcp_link(settings, warnings, rate_mbps=10_000.0),
+    "paced/bare": paced_bare,
+    "paced/bench": paced_link,
+    "paced/bare-realtime": lambda settings, warnings: paced_bare(settings, warnings, realtime=True),
+    "paced/bench-realtime": lambda settings, warnings: paced_link(settings, warnings, realtime=True),
     "udp/forwarding": udp_forwarding,
     "udp/bench": udp_link,
     "udp/zmq": lambda settings, warnings: udp_link(settings, warnings, fabric="zmq"),
@@ -286,10 +362,13 @@ def describe(key: str) -> str:
 def takes_s(key: str, settings: Settings) -> float:
     """About how long a trial lasts, its preparation included."""
     load, place = key.split("/")
-    prepared = {"zmq": 1.8, "bench": 0.4}.get(place, 0.3)
+    prepared = {"zmq": 1.8, "bench": 0.4, "bench-realtime": 0.4}.get(place, 0.3)
     lasts = {
         "tcp": settings.ramp_s + settings.seconds + 0.3,
+        "flows": settings.ramp_s + settings.seconds + 0.6,
         "gigabit": settings.ramp_s + settings.seconds + 0.3,
+        "ten-gigabit": settings.ramp_s + settings.seconds + 0.3,
+        "paced": settings.udp_seconds + 0.4,
         "udp": settings.udp_seconds + 0.4,
         "limit": len(settings.limit_packets_per_s) * (settings.limit_seconds + 0.4),
         "delay": settings.udp_seconds + 1.0,

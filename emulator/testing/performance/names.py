@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 MEASURES = {
-    "tcp": ("tcp/forwarding", "tcp/forwarding-off", "tcp/bench"),
+    "tcp": ("tcp/forwarding", "tcp/forwarding-off", "tcp/bare", "tcp/bench"),
+    "flows": ("flows/forwarding", "tcp/forwarding", "flows/bench", "tcp/bench"),
     "gigabit": ("gigabit/bench",),
+    "ten-gigabit": ("ten-gigabit/bench",),
+    "lateness": ("paced/bare", "paced/bench"),
+    "lateness-realtime": ("paced/bare-realtime", "paced/bench-realtime"),
     "udp": ("udp/forwarding", "udp/bench"),
     "udp-limit": ("limit/forwarding", "limit/bench"),
     "zmq-tcp": ("tcp/forwarding", "tcp/bench", "tcp/zmq"),
@@ -12,13 +16,16 @@ MEASURES = {
     "delay": ("delay/forwarding", "delay/bench"),
     "start": ("start/python", "start/shell"),
 }
-QUICK = ("tcp", "gigabit", "udp", "zmq-tcp", "zmq-udp", "start")
+QUICK = ("tcp", "gigabit", "lateness", "udp", "zmq-tcp", "zmq-udp", "start")
 """What a quick run measures; the rest takes longer than its time."""
 
 PLACES = {
     "forwarding": "by kernel forwarding",
     "forwarding-off": "by kernel forwarding, offloads off",
+    "bare": "through the loop with no stage",
+    "bare-realtime": "through the loop with no stage at real-time priority",
     "bench": "through the link",
+    "bench-realtime": "through the link at real-time priority",
     "zmq": "through the link over ZeroMQ",
     "python": "without a bench",
     "shell": "through `bentpipe shell`",

@@ -111,6 +111,12 @@ TCP, TCP_ON, TCP_OFF = (
     Reading("tcp/forwarding", GOODPUT),
     Reading("tcp/forwarding-off", GOODPUT),
 )
+BARE = "the loop with no stage"
+TCP_BARE = Reading("tcp/bare", GOODPUT)
+FLOWS = Reading("flows/bench", GOODPUT)
+FLOWS_ON = Reading("flows/forwarding", GOODPUT)
+TEN = Reading("ten-gigabit/bench", at("link", "delivered_bps", scale=1e-9))
+TEN_CONFIGURED = Reading("ten-gigabit/bench", lambda record: 10.0)
 TCP_ZMQ = Reading("tcp/zmq", GOODPUT)
 GIGABIT = Reading("gigabit/bench", at("link", "delivered_bps", scale=1e-9))
 CONFIGURED = Reading("gigabit/bench", lambda record: 1.0)
@@ -124,6 +130,11 @@ NONE_LOST = Target("≤", 0, every_round=True)
 FIGURES = (
     Figure("tcp.of_offloads_on", "TCP, no rate limit", "Gbit/s", TCP, ON, TCP_ON, Target("≥", 0.45)),
     Figure("tcp.of_offloads_off", "TCP, no rate limit", "Gbit/s", TCP, OFF, TCP_OFF, Target("≥", 3)),
+    Figure("tcp.of_bare_loop", "TCP, no rate limit", "Gbit/s", TCP, BARE, TCP_BARE, Target("≥", 0.9)),
+    Figure("tcp.bare_loop", "TCP, the loop with no stage", "Gbit/s", TCP_BARE, ON, TCP_ON),
+    Figure("flows.of_one", "TCP, 100 flows", "Gbit/s", FLOWS, "one flow", TCP),
+    Figure("flows.of_offloads_on", "TCP, 100 flows", "Gbit/s", FLOWS, ON, FLOWS_ON),
+    Figure("flows.forwarding_of_one", "TCP, 100 flows, kernel forwarding", "Gbit/s", FLOWS_ON, "one flow", TCP_ON),
     Figure("tcp.zmq_of_offloads_on", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, ON, TCP_ON),
     Figure("tcp.zmq_of_direct", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, "the link in one process", TCP),
     Figure(
@@ -139,6 +150,30 @@ FIGURES = (
             target_of="value",
         )
         for name in ("p50", "p99", "p99.9")
+    ),
+    Figure(
+        "ten_gigabit.share",
+        "TCP at 10 Gbit/s, IP bytes",
+        "Gbit/s",
+        TEN,
+        "as configured",
+        TEN_CONFIGURED,
+        Target("≥", 0.9),
+    ),
+    *(
+        Figure(
+            f"paced{place.replace('-', '_')}.lateness_{name}",
+            f"lateness at 500 Mbit/s, {name}{', real-time' if place else ''}",
+            "µs",
+            Reading(f"paced/bench{place}", at("lateness_us", name)),
+            BARE,
+            Reading(f"paced/bare{place}", at("lateness_us", name)),
+            Target("≤", limit) if place else None,
+            "value",
+            divided=False,
+        )
+        for place in ("", "-realtime")
+        for name, limit in (("p50", 5), ("p99", 50), ("p99.9", 500))
     ),
     Figure("udp.arrived", "UDP, 64 bytes: arrived", "packets/s", Reading("udp/bench", arrived), ON, UDP_ON),
     Figure(

@@ -54,7 +54,10 @@ def limit(rate: int, *, lost: int) -> Record:
 def whole_run(rounds: int = 3) -> dict[str, list[Record]]:
     records = {
         "tcp": tcp(10),
+        "flows": tcp(8),
         "gigabit": tcp(0.99),
+        "ten-gigabit": tcp(9.5),
+        "paced": udp() | {"lateness_us": {"p50": 0, "p99": 40, "p99.9": 300}},
         "udp": udp(),
         "limit": limit(150_000, lost=0),
         "delay": {"error_us": {"p50": 20.0, "p99": 90.0}},
@@ -165,6 +168,6 @@ def test_trials_run_once_a_round_and_in_one_order(measures: list[str]) -> None:
 
 
 def test_the_time_that_is_promised_is_the_time_that_is_allowed() -> None:
-    assert expected_s(chosen_trials(MEASURES), DEFAULT) <= 180
-    assert expected_s(chosen_trials(QUICK), ONE_ROUND) <= 45
+    assert expected_s(chosen_trials(MEASURES), DEFAULT) <= 300
+    assert expected_s(chosen_trials(QUICK), ONE_ROUND) <= 60
     assert all(takes_s(key, DEFAULT) > 0 for key in TRIALS)
