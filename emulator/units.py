@@ -15,15 +15,19 @@ NS_PER_US = 1_000
 SPEED_OF_LIGHT_M_S = 299_792_458.0  # exact, SI definition of the metre
 FIBRE_SPEED_M_S = 2.0e8  # group index near 1.5: ITU-T G.652 fibre at 1550 nm has 1.468, slower with its slack
 
+LAST_YEAR = 2250  # of a simulated time: ns since 1970 fill 63 bits in 2262
+
 _UTC = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:Z|\+00:?00)?", re.ASCII)
 
 
 def parse_utc_ns(text: str) -> int:
-    """ISO 8601 UTC (`2025-05-29T23:21:27.5Z`; Z may be left out) → ns since 1970. Raises ValueError."""
+    """ISO 8601 UTC (`2025-05-29T23:21:27.5Z`; Z may be left out), 1970 to 2250 → ns since 1970. Raises ValueError."""
     match = _UTC.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"expected a UTC time such as 2025-05-29T23:21:27Z, got {text!r}")
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    if not 1970 <= year <= LAST_YEAR:
+        raise ValueError(f"expected a UTC time from 1970 to {LAST_YEAR}, got {text!r}")
     whole = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     return int(whole.timestamp()) * NS_PER_S + int((match[7] or "0").ljust(9, "0"))
 

@@ -51,6 +51,8 @@ def plan(
     direction the one-way delay (without queue and jitter), rate and loss; gate (pass, hold, drop) and its cause. The
     same seed and the same UTC always give the same rows. What the delays are made of is told on stderr.
     """
+    if output is not None and output.suffix not in ("", ".csv", ".npz") and (output.is_file() or not output.exists()):
+        raise click.UsageError(f"--output {output}: expected a name that ends in .csv or .npz, got {output.suffix!r}")
     if plot is not None:
         from emulator.timeline.plot import require_format
 

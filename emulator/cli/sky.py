@@ -70,8 +70,8 @@ def sky(
         raise ScenarioError(
             [f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}{hint}"]
         )
-    from emulator.orbit.look import Observer
     from emulator.orbit.propagate import Propagator
+    from emulator.orbit.site import Site
     from emulator.orbit.source import satellites_of
     from emulator.orbit.view import views
     from emulator.serving.stations import masks_deg
@@ -80,16 +80,16 @@ def sky(
     satellites, notes = satellites_of(scenario, elements=elements, epoch_utc_ns=start_ns)
     for note in notes:
         click.echo(f"bentpipe: {note}", err=True)
-    site = scenario.terminal
-    observer = Observer.at(site.latitude_deg, site.longitude_deg, site.altitude_m)
-    masks = masks_deg(satellites, scenario.constellation, site)
+    masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
+    site = Site(scenario.terminal)
+    site.require_track_at(start_ns)
     sightings = 0
     with (
         output_file(output) as file,
         progress("propagating", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance,
     ):
         file.write(HEADER)
-        for view in views(Propagator(satellites), observer, masks, start_ns, start_ns + duration_ns, step_ns):
+        for view in views(Propagator(satellites), site, masks, start_ns, start_ns + duration_ns, step_ns):
             file.write("".join(_lines(view, satellites.names)).encode())
             sightings += len(view.utc_ns)
             if len(view.utc_ns):

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Vector = tuple[float, float, float]
+Component = float | Floats
+Vector = tuple[Component, Component, Component]
 
 WGS84_AXIS_M = 6_378_137.0  # WGS 84, NGA.STND.0036, table 3.1
 WGS84_FLATTENING = 1 / 298.257223563  # the same
@@ -21,7 +22,10 @@ WGS84_FLATTENING = 1 / 298.257223563  # the same
 
 @dataclass(frozen=True)
 class Observer:
-    """A place on the earth: its position and its local axes in ECEF (WGS 84), metres and unit vectors."""
+    """A place on the earth: its position and its local axes in ECEF (WGS 84), metres and unit vectors.
+
+    Of one that moves, the components are arrays, (times,), and go with the last axis of what is looked at.
+    """
 
     position_m: Vector
     east: Vector
@@ -40,6 +44,20 @@ class Observer:
             east=(-sin(lon), cos(lon), 0.0),
             north=(-sin(lat) * cos(lon), -sin(lat) * sin(lon), cos(lat)),
             up=(cos(lat) * cos(lon), cos(lat) * sin(lon), sin(lat)),
+        )
+
+    @classmethod
+    def along(cls, latitude_deg: Floats, longitude_deg: Floats, altitude_m: Floats) -> Observer:
+        """The same for places, (times,) each."""
+        lat, lon = np.radians(latitude_deg), np.radians(longitude_deg)
+        squared = WGS84_FLATTENING * (2 - WGS84_FLATTENING)
+        normal = WGS84_AXIS_M / np.sqrt(1 - squared * np.sin(lat) ** 2)
+        flat = (normal + altitude_m) * np.cos(lat)
+        return cls(
+            position_m=(flat * np.cos(lon), flat * np.sin(lon), (normal * (1 - squared) + altitude_m) * np.sin(lat)),
+            east=(-np.sin(lon), np.cos(lon), np.zeros_like(lon)),
+            north=(-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)),
+            up=(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)),
         )
 
 
@@ -90,5 +108,5 @@ def range_rate_m_s(observer: Observer, position_m: Floats, velocity_m_s: Floats)
 def great_circle_m(one: Observer, other: Observer) -> float:
     """Distance along the ground on a sphere of the mean radius; within 0.6 % of the ellipsoid's."""
     mean_radius_m = WGS84_AXIS_M * (1 - WGS84_FLATTENING / 3)
-    chord = sqrt(sum((a - b) ** 2 for a, b in zip(one.up, other.up, strict=True)))
+    chord = float(np.sqrt(sum((a - b) ** 2 for a, b in zip(one.up, other.up, strict=True))))
     return float(2 * mean_radius_m * np.arcsin(min(1.0, chord / 2)))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emulator.orbit.look import Observer, look
+from emulator.orbit.look import look
 from emulator.orbit.propagate import Propagator
+from emulator.orbit.site import Site
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -29,7 +30,7 @@ class View:
 
 
 def views(
-    propagator: Propagator, observer: Observer, masks_deg: Floats, start_ns: int, end_ns: int, step_ns: int
+    propagator: Propagator, site: Site, masks_deg: Floats, start_ns: int, end_ns: int, step_ns: int
 ) -> Iterator[View]:
     """Who stands at or above its mask (satellites,) at start_ns, start_ns + step_ns, … before end_ns, in stretches.
 
@@ -38,8 +39,9 @@ def views(
     times = max(1, STRETCH_NS // step_ns)
     for first_ns in range(start_ns, end_ns, times * step_ns):
         utc_ns = np.arange(first_ns, min(first_ns + times * step_ns, end_ns), step_ns, dtype=np.int64)
-        near = propagator.near(observer, masks_deg, int(utc_ns[0]), int(utc_ns[-1]))
-        seen = look(observer, propagator.positions_m(utc_ns, near))
+        near = site.near(propagator, masks_deg, int(utc_ns[0]), int(utc_ns[-1]))
+        seen = look(site.observer(utc_ns), propagator.positions_m(utc_ns, near))
         elevation_deg = seen.elevation_deg
-        at, who = np.nonzero((elevation_deg >= masks_deg[near, np.newaxis]).T)
+        above = (elevation_deg >= masks_deg[near, np.newaxis]) & site.unobstructed(seen)
+        at, who = np.nonzero(above.T)
         yield View(utc_ns[at], near[who], seen.azimuth_deg[who, at], elevation_deg[who, at], seen.range_m[who, at])

@@ -37,7 +37,7 @@ def show(value: object) -> str:
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
-        return "an array" if value else "an empty array"
+        return f"an array of {len(value)}" if value else "an empty array"
     text = repr(value) if isinstance(value, str | int | float) else str(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
@@ -53,11 +53,13 @@ def expectation(node: Node) -> str:
     if kind in {"number", "integer"}:
         return ("a number" if kind == "number" else "a whole number") + _bounds(node)
     if node.get("format", "").endswith("network"):
-        return f"an {node['format'][:4].replace('ipv', 'IPv')} network such as {node['default']}"
+        return f"an {node['format'][:4].replace('ipv', 'IPv')} network without host bits, such as {node['default']}"
     if "pattern" in node:
         return f"text that matches {node['pattern']}"
     if node.get("minLength"):
         return "text that is not empty"
+    if kind == "array" and "maxItems" in node:
+        return f"an array of at most {node['maxItems']}"
     return _NOUNS.get(kind, "something else")
 
 

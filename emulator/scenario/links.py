@@ -195,6 +195,9 @@ class StarlinkLink(OrbitLink):
 
     profile: Literal["starlink"] = Field(description="which kind of link this is, and which keys it has")
     slot_phase_s: float = Field(12.0, ge=0, lt=15, description="slots start at this UTC second, modulo 15")
+    gso_exclusion_deg: float = Field(
+        0.0, ge=0, le=40, description="no satellite serves so near to the arc of geostationary ones, seen from the site"
+    )
 
 
 class O3bLink(OrbitLink):

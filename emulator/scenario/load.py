@@ -43,8 +43,8 @@ def load_scenario(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sc
     """The validated scenario of a TOML file, or of an embedded one by its bare name (`starlink_2025`).
 
     `overrides` are `KEY=VALUE`, in order, where KEY is dotted (`link.delay_ms`, `gateways.0.name`, `gateways[0].name`)
-    and VALUE is TOML, or else a plain string. A relative `constellation.elements` counts from the scenario's folder,
-    from the working directory if an override said it.
+    and VALUE is TOML, or else a plain string. A relative path (`constellation.elements`, `terminal.track`) counts from
+    the scenario's folder, from the working directory if an override said it.
 
     Raises ScenarioError that holds every fault: syntax with its line and column; or every unknown key, missing key,
     wrong type and impossible value of file and overrides, one line each.
@@ -180,14 +180,13 @@ def _said(raw: Mapping[str, Any], key: Key) -> tuple[Key, str]:
 
 
 def _anchored(scenario: Scenario, path: Path, overrides: Sequence[Override]) -> Scenario:
-    """The scenario with its source, and with its path to elements made absolute."""
+    """The scenario with its source, and with its paths to other files made absolute."""
     update: dict[str, Any] = {"source": path.absolute()}
-    constellation = scenario.constellation
-    if constellation is not None and constellation.elements:
-        overridden = any(
-            override.key[:2] in (("constellation",), ("constellation", "elements")) for override in overrides
-        )
-        base = Path.cwd() if overridden else path.absolute().parent
-        elements = str(base / Path(constellation.elements).expanduser())
-        update["constellation"] = constellation.model_copy(update={"elements": elements})
+    for table, key in (("constellation", "elements"), ("terminal", "track")):
+        found = getattr(scenario, table)
+        said = getattr(found, key, "")
+        if said:
+            overridden = any(override.key[:2] in ((table,), (table, key)) for override in overrides)
+            base = Path.cwd() if overridden else path.absolute().parent
+            update[table] = found.model_copy(update={key: str(base / Path(said).expanduser())})
     return scenario.model_copy(update=update)

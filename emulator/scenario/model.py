@@ -26,6 +26,7 @@ from emulator.scenario.fields import (
     Table,
 )
 from emulator.scenario.links import LinkProfile
+from emulator.units import parse_utc_ns
 
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
 PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
@@ -39,10 +40,29 @@ class Site(Table):
     altitude_m: Altitude = 0.0
 
 
+class Horizon(Table):
+    """A point of the edge of what stands around a site; straight lines lead from one to the next, all around."""
+
+    azimuth_deg: float = Field(ge=0, lt=360, description="from north over east")
+    elevation_deg: float = Field(ge=0, le=90, description="degrees above the horizon below which nothing is seen")
+
+
 class Terminal(Site):
     """The user terminal; a link without a sky does not need one."""
 
     min_elevation_deg: Elevation | None = Field(None, description="mask of this site; default: each shell's own")
+    horizon: tuple[Horizon, ...] = Field((), max_length=720, description="obstructions of this site, by azimuth")
+    track: str = Field("", description="CSV, GPX or NMEA file of where it is when; then latitude and longitude are not")
+    track_starts_utc: str = Field(
+        "", description="the track's first point is moved to this UTC (text, in quotes); empty: its own times"
+    )
+    track_gap_s: float = Field(60.0, gt=0, le=86_400, description="longest time between two points of the track")
+
+    @model_validator(mode="after")
+    def track_can_start(self) -> Terminal:
+        if self.track_starts_utc:
+            parse_utc_ns(self.track_starts_utc)
+        return self
 
 
 class Gateway(Site):
@@ -171,19 +191,29 @@ class TrafficClass(Table):
         return self
 
 
+LONGEST_S = 3.2e9  # of a run: a century, and three of them fit into 63 bits of ns
+
+
 class OverlayEvent(Table):
     """A timed change on top of the Timeline; times count from the start of the bench."""
 
     kind: Literal["outage", "hold", "fade", "extra_delay", "loss", "jitter"] = Field(
         description="outage: what is sent is lost; hold: packets wait, and leave in order when it ends"
     )
-    at_s: float = Field(ge=0, description="when it begins")
-    duration_s: float = Field(gt=0, description="how long it lasts")
+    at_s: float = Field(ge=0, le=LONGEST_S, description="when it begins")
+    duration_s: float = Field(gt=0, le=LONGEST_S, description="how long it lasts")
     direction: Literal["both", "uplink", "downlink"] = Field("both", description="what it acts on")
     fade_db: float = Field(0.0, ge=0, le=100, description="for kind fade: taken from the C/N, which the rate follows")
     extra_delay_ms: Milliseconds = Field(0.0, description="for kind extra_delay")
     loss: Probability = Field(0.0, description="for kind loss: added to the Timeline's")
     jitter_ms: Milliseconds = Field(0.0, description="for kind jitter: mean of what is added to the access jitter")
+
+    @model_validator(mode="after")
+    def says_how_much(self) -> OverlayEvent:
+        key = {"fade": "fade_db", "extra_delay": "extra_delay_ms", "loss": "loss"}.get(self.kind)
+        if key is not None and not getattr(self, key) > 0:
+            raise ValueError(f"kind {self.kind!r} needs {key}: expected a number above 0, got {getattr(self, key):g}")
+        return self
 
 
 class Scenario(Table):
@@ -201,7 +231,9 @@ class Scenario(Table):
     ports: Ports = Field(Ports(), description="interfaces and addresses")
     dish: Dish = Field(Dish(), description="the Starlink dish, where it is served")
     classes: tuple[TrafficClass, ...] = Field((), max_length=64, description="traffic with queues of its own")
-    overlay: tuple[OverlayEvent, ...] = Field((), description="timed changes on top of the link, at most 256")
+    overlay: tuple[OverlayEvent, ...] = Field(
+        (), max_length=256, description="timed changes on top of the link, at most 256"
+    )
     source: Path | None = Field(None, exclude=True, description="the file; relative paths in it count from there")
 
     @model_validator(mode="after")

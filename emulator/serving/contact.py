@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +11,7 @@ from emulator.errors import CoverageError
 from emulator.orbit.look import look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
-from emulator.serving.passes import MINUTE_NS, MINUTE_S, MINUTES_KEPT, Minute
+from emulator.serving.passes import MINUTE_NS, MINUTE_S, Minute, MinutePolicy
 from emulator.serving.stations import GroundStation
 from emulator.units import NS_PER_S, format_utc
 
@@ -24,25 +22,17 @@ SEARCHED_S = 3 * 86_400  # an orbit that keeps its plane to the sun comes back t
 SEARCH_STEP_S = 10
 
 
-class ContactPolicy:
-    """Station by second: contacts begin and end on whole UTC seconds, within which the mask is kept throughout."""
+class ContactPolicy(MinutePolicy):
+    """Station by second: contacts begin and end on whole UTC seconds, within which the mask is kept throughout.
+
+    The only satellite is number 0; `gateway` is the station.
+    """
 
     def __init__(self, spacecraft: Satellites, stations: Sequence[GroundStation]) -> None:
+        super().__init__()
         self.propagator = Propagator(spacecraft)
         self.stations = tuple(stations)
         self._sin_mask = np.sin(np.radians([station.min_elevation_deg for station in stations]))
-        self._minutes: OrderedDict[int, Minute] = OrderedDict()
-        self._lock = Lock()
-
-    def minute(self, number: int) -> Minute:
-        """Who serves the UTC minute `number`, counted from 1970: satellite 0 and the station, −1 for none."""
-        with self._lock:
-            minute = self._minutes.get(number)
-            if minute is None:
-                minute = self._minutes[number] = self._work_out(number)
-                if len(self._minutes) > MINUTES_KEPT:
-                    self._minutes.popitem(last=False)
-        return minute
 
     def sin_elevation(self, utc_ns: Ints) -> Floats:
         """Sine of the spacecraft's elevation at each station, (stations, times)."""

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from emulator.errors import CoverageError
 from emulator.orbit.geostationary import slot_position_m
-from emulator.orbit.look import Look, Observer, look
+from emulator.orbit.look import Look, look
+from emulator.orbit.site import Site
 from emulator.orbit.sun import sun_position_m
 from emulator.scenario.links import GeoLink
 from emulator.scenario.model import Terminal
@@ -28,10 +29,10 @@ class GeoPolicy:
 
     def __init__(self, link: GeoLink, terminal: Terminal, stations: Sequence[GroundStation]) -> None:
         self._position_m = slot_position_m(link.longitude_deg)
-        self.observer = Observer.at(terminal.latitude_deg, terminal.longitude_deg, terminal.altitude_m)
-        self.seen = look(self.observer, self._position_m)
-        lowest = terminal.min_elevation_deg or 0.0
-        _require(self.seen, lowest, f"terminal at {terminal.latitude_deg:g}, {terminal.longitude_deg:g}", link)
+        self.site = Site(terminal)
+        self._lowest_deg = terminal.min_elevation_deg or 0.0
+        seen = look(self.site.start, self._position_m)
+        _require(seen, self._lowest_deg, f"terminal at {_place(self.site)}", link, self.site)
         from_gateway = [look(station.observer, self._position_m) for station in stations]
         able = [
             number
@@ -49,21 +50,39 @@ class GeoPolicy:
 
         self.gateway = min(able, key=path_s)
         self.from_gateway = from_gateway[self.gateway]
-        self._receivers = {"uplink": stations[self.gateway].observer, "downlink": self.observer}
+        self._gateway_m = np.array(stations[self.gateway].observer.position_m)
+
+    def seen(self, utc_ns: Ints) -> Look:
+        """The satellite from the terminal, (times,)."""
+        return look(self.site.observer(utc_ns), np.broadcast_to(self._position_m, (len(utc_ns), 3)))
+
+    def serves(self, seen: Look) -> npt.NDArray[np.bool_]:
+        """Whether the terminal has the satellite in view."""
+        return (seen.elevation_deg >= self._lowest_deg) & self.site.unobstructed(seen)
 
     def sun_angle_deg(self, direction: str, utc_ns: Ints) -> Floats:
         """Angle between sun and satellite for who receives in a direction, (times,); the sun below its horizon too."""
-        receiver = np.array(self._receivers[direction].position_m)
+        if direction == "uplink":
+            receiver = self._gateway_m
+        else:
+            observer = self.site.observer(utc_ns)
+            receiver = np.stack(np.broadcast_arrays(*observer.position_m), axis=-1)
         to_sun, to_satellite = sun_position_m(utc_ns) - receiver, self._position_m - receiver
-        cosine = (to_sun @ to_satellite) / np.sqrt((to_sun**2).sum(axis=-1) * (to_satellite**2).sum())
+        lengths = np.sqrt((to_sun**2).sum(axis=-1) * (to_satellite**2).sum(axis=-1))
+        cosine = (to_sun * to_satellite).sum(axis=-1) / lengths
         angle: Floats = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
         return angle
 
 
-def _require(seen: Look, lowest_deg: float, who: str, link: GeoLink) -> None:
+def _place(site: Site) -> str:
+    here = site.motion(0)
+    return f"{here.latitude_deg:g}, {here.longitude_deg:g}"
+
+
+def _require(seen: Look, lowest_deg: float, who: str, link: GeoLink, site: Site | None = None) -> None:
     elevation = float(seen.elevation_deg)
+    where = f"{who}: {link.satellite} at longitude {link.longitude_deg:g} stands at {elevation:.1f}°"
     if elevation < lowest_deg:
-        raise CoverageError(
-            f"{who}: {link.satellite} at longitude {link.longitude_deg:g} stands at {elevation:.1f}°, "
-            f"below the elevation mask of {lowest_deg:g}°"
-        )
+        raise CoverageError(f"{where}, below the elevation mask of {lowest_deg:g}°")
+    if site is not None and not np.all(site.unobstructed(seen)):
+        raise CoverageError(f"{where}, behind terminal.horizon")

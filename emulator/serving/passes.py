@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.orbit.look import Look, Observer, look
+from emulator.orbit.look import Look, look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
+from emulator.orbit.site import Site
 from emulator.scenario.model import Terminal
 from emulator.serving.stations import GroundStation, require_coverage
 from emulator.units import FIBRE_SPEED_M_S, NS_PER_S, SPEED_OF_LIGHT_M_S
@@ -53,21 +54,41 @@ class Sky:
     from_gateway: tuple[Look, ...]
 
 
-class PassPolicy:
+class MinutePolicy:
+    """Who serves, worked out by the UTC minute, of which the last few are kept; `_work_out` is the system's."""
+
+    def __init__(self) -> None:
+        self._minutes: OrderedDict[int, Minute] = OrderedDict()
+        self._lock = Lock()
+
+    def minute(self, number: int) -> Minute:
+        """Who serves the UTC minute `number`, counted from 1970."""
+        with self._lock:
+            minute = self._minutes.get(number)
+            if minute is None:
+                minute = self._minutes[number] = self._work_out(number)
+                if len(self._minutes) > MINUTES_KEPT:
+                    self._minutes.popitem(last=False)
+        return minute
+
+    def _work_out(self, number: int) -> Minute:
+        raise NotImplementedError
+
+
+class PassPolicy(MinutePolicy):
     """Serving satellite and gateway by second; systems override `merit`, and what else differs."""
 
     def __init__(
         self, satellites: Satellites, masks: Floats, terminal: Terminal, gateways: Sequence[GroundStation]
     ) -> None:
+        super().__init__()
         self.propagator = Propagator(satellites)
-        self.observer = Observer.at(terminal.latitude_deg, terminal.longitude_deg, terminal.altitude_m)
+        self.site = Site(terminal)
         self.gateways = tuple(gateways)
         self.terminal = terminal
         self._masks_deg = masks
         self._sin_mask = np.sin(np.radians(masks))
         self._sin_gateway_mask = [float(np.sin(np.radians(station.min_elevation_deg))) for station in gateways]
-        self._minutes: OrderedDict[int, Minute] = OrderedDict()
-        self._lock = Lock()
 
     def merit(self, sky: Sky) -> Floats:
         """How good each satellite is at each second, (near, 61)."""
@@ -91,21 +112,12 @@ class PassPolicy:
             [one.sin_elevation >= lowest for one, lowest in zip(sky.from_gateway, self._sin_gateway_mask, strict=True)]
         )
 
-    def minute(self, number: int) -> Minute:
-        """Who serves the UTC minute `number`, counted from 1970."""
-        with self._lock:
-            minute = self._minutes.get(number)
-            if minute is None:
-                minute = self._minutes[number] = self._work_out(number)
-                if len(self._minutes) > MINUTES_KEPT:
-                    self._minutes.popitem(last=False)
-        return minute
-
     def require_coverage(self, start_ns: int) -> None:
         """Raises CoverageError unless a satellite serves the terminal soon after `start_ns`."""
+        self.site.require_track_at(start_ns)
         require_coverage(
             self.propagator,
-            self.terminal,
+            self.site,
             self._masks_deg,
             self.gateways,
             start_ns,
@@ -116,15 +128,16 @@ class PassPolicy:
     def _work_out(self, number: int) -> Minute:
         """A satellite can serve a second if it is seen at both ends of it, hence throughout."""
         seconds_ns = (number * MINUTE_S + np.arange(MINUTE_S + 1, dtype=np.int64)) * NS_PER_S
-        near = self.propagator.near(self.observer, self._masks_deg, int(seconds_ns[0]), int(seconds_ns[-1]))
+        near = self.site.near(self.propagator, self._masks_deg, int(seconds_ns[0]), int(seconds_ns[-1]))
         none = np.full(MINUTE_S, -1, np.int64)
         if len(near) == 0:
             return Minute(none, none)
         position = self.propagator.positions_m(seconds_ns, near)
-        seen = look(self.observer, position)
+        seen = look(self.site.observer(seconds_ns), position)
         from_gateway = tuple(look(station.observer, position) for station in self.gateways)
         sky = Sky(seconds_ns, near, position, seen, from_gateway)
-        visible = _throughout(seen.sin_elevation >= self._sin_mask[near, np.newaxis])
+        above = seen.sin_elevation >= self._sin_mask[near, np.newaxis]
+        visible = _throughout(above & self.site.unobstructed(seen))
         tracked = _throughout(self.tracked(sky))
         usable = visible & tracked  # (gateways, near, 60)
         able = usable.any(axis=0)

@@ -18,9 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.orbit.look import Look, Observer, look
+from emulator.orbit.geostationary import arc_cosine
+from emulator.orbit.look import Look, look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
+from emulator.orbit.site import Site
 from emulator.scenario.model import Terminal
 from emulator.serving.stations import GroundStation, require_coverage
 from emulator.units import FIBRE_SPEED_M_S, NS_PER_S, SPEED_OF_LIGHT_M_S
@@ -59,15 +61,18 @@ class StarlinkPolicy:
         gateways: Sequence[GroundStation],
         slot_phase_ns: int,
         draw: Callable[[int], int],
+        *,
+        gso_exclusion_deg: float = 0.0,
     ) -> None:
         self.propagator = Propagator(satellites)
-        self.observer = Observer.at(terminal.latitude_deg, terminal.longitude_deg, terminal.altitude_m)
+        self.site = Site(terminal)
         self.gateways = tuple(gateways)
         self._terminal = terminal
         self._masks_deg = masks
         self._sin_mask = np.sin(np.radians(masks))
         self._phase_ns = slot_phase_ns
         self._draw = draw
+        self._cos_gso = float(np.cos(np.radians(gso_exclusion_deg)))
         self._blocks: OrderedDict[int, tuple[Serving, ...]] = OrderedDict()
         self._lock = Lock()
 
@@ -92,9 +97,10 @@ class StarlinkPolicy:
 
     def require_coverage(self, start_ns: int) -> None:
         """Raises CoverageError unless a satellite serves the terminal soon after `start_ns`."""
+        self.site.require_track_at(start_ns)
         require_coverage(
             self.propagator,
-            self._terminal,
+            self.site,
             self._masks_deg,
             self.gateways,
             start_ns,
@@ -108,10 +114,12 @@ class StarlinkPolicy:
         """The slots of a block."""
         first = number * BLOCK_SLOTS
         edges_ns = np.array([self.slot_start_ns(first + place) for place in range(BLOCK_SLOTS + 1)], np.int64)
-        near = self.propagator.near(self.observer, self._masks_deg, int(edges_ns[0]), int(edges_ns[-1]))
+        near = self.site.near(self.propagator, self._masks_deg, int(edges_ns[0]), int(edges_ns[-1]))
         position = self.propagator.positions_m(edges_ns, near)
-        seen = look(self.observer, position)
-        visible = seen.sin_elevation >= self._sin_mask[near, np.newaxis]
+        seen = look(self.site.observer(edges_ns), position)
+        visible = (seen.sin_elevation >= self._sin_mask[near, np.newaxis]) & self.site.unobstructed(seen)
+        if self._cos_gso < 1:
+            visible &= arc_cosine(self.site.observer(edges_ns), seen) <= self._cos_gso
         if not visible.any():
             return tuple(Serving(first + place, -1, -1) for place in range(BLOCK_SLOTS))
         from_gateway = [look(station.observer, position) for station in self.gateways]

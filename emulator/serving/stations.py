@@ -12,6 +12,7 @@ from emulator.errors import CoverageError
 from emulator.orbit.look import Observer, great_circle_m, look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
+from emulator.orbit.site import Site
 from emulator.scenario.model import Constellation, Gateway, PointOfPresence, Terminal
 from emulator.units import NS_PER_S, format_utc
 
@@ -59,7 +60,7 @@ def masks_deg(satellites: Satellites, constellation: Constellation, terminal: Te
 
 def require_coverage(
     propagator: Propagator,
-    terminal: Terminal,
+    site: Site,
     masks: Floats,
     stations: Sequence[GroundStation],
     start_ns: int,
@@ -79,21 +80,25 @@ def require_coverage(
     until_ns = start_ns + max(orbit_ns, min(LONGEST_SCAN_NS, affordable_ns))
     if any(serves(at_ns) for at_ns in range(start_ns, until_ns, block_ns)):
         return
+    here = site.motion(start_ns)
     where = (
-        f"terminal at latitude {terminal.latitude_deg:g}, longitude {terminal.longitude_deg:g}: no satellite serves it "
+        f"terminal at latitude {here.latitude_deg:g}, longitude {here.longitude_deg:g}: no satellite serves it "
         f"from {format_utc(start_ns, 0)} to {format_utc(until_ns, 0)}"
     )
     if len(masks) == 0:
         raise CoverageError(f"{where}: the constellation is empty")
-    observer = Observer.at(terminal.latitude_deg, terminal.longitude_deg, terminal.altitude_m)
     mask = f"{masks.min():g}°" if masks.min() == masks.max() else f"{masks.min():g}° to {masks.max():g}° by shell"
-    highest, name, visible = -90.0, "", False
+    highest, name, visible, clear = -90.0, "", False, False
     for at_ns in range(start_ns, until_ns, block_ns):
         position = propagator.positions_m(np.array([at_ns], np.int64))[:, 0]
-        elevation = np.nan_to_num(look(observer, position).elevation_deg, nan=-90.0)
+        seen = look(site.observer_at(at_ns), position)
+        elevation = np.nan_to_num(seen.elevation_deg, nan=-90.0)
         visible = visible or bool((elevation >= masks).any())
+        clear = clear or bool(((elevation >= masks) & site.unobstructed(seen)).any())
         if elevation.max() > highest:
             highest, name = float(elevation.max()), satellites.names[int(elevation.argmax())]
+    if visible and not clear:
+        raise CoverageError(f"{where}: all that stand above the mask of {mask} are behind terminal.horizon")
     if visible:
         names = ", ".join(station.name for station in stations)
         raise CoverageError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from emulator.errors import ScenarioError
+from emulator.orbit.site import Motion, Site
 from emulator.scenario.model import Scenario
 from emulator.terminal.gnss import GnssFix, gnss_fix
 
@@ -25,11 +26,12 @@ class TerminalState:
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """A terminal that stands where the scenario put it."""
+    """A terminal where the scenario put it; with a `site`, where that is at the time."""
 
     latitude_deg: float
     longitude_deg: float
     altitude_m: float
+    site: Site | None = None
 
     @classmethod
     def from_scenario(cls, scenario: Scenario) -> Self:
@@ -38,16 +40,19 @@ class Terminal:
         if site is None:
             origin = scenario.source or scenario.name or "scenario"
             raise ScenarioError([f"{origin}: terminal: expected a site (latitude_deg, longitude_deg), got none"])
-        return cls(site.latitude_deg, site.longitude_deg, site.altitude_m)
+        moving = Site(site) if site.track else None
+        return cls(site.latitude_deg, site.longitude_deg, site.altitude_m, moving)
 
     def state(self, utc_ns: int) -> TerminalState:
         """The state at `utc_ns`. The same instant always gives the same state."""
+        still = Motion(self.latitude_deg, self.longitude_deg, self.altitude_m, 0.0, 0.0)
+        here = still if self.site is None else self.site.motion(utc_ns)
         return TerminalState(
             utc_ns=utc_ns,
-            latitude_deg=self.latitude_deg,
-            longitude_deg=self.longitude_deg,
-            altitude_m=self.altitude_m,
-            speed_m_s=0.0,
-            course_deg=0.0,
-            gnss=gnss_fix(self.latitude_deg, self.longitude_deg, self.altitude_m, utc_ns),
+            latitude_deg=here.latitude_deg,
+            longitude_deg=here.longitude_deg,
+            altitude_m=here.altitude_m,
+            speed_m_s=here.speed_m_s,
+            course_deg=here.course_deg,
+            gnss=gnss_fix(here.latitude_deg, here.longitude_deg, here.altitude_m, utc_ns),
         )

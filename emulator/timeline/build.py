@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from emulator.errors import ScenarioError
 from emulator.scenario.links import (
     ContactLink,
     FixedLink,
@@ -24,8 +25,12 @@ def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_n
 
     `elements` replaces `constellation.elements`. `epoch_utc_ns` is the start of the run, used for checks only (are the
     elements near enough to it, does a satellite ever serve the terminal); no draw depends on it.
-    Raises ElementsError for elements that cannot be used, CoverageError if no satellite ever serves the terminal.
+    Raises ScenarioError for elements where none belong and for a track that does not lead through the start,
+    ElementsError for elements that cannot be used, CoverageError if no satellite ever serves the terminal.
     """
+    if elements is not None and isinstance(scenario.link, FixedLink | GeoLink):
+        name, profile = scenario.name or "scenario", scenario.link.profile
+        raise ScenarioError([f"{name}: link.profile {profile!r} has no orbits: expected no elements, got {elements}"])
     match scenario.link:
         case FixedLink():
             from emulator.timeline.fixed import FixedWindows
@@ -34,7 +39,9 @@ def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_n
         case GeoLink():
             from emulator.timeline.geo import GeoWindows
 
-            return GeoWindows(scenario)
+            geo = GeoWindows(scenario)
+            geo.policy.site.require_track_at(epoch_utc_ns)
+            return geo
         case StarlinkLink():
             from emulator.timeline.starlink import StarlinkWindows
 

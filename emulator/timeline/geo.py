@@ -52,15 +52,15 @@ class GeoWindows(SkyWindows):
         self._hours: OrderedDict[tuple[int, Way], Radio] = OrderedDict()
 
     def _stints(self, number: int) -> list[Stint]:
-        return [Stint(number * MINUTE_NS, (number + 1) * MINUTE_NS, 0, self.policy.gateway)]
+        edges_ns = np.array([number, number + 1], np.int64) * MINUTE_NS
+        serves = self.policy.serves(self.policy.seen(edges_ns)).all()
+        satellite, gateway = (0, self.policy.gateway) if serves else (-1, -1)
+        return [Stint(int(edges_ns[0]), int(edges_ns[1]), satellite, gateway)]
 
     def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
-        seen, shape = self.policy.seen, len(times_ns)
-        azimuth, elevation, slant_range, feeder = (
-            np.full(shape, float(value))
-            for value in (seen.azimuth_deg, seen.elevation_deg, seen.range_m, self.policy.from_gateway.range_m)
-        )
-        return Seen(azimuth, elevation, slant_range, np.stack([slant_range, feeder]))
+        seen = self.policy.seen(times_ns)
+        feeder = np.full(len(times_ns), float(self.policy.from_gateway.range_m))
+        return Seen(seen.azimuth_deg, seen.elevation_deg, seen.range_m, np.stack([seen.range_m, feeder]))
 
     def _phases(self, number: int) -> list[Phase]:
         """Outages, and the seconds in which no MODCOD closes."""

@@ -39,6 +39,6 @@ class IridiumWindows(PassWindows):
         # A way that is not there yet, or no longer, is not this stint's: any number will do, infinity would spread.
         between, last = (np.where(np.isfinite(way), way, 0.0) for way in ways)
         position = self.policy.propagator.positions_m(times_ns, np.array([stint.satellite]))[0]
-        seen = look(self.policy.observer, position)
+        seen = look(self.policy.site.observer(times_ns), position)
         over = (np.interp(times_ns - minute_ns, seconds_ns - minute_ns, way) for way in (between, last))
         return Seen(seen.azimuth_deg, seen.elevation_deg, seen.range_m, np.stack([seen.range_m, *over]))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
+from emulator.orbit.look import look
+from emulator.orbit.propagate import Propagator
+from emulator.orbit.site import Site
 from emulator.radio.clear_sky import clear_sky_cn_centidb
 from emulator.scenario.links import OrbitLink
 from emulator.scenario.model import Scenario
@@ -13,14 +17,32 @@ from emulator.serving.stations import GroundStation
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, quantile, uniform
 from emulator.timeline.model import Ints
-from emulator.timeline.sky import Phase, Seen, SkyWindows
+from emulator.timeline.sky import Phase, Seen, SkyWindows, Stint
 from emulator.units import NS_PER_MS, NS_PER_S
 
 LEAST_RATE_BPS = 1_000  # a drawn rate of 0 would mean no limit
 
 
+class Serving(Protocol):
+    """What every policy with satellites knows: where they are, where the terminal is, and the gateways."""
+
+    propagator: Propagator
+    site: Site
+    gateways: tuple[GroundStation, ...]
+
+
+def bent_pipe(policy: Serving, stint: Stint, times_ns: Ints) -> Seen:
+    """A stint's satellite from the terminal, and the way over it to the gateway."""
+    position = policy.propagator.positions_m(times_ns, np.array([stint.satellite]))[0]
+    seen = look(policy.site.observer(times_ns), position)
+    from_gateway = look(policy.gateways[stint.gateway].observer, position)
+    return Seen(seen.azimuth_deg, seen.elevation_deg, seen.range_m, np.stack([seen.range_m, from_gateway.range_m]))
+
+
 class OrbitWindows(SkyWindows):
-    """A link of kind OrbitLink: each direction's rate and schedule are drawn per stretch."""
+    """A link of kind OrbitLink: each direction's rate and schedule are drawn per stretch. Subclasses have a policy."""
+
+    policy: Serving
 
     def __init__(
         self,
@@ -37,6 +59,9 @@ class OrbitWindows(SkyWindows):
         self._orbit_ways = {Way.UP: link.uplink, Way.DOWN: link.downlink}
         self._handover_law = link.handover
         self._cn_range_m = link.cn_range_km * 1000
+
+    def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
+        return bent_pipe(self.policy, stint, times_ns)
 
     def _spread_ns(self, number: int, way: Way) -> int:
         share = float(uniform(self._seed, way, Purpose.SPREAD, np.array([number]))[0])

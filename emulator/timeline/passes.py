@@ -8,7 +8,6 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from emulator.orbit.look import look
 from emulator.orbit.satellites import Satellites
 from emulator.orbit.source import satellites_of
 from emulator.scenario.links import OrbitLink
@@ -16,9 +15,9 @@ from emulator.scenario.model import Scenario, Terminal
 from emulator.serving.passes import MINUTE_NS, Minute, PassPolicy
 from emulator.serving.stations import GroundStation, masks_deg
 from emulator.timeline.causes import Cause, Gate
-from emulator.timeline.model import Floats, Ints
+from emulator.timeline.model import Floats
 from emulator.timeline.orbiting import OrbitWindows
-from emulator.timeline.sky import Phase, Seen, Stint
+from emulator.timeline.sky import Phase, Stint
 from emulator.units import NS_PER_MS, NS_PER_S
 
 MakePolicy = Callable[[Satellites, Floats, Terminal, Sequence[GroundStation]], PassPolicy]
@@ -31,6 +30,8 @@ class PassWindows(OrbitWindows):
     only the delay steps. Raises ElementsError for elements that cannot be used, CoverageError if no satellite serves
     the terminal.
     """
+
+    policy: PassPolicy
 
     def __init__(
         self,
@@ -54,13 +55,6 @@ class PassWindows(OrbitWindows):
 
     def _stints(self, number: int) -> list[Stint]:
         return stints_of(number, self.policy.minute(number))
-
-    def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
-        position = self.policy.propagator.positions_m(times_ns, np.array([stint.satellite]))[0]
-        seen = look(self.policy.observer, position)
-        from_gateway = look(self.policy.gateways[stint.gateway].observer, position)
-        legs_m = np.stack([seen.range_m, from_gateway.range_m])
-        return Seen(seen.azimuth_deg, seen.elevation_deg, seen.range_m, legs_m)
 
     def _phases(self, number: int) -> list[Phase]:
         """Handovers of this minute, and of those before it that last until now; outages."""

@@ -6,7 +6,6 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from emulator.orbit.look import look
 from emulator.orbit.source import satellites_of
 from emulator.scenario.links import StarlinkLink
 from emulator.scenario.model import Scenario
@@ -14,9 +13,8 @@ from emulator.serving.starlink import SLOT_NS, StarlinkPolicy
 from emulator.serving.stations import GroundStation, masks_deg
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, draw32
-from emulator.timeline.model import Ints
 from emulator.timeline.orbiting import OrbitWindows
-from emulator.timeline.sky import Phase, Seen, Stint
+from emulator.timeline.sky import Phase, Stint
 from emulator.units import NS_PER_MS, NS_PER_S
 
 
@@ -25,6 +23,8 @@ class StarlinkWindows(OrbitWindows):
 
     Raises ElementsError for elements that cannot be used, CoverageError if no satellite serves the terminal.
     """
+
+    policy: StarlinkPolicy
 
     def __init__(self, scenario: Scenario, *, elements: FilePath | None = None, epoch_utc_ns: int) -> None:
         link = scenario.link
@@ -42,19 +42,13 @@ class StarlinkWindows(OrbitWindows):
             stations,
             phase_ns,
             lambda slot: int(draw32(self._seed, Way.BOTH, Purpose.SERVING, np.array([slot]))[0]),
+            gso_exclusion_deg=link.gso_exclusion_deg,
         )
         self.policy.require_coverage(epoch_utc_ns)
 
     def _stints(self, number: int) -> list[Stint]:
         start_ns, serving = self.policy.slot_start_ns(number), self.policy.serving(number)
         return [Stint(start_ns, start_ns + SLOT_NS, serving.satellite, serving.gateway)]
-
-    def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
-        position = self.policy.propagator.positions_m(times_ns, np.array([stint.satellite]))[0]
-        seen = look(self.policy.observer, position)
-        from_gateway = look(self.policy.gateways[stint.gateway].observer, position)
-        legs_m = np.stack([seen.range_m, from_gateway.range_m])
-        return Seen(seen.azimuth_deg, seen.elevation_deg, seen.range_m, legs_m)
 
     def _phases(self, number: int) -> list[Phase]:
         """What the boundary at the slot's beginning does, to the slot's end at most; outages."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emulator.units import NS_PER_S, format_utc, parse_utc_ns
 
-INSTANTS = st.integers(0, 253_402_300_799 * NS_PER_S)  # 1970 to the end of 9999
+INSTANTS = st.integers(0, 8_867_491_199 * NS_PER_S)  # 1970 to the end of 2250
 
 
 @given(INSTANTS)
@@ -42,7 +42,8 @@ def test_the_same_instant_in_every_accepted_form(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "now", "2025-05-29", "2025-13-01T00:00:00Z", "2025-02-30T00:00:00Z", "2025-05-29T23:21:27+02:00",
-             "2025-05-29T24:00:00Z", "2025-05-29T23:21:60Z", "2025-05-29T23:21:27.1234567890Z", "٢٠٢٥-05-29T23:21:27Z"],
+             "2025-05-29T24:00:00Z", "2025-05-29T23:21:60Z", "2025-05-29T23:21:27.1234567890Z", "٢٠٢٥-05-29T23:21:27Z",
+             "1969-12-31T23:59:59Z", "2251-01-01T00:00:00Z", "9999-01-01T00:00:00Z"],
 )  # fmt: skip
 def test_what_is_no_utc_instant_is_refused(text: str) -> None:
     with pytest.raises(ValueError):

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from emulator.orbit.elements import Elements, load_elements
-from emulator.orbit.look import Observer, look
+from emulator.orbit.look import look
 from emulator.orbit.propagate import Propagator
+from emulator.orbit.site import Site
 from emulator.orbit.view import views
+from emulator.scenario.model import Terminal
 from emulator.units import NS_PER_S, parse_utc_ns
 
-SITE = Observer.at(48.51368333, -124.29353469, 201)  # reference data, README
+SITE = Site(Terminal(latitude_deg=48.51368333, longitude_deg=-124.29353469, altitude_m=201))  # reference data, README
 START_NS = parse_utc_ns("2025-05-29T23:21:27Z")
 
 
@@ -32,7 +34,7 @@ def test_every_logged_slant_range_is_met_within_10_m(reference_data: Path, eleme
     for row in rows:
         at = np.array([parse_utc_ns(row["Timestamp"])], np.int64)
         who = np.array([elements.satellites.names.index(row["Connected_Satellite"])])
-        ours_m = float(look(SITE, propagator.positions_m(at, who)).range_m[0, 0])
+        ours_m = float(look(SITE.start, propagator.positions_m(at, who)).range_m[0, 0])
         assert ours_m == pytest.approx(1000 * float(row["Distance"]), abs=10)
 
 

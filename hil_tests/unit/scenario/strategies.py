@@ -85,6 +85,10 @@ def _tables(profile: str, key: Key) -> st.SearchStrategy[Tables]:
         {name: value for name, value in values.items() if name in required},
         optional={name: value for name, value in values.items() if name not in required},
     )
+    if node.get("title") == "OverlayEvent":
+        return tables.map(lambda event: {**event, "fade_db": 3.0, "extra_delay_ms": 1.5, "loss": 0.5})
+    if node.get("title") == "Terminal":
+        return tables.map(lambda site: {**site, "track": "/sky/track.csv", "track_starts_utc": "2025-05-29T23:21:27Z"})
     return tables.map(_with_satellites) if key == ("constellation",) else tables
 
 

@@ -176,6 +176,21 @@ def test_a_rule_between_keys_speaks_for_itself(file: Path) -> None:
     assert problems(file, tables) == ["constellation: expected elements or shells, got neither"]
 
 
+def test_a_change_says_how_much_and_fits_into_the_time_there_is(file: Path) -> None:
+    begin: Tables = {"at_s": 1.0, "duration_s": 1.0}
+    tables: Tables = {
+        "link": {"profile": "fixed"},
+        "overlay": [{"kind": "fade", **begin}, {"kind": "outage", "at_s": 1e300, "duration_s": 1e18}],
+    }
+    assert problems(file, tables) == [
+        "overlay[0]: kind 'fade' needs fade_db: expected a number above 0, got 0",
+        "overlay[1].at_s: expected a number from 0 to 3200000000, got 1e+300",
+        "overlay[1].duration_s: expected a number above 0 and of at most 3200000000, got 1e+18",
+    ]
+    tables["overlay"] = [{"kind": "hold", **begin}] * 257
+    assert problems(file, tables) == ["overlay: expected an array of at most 256, got an array of 257"]
+
+
 def test_a_date_is_no_value_for_any_key(file: Path) -> None:
     file.write_text('name = 2025-05-29\nlink = {profile = "fixed", delay_ms = 23:21:27}')
     with pytest.raises(ScenarioError) as caught:

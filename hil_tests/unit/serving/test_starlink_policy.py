@@ -74,7 +74,7 @@ def test_terminal_and_gateway_see_the_satellite_throughout(slot: int) -> None:
         return
     times = STRICT.slot_start_ns(slot) + np.arange(16, dtype=np.int64) * NS_PER_S
     position = STRICT.propagator.positions_m(times, np.array([serving.satellite]))[0]
-    assert look(STRICT.observer, position).elevation_deg.min() >= 50
+    assert look(STRICT.site.start, position).elevation_deg.min() >= 50
     station = STRICT.gateways[serving.gateway]
     assert look(station.observer, position).elevation_deg.min() >= station.min_elevation_deg
 
@@ -87,7 +87,7 @@ def test_a_shell_serves_above_its_own_mask(slot: int) -> None:
     times = POLICY.slot_start_ns(slot) + np.array([0, 15], np.int64) * NS_PER_S
     position = POLICY.propagator.positions_m(times, np.array([serving.satellite]))[0]
     mask = 20 if SMALL.names[serving.satellite].startswith("low") else 25
-    assert look(POLICY.observer, position).elevation_deg.min() >= mask
+    assert look(POLICY.site.start, position).elevation_deg.min() >= mask
 
 
 @given(SLOTS)
@@ -152,7 +152,7 @@ def shares(latitude_deg: float, slots: int) -> dict[str, float]:
     ):  # 7: not always the same ground track
         start_ns = policy.slot_start_ns(slot)
         masks = np.full(len(satellites), 25.0)
-        (view,) = views(policy.propagator, policy.observer, masks, start_ns, start_ns + 1, 1)
+        (view,) = views(policy.propagator, policy.site, masks, start_ns, start_ns + 1, 1)
         available += list(zip(view.elevation_deg.tolist(), view.azimuth_deg.tolist(), strict=True))
         chosen = view.satellite.tolist().index(policy.serving(slot).satellite)
         picks.append((float(view.elevation_deg[chosen]), float(view.azimuth_deg[chosen])))

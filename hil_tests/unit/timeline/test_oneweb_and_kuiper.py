@@ -62,7 +62,7 @@ def test_the_highest_that_a_gateway_sees_serves(name: str, minute: int, second: 
     served, by = (int(column[second]) for column in policy.minute(number))
     at_ns = number * MINUTE_NS + second * NS_PER_S
     position = policy.propagator.positions_m(np.array([at_ns, at_ns + NS_PER_S], np.int64))
-    seen = look(policy.observer, position)
+    seen = look(policy.site.start, position)
     tracked = [
         (look(station.observer, position).elevation_deg >= station.min_elevation_deg).all(axis=1)
         for station in policy.gateways

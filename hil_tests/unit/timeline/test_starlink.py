@@ -118,7 +118,7 @@ def test_delay_is_what_light_needs_plus_the_stated_parts(start_ns: int) -> None:
             position = PLANNER.policy.propagator.positions_m(np.array([at_ns], np.int64), np.array([serving.satellite]))
             ranges_m = [
                 float(look(observer, position).range_m[0, 0])
-                for observer in (PLANNER.policy.observer, PLANNER.policy.gateways[serving.gateway].observer)
+                for observer in (PLANNER.policy.site.start, PLANNER.policy.gateways[serving.gateway].observer)
             ]
             assert float(timeline.path.slant_range_m[row]) == pytest.approx(ranges_m[0], abs=1e-3)
             fibre_ns = PLANNER.policy.gateways[serving.gateway].fibre_m / 2e8 * NS_PER_S + 0.5e6
