@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +12,11 @@ from emulator.terminal import Antenna, TerminalState
 from firmware_stubs.gateway import MessageGateway, Service, ServiceAt, always
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from emulator.terminal.dish import DishTerminal
+    from emulator.terminal.pointing import Report
+    from firmware_stubs.drivers import Driver, Oddity
 
 StateAt = Callable[[int], TerminalState]
 Place = Callable[[Callable[[], Any]], Any]  # does work where an address is, and gives what it gave: Namespace.run
@@ -190,3 +195,77 @@ def find(name: str) -> StubKind:
     if name not in KINDS:
         raise EndpointError(f"stub: expected one of {', '.join([*KINDS, *NETWORK_KINDS])}, got {name!r}")
     return KINDS[name]
+
+
+class ServedStub(Protocol):
+    """A stub for a bench, served from a thread between `start` and `stop`. `address`: what a client opens meanwhile."""
+
+    @property
+    def address(self) -> str: ...
+
+    def start(self) -> object: ...
+
+    def stop(self) -> None: ...
+
+
+class AntennaLine(Protocol):
+    """A bench's end of the line to an antenna's controller, stub or hardware; a context.
+
+    `driver` makes the bytes of a command, `say` has them written; `oddities`: what the controller did wrong, and when
+    (monotonic ns); `reports`: how many were heard.
+    """
+
+    driver: Driver
+    oddities: deque[tuple[int, Oddity]]
+    reports: int
+
+    def say(self, command: bytes) -> None: ...
+
+    def __enter__(self) -> AntennaLine: ...
+
+    def __exit__(self, *failure: object) -> None: ...
+
+
+def stub_on(
+    kind: str,
+    state_at: StateAt,
+    port: str,
+    *,
+    hardware: Hardware,
+    utc_ns: Callable[[], int],
+    directory: Path | None = None,
+    baud: int | None = None,
+) -> ServedStub:
+    """A stub for a bench, at `port`. Raises EndpointError for an unknown kind."""
+    from firmware_stubs.transport import SerialStub
+
+    return SerialStub(kind, state_at, port, hardware=hardware, utc_ns=utc_ns, directory=directory, baud=baud)
+
+
+def controller_line(
+    protocol: str,
+    url: str,
+    baud: int | None,
+    *,
+    poll_ns: int,
+    silence_ns: int,
+    on_report: Callable[[Report, int], None],
+    on_tick: Callable[[], None],
+    utc_ns: Callable[[], int],
+    record: Path | None = None,
+) -> AntennaLine:
+    """A line to the antenna's controller at `url`, stub or hardware: see `attach.ControllerLine`."""
+    from firmware_stubs.attach import ControllerLine
+    from firmware_stubs.record import Recorder
+
+    return ControllerLine(
+        protocol,
+        url,
+        baud or KINDS[protocol].baud or 9600,
+        poll_ns=poll_ns,
+        silence_ns=silence_ns,
+        on_report=on_report,
+        on_tick=on_tick,
+        utc_ns=utc_ns,
+        recorder=Recorder(record, utc_ns) if record is not None else None,
+    )

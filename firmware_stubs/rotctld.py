@@ -144,7 +144,7 @@ class RotctldSession:
     def _reset(self, arguments: list[str], now_ns: int) -> int:
         if not arguments[0].isdecimal():
             return INVALID
-        self._antenna.stop(now_ns)
+        self._antenna.reset(now_ns)
         return OK
 
     def _move(self, arguments: list[str], now_ns: int) -> int:

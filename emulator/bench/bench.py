@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from emulator.bench.clock import WorldClock
 from emulator.bench.overlay import LEAD_NS, Overlay
@@ -38,6 +38,9 @@ from emulator.timeline.build import windows_for
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import ChannelState, Timeline, Windows
 from emulator.units import NS_PER_S, NS_PER_US, format_utc
+
+if TYPE_CHECKING:
+    from emulator.bench.loop import AntennaLoop
 
 Fabric = Literal["direct", "zmq"]
 
@@ -141,9 +144,18 @@ class Bench:
         keeper.start()
         self._stack.callback(keeper.join)
         self._stack.callback(self._stopping.set)
+        self._attach()
         self._describe(start_ns)
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
             self._stack.callback(side.close)
+
+    def _attach(self) -> None:
+        """The terminal's hardware, if the scenario has any."""
+        self.antenna: AntennaLoop | None = None
+        if self.scenario.terminal is not None and self.scenario.terminal.antenna is not None:
+            from emulator.bench.loop import AntennaLoop
+
+            self.antenna = self._stack.enter_context(AntennaLoop(self))
 
     def _begin(self) -> None:
         """The simulated time begins now, when the link carries packets, and the overlay's times count from now."""

@@ -25,6 +25,7 @@ from emulator.scenario.fields import (
     QueuePackets,
     Table,
 )
+from emulator.scenario.hardware import AntennaTable, Device
 from emulator.scenario.links import LinkProfile
 from emulator.units import parse_utc_ns
 
@@ -51,6 +52,7 @@ class Terminal(Site):
     """The user terminal; a link without a sky does not need one."""
 
     min_elevation_deg: Elevation | None = Field(None, description="mask of this site; default: each shell's own")
+    antenna: AntennaTable | None = Field(None, description="one that is steered; default: pointing is perfect")
     horizon: tuple[Horizon, ...] = Field((), max_length=720, description="obstructions of this site, by azimuth")
     track: str = Field("", description="CSV, GPX or NMEA file of where it is when; then latitude and longitude are not")
     track_starts_utc: str = Field(
@@ -230,6 +232,7 @@ class Scenario(Table):
     link: LinkProfile = Field(description="delay, rate, loss, queue")
     ports: Ports = Field(Ports(), description="interfaces and addresses")
     dish: Dish = Field(Dish(), description="the Starlink dish, where it is served")
+    devices: tuple[Device, ...] = Field((), max_length=16, description="the terminal's interfaces, as a bench has them")
     classes: tuple[TrafficClass, ...] = Field((), max_length=64, description="traffic with queues of its own")
     overlay: tuple[OverlayEvent, ...] = Field(
         (), max_length=256, description="timed changes on top of the link, at most 256"

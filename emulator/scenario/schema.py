@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from emulator.scenario.hardware import STUB, AntennaFirmware, Firmware
 from emulator.scenario.model import Scenario
 
 
@@ -17,4 +18,6 @@ def scenario_schema() -> dict[str, Any]:
         # In Python the profile has a default; in a file it says which keys the table has, and must be there.
         profile = schema["$defs"][reference.rpartition("/")[2]]
         profile["required"] = sorted({*profile.get("required", []), link["discriminator"]["propertyName"]})
+    for title in (Firmware.__name__, AntennaFirmware.__name__):  # in a file, its name may stand in place of the table
+        schema["$defs"][title] |= {"type": ["object", "string"], "pattern": f"^{STUB}$"}
     return schema

@@ -214,6 +214,10 @@ class Antenna:
                 self._travel(now_ns, elevation, mount.park_elevation_deg, mount.elevation_rate_deg_s),
             )
 
+    def reset(self, now_ns: int) -> None:
+        """Forgets what it was told: here it stands."""
+        self.stop(now_ns)
+
     def arrival_ns(self) -> int:
         """When the last axis under way is where it was sent."""
         return max(travel.arrival_ns() for travel in self._travels)
