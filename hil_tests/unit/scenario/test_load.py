@@ -91,7 +91,11 @@ def test_a_misspelt_key_is_answered_with_the_right_one(file: Path, tables: Table
 def test_a_value_of_another_kind_is_refused_by_its_key(file: Path, tables: Tables, data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(scalars_in(tables)))
     value = at(tables, key)
-    others = [([], "an empty array"), ({}, "a table"), ("5", "'5'") if isinstance(value, int | float) else (5, "5")]
+    others: list[tuple[object, str]] = [
+        ([], "an empty array"),
+        ({}, "a table"),
+        ("5", "'5'") if isinstance(value, int | float) else (5, "5"),
+    ]
     wrong, shown = data.draw(st.sampled_from(others if isinstance(value, bool) else [(True, "true"), *others]))
     (line,) = problems(file, replaced(tables, key, wrong))
     assert line.startswith(f"{dotted(key)}: expected ")
