@@ -37,3 +37,8 @@ def format_utc(utc_ns: int, decimals: int = 3) -> str:
     whole, fraction = divmod(utc_ns, NS_PER_S)
     text = datetime.fromtimestamp(whole, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return text + (f".{fraction:09d}"[: decimals + 1] if decimals else "") + "Z"
+
+
+def bits_per_s(megabits_per_s: float) -> int:
+    """Mbit/s → bit/s; 0 stands for no limit, so that what is more than that becomes at least 1."""
+    return max(1, round(megabits_per_s * 1e6)) if megabits_per_s > 0 else 0

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from emulator.link import channel, path, propagate, state, store, wire
+from emulator.link.counters import DirectionCounters, LaneCounters, direction_counters
 from emulator.link.draws import exponential_table
+from emulator.link.options import Bursts, Change, Discipline, LaneOptions, LinkOptions, Rule
+from emulator.link.tables import chain_table, lane_table, power_of_two, rule_table
 from emulator.timeline.causes import Cause, Gate
-from emulator.timeline.model import LOSS_ONE, Channel, ChannelState, Ints
-from emulator.units import NS_PER_MS
+from emulator.timeline.model import LOSS_ONE, Channel, ChannelState
+
+__all__ = [
+    "Bursts",
+    "Change",
+    "Delivery",
+    "DirectionCounters",
+    "Discipline",
+    "LaneCounters",
+    "LaneOptions",
+    "Link",
+    "LinkOptions",
+    "Rule",
+    "direction_counters",
+    "power_of_two",
+]
 
 NO_HEADER = bytes(store.VNET_BYTES)
 ROWS = 1 << 16  # the Timeline rows that are kept ready: hours of a link planned by the second
@@ -25,189 +41,6 @@ class Delivery(NamedTuple):
 
     due_ns: int
     packet: bytes
-
-
-Discipline = Literal["drop_tail", "drop_front", "codel"]
-DISCIPLINES: dict[Discipline, int] = {
-    "drop_tail": state.DROP_TAIL,
-    "drop_front": state.DROP_FRONT,
-    "codel": state.CODEL,
-}
-
-
-@dataclass(frozen=True)
-class LaneOptions:
-    """The queue of a class. queue_bytes: 0 for no limit of its own. target_ns, interval_ns: CoDel's (RFC 8289)."""
-
-    queue_packets: int = 1000
-    queue_bytes: int = 0
-    discipline: Discipline = "drop_tail"
-    target_ns: int = 5 * NS_PER_MS
-    interval_ns: int = 100 * NS_PER_MS
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Packets that fit go to `lane`. protocol: an IP protocol number; ports: first and last; −1 fits everything."""
-
-    lane: int
-    protocol: int = -1
-    dscp: int = -1
-    ports: tuple[int, int] = (-1, -1)
-
-
-@dataclass(frozen=True)
-class Bursts:
-    """Bursts of loss in time: mean time between two, mean length, loss within, and the bin in which time is counted.
-
-    Lengths and gaps are geometric, in bins. Raises ValueError if a mean is shorter than a bin.
-    """
-
-    gap_ns: int
-    length_ns: int
-    loss: float = 1.0
-    bin_ns: int = NS_PER_MS
-
-    def __post_init__(self) -> None:
-        if not 0 < self.bin_ns <= min(self.gap_ns, self.length_ns):
-            raise ValueError(f"bursts: expected mean gap and length of at least one bin of {self.bin_ns} ns")
-        if not 0 <= self.loss <= 1:
-            raise ValueError(f"bursts: expected a loss from 0 to 1, got {self.loss}")
-
-
-@dataclass(frozen=True)
-class LinkOptions:
-    """What a direction of the link is, apart from its channel.
-
-    queue_packets: limit of the one drop-tail queue, unless there are lanes: queues in order of precedence, of which the
-    last takes what no rule fits. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind the
-    link, 0 for none. frame_ns: what has been sent leaves at the end of its frame. grant_ns: an idle link begins to send
-    with the next grant; 0 for none of either. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value
-    of the jitter lasts. memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire
-    packets on the air, a power of two. ethernet: frames begin with an Ethernet header, which travels along and does not
-    count. longest_packet: longer IP packets are dropped, 0 for none. efficiency: spectral efficiency by C/N in steps of
-    0.1 dB, `efficiency_zero` the index of 0 dB; None: fades have no effect. ledger_events: room for notes of what
-    became of each packet; 0: none.
-    """
-
-    queue_packets: int = 1000
-    lanes: tuple[LaneOptions, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    overhead_bytes: int = 0
-    egress_rate_bps: int = 0
-    frame_ns: int = 0
-    grant_ns: int = 0
-    bursts: Bursts | None = None
-    jitter_bin_ns: int = 20 * NS_PER_MS
-    memory_bytes: int = 1 << 26
-    flight_packets: int = 1 << 16
-    ethernet: bool = False
-    longest_packet: int = 0
-    efficiency: Ints | None = None
-    efficiency_zero: int = 0
-    ledger_events: int = 0
-
-
-@dataclass(frozen=True)
-class Change:
-    """A timed change of one direction, [start_ns, end_ns) of the monotonic clock."""
-
-    start_ns: int
-    end_ns: int
-    gate: Gate = Gate.PASS
-    cause: Cause = Cause.NONE
-    fade_centidb: int = 0
-    extra_delay_ns: int = 0
-    loss: float = 0.0
-    jitter_ns: int = 0
-
-
-@dataclass(frozen=True)
-class LaneCounters:
-    """Wire packets of one class: offered to its queue, dropped there, waiting now, and the most that ever waited."""
-
-    offered_packets: int
-    dropped_packets: int
-    queued_packets: int
-    queued_bytes: int
-    worst_queue_packets: int
-
-
-@dataclass(frozen=True)
-class DirectionCounters:
-    """Wire packets and IP bytes of one direction: offered = delivered + dropped + held, always."""
-
-    offered_packets: int
-    offered_bytes: int
-    delivered_packets: int
-    delivered_bytes: int
-    queued_packets: int
-    flying_packets: int
-    worst_queue_packets: int
-    dropped: dict[Cause, int]
-    lanes: tuple[LaneCounters, ...] = ()
-
-    @property
-    def held_packets(self) -> int:
-        """Wire packets inside the link: in the queue and on the air."""
-        return self.queued_packets + self.flying_packets
-
-    @property
-    def dropped_packets(self) -> int:
-        return sum(self.dropped.values())
-
-
-def direction_counters(registers: Ints, dropped: Ints, lanes: Ints) -> DirectionCounters:
-    """The counters in a copy of a link's registers, drop counts and lanes."""
-    value = [int(register) for register in registers]
-    return DirectionCounters(
-        offered_packets=value[state.OFFERED_PACKETS],
-        offered_bytes=value[state.OFFERED_BYTES],
-        delivered_packets=value[state.DELIVERED_PACKETS],
-        delivered_bytes=value[state.DELIVERED_BYTES],
-        queued_packets=value[state.QUEUED],
-        flying_packets=value[state.F_TAIL] - value[state.F_HEAD],
-        worst_queue_packets=value[state.WORST_QUEUE],
-        dropped={cause: int(dropped[cause]) for cause in Cause if dropped[cause]},
-        lanes=tuple(
-            LaneCounters(
-                offered_packets=lane[state.LANE_OFFERED],
-                dropped_packets=lane[state.LANE_DROPPED],
-                queued_packets=lane[state.LANE_TAIL] - lane[state.LANE_HEAD],
-                queued_bytes=lane[state.LANE_BYTES],
-                worst_queue_packets=lane[state.LANE_WORST],
-            )
-            for lane in lanes.tolist()
-        ),
-    )
-
-
-def power_of_two(least: int) -> int:
-    """The smallest power of two that is `least` or more."""
-    return 1 << max(0, least - 1).bit_length()
-
-
-def lane_table(options: tuple[LaneOptions, ...]) -> Ints:
-    """The lanes as compiled code reads them."""
-    table = np.zeros((len(options), state.LANE_COLUMNS), np.int64)
-    for row, lane in zip(table, options, strict=True):
-        row[state.LANE_LIMIT] = lane.queue_packets
-        row[state.LANE_LIMIT_BYTES] = lane.queue_bytes
-        row[state.LANE_DISCIPLINE] = DISCIPLINES[lane.discipline]
-        row[state.CODEL_TARGET] = lane.target_ns
-        row[state.CODEL_INTERVAL] = lane.interval_ns
-    return table
-
-
-def rule_table(rules: tuple[Rule, ...]) -> Ints:
-    """The rules as compiled code reads them."""
-    table = np.zeros((len(rules), state.RULE_COLUMNS), np.int64)
-    for row, rule in zip(table, rules, strict=True):
-        row[state.RULE_LANE] = rule.lane
-        row[state.RULE_PROTOCOL] = rule.protocol
-        row[state.RULE_DSCP] = rule.dscp
-        row[state.RULE_PORT_FIRST], row[state.RULE_PORT_LAST] = rule.ports
-    return table
 
 
 class Link:
@@ -248,6 +81,7 @@ class Link:
             jitter=exponential_table(),
             dropped=np.zeros(state.CAUSES, np.int64),
             ledger=np.zeros((options.ledger_events, state.L_COLUMNS), np.int64),
+            chain=chain_table(options.bursts),
             reg=np.zeros(state.REGISTERS, np.int64),
         )
         registers = self.state.reg
@@ -259,11 +93,8 @@ class Link:
         registers[state.JITTER_BIN] = options.jitter_bin_ns
         registers[state.FRAME], registers[state.GRANT] = options.frame_ns, options.grant_ns
         if options.bursts is not None:
-            registers[state.BURST_BIN] = options.bursts.bin_ns
-            registers[state.BURST_ENTER] = options.bursts.bin_ns * LOSS_ONE // options.bursts.gap_ns
-            registers[state.BURST_EXIT] = options.bursts.bin_ns * LOSS_ONE // options.bursts.length_ns
-            registers[state.BURST_LOSS] = round(options.bursts.loss * LOSS_ONE)
-            registers[state.BURST_AT] = -1
+            registers[state.CHAIN_BIN] = options.bursts.bin_ns
+        registers[state.CHAIN_AT] = -state.NEVER
         registers[state.EFFICIENCY_ZERO] = options.efficiency_zero
         registers[state.UTC_OFFSET] = utc_offset_ns
         registers[state.CH_FROM] = registers[state.CH_UNTIL] = -state.NEVER

@@ -67,10 +67,10 @@ L_COLUMNS = 4
     OFFERED_PACKETS, OFFERED_BYTES, DELIVERED_PACKETS, DELIVERED_BYTES,
     RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
     WORST_QUEUE, LEDGER_TAIL,
-    BURST_BIN, BURST_ENTER, BURST_EXIT, BURST_LOSS, BURST_AT, BURST_IN,
+    CHAIN_BIN, CHAIN_AT, CHAIN_STATE,
     FRAME, GRANT,
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
-) = range(56)  # fmt: skip
+) = range(53)  # fmt: skip
 REGISTERS = 64
 
 CAUSES = 32
@@ -91,4 +91,5 @@ class LinkState(NamedTuple):
     jitter: Ints  # (QUANTILES,)
     dropped: Ints  # (CAUSES,) wire packets
     ledger: Ints  # (events, L_COLUMNS); empty: nothing is noted
+    chain: Ints  # (states, states + 1) the Markov chain of losses; no states: none
     reg: Ints  # (REGISTERS,)

@@ -11,7 +11,7 @@ from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
 from emulator.scenario.links import FixedLink
 from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_MS, NS_PER_S, bits_per_s
 
 Direction = Literal["uplink", "downlink"]
 
@@ -75,7 +75,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         bursts=None
         if bursts is None
         else Bursts(round(bursts.every_s * NS_PER_S), round(bursts.length_ms * NS_PER_MS), bursts.loss),
-        egress_rate_bps=round(scenario.ports.egress_rate_mbps * 1e6),
+        egress_rate_bps=bits_per_s(scenario.ports.egress_rate_mbps),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
         flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
         efficiency=table,

@@ -21,7 +21,7 @@ from emulator.timeline.draws import Way
 from emulator.timeline.model import Contact, Ints
 from emulator.timeline.passes import stints_of
 from emulator.timeline.sky import Phase, Seen, SkyWindows, Stint
-from emulator.units import NS_PER_S
+from emulator.units import NS_PER_S, bits_per_s
 
 
 class ContactWindows(SkyWindows):
@@ -55,7 +55,7 @@ class ContactWindows(SkyWindows):
             steps = sorted(direction.rates, key=lambda step: step.elevation_deg)
             self._steps[way] = (
                 np.array([step.elevation_deg for step in steps]),
-                np.array([round(step.rate_mbps * 1e6) for step in steps], np.int64),
+                np.array([bits_per_s(step.rate_mbps) for step in steps], np.int64),
             )
         self.policy.require_coverage(epoch_utc_ns)
 

@@ -10,7 +10,7 @@ from emulator.radio.modcod import HIGHEST_CN_CENTIDB
 from emulator.scenario.links import FixedDirection, FixedLink
 from emulator.timeline.budget import DelayPart
 from emulator.timeline.model import Channel, Path, Timeline, Windows
-from emulator.units import NS_PER_MS
+from emulator.units import NS_PER_MS, bits_per_s
 
 Value = TypeVar("Value", int, float)
 
@@ -51,7 +51,7 @@ class FixedWindows(Windows):
         return Channel.constant(
             start_ns,
             delay_ns=round(_pick(own.delay_ms, both.delay_ms) * NS_PER_MS),
-            rate_bps=round(_pick(own.rate_mbps, both.rate_mbps) * 1e6),
+            rate_bps=bits_per_s(_pick(own.rate_mbps, both.rate_mbps)),
             loss=_pick(own.loss, both.loss),
             jitter_ns=round(_pick(own.jitter_ms, both.jitter_ms) * NS_PER_MS),
             cn_centidb=HIGHEST_CN_CENTIDB,

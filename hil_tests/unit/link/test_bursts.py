@@ -18,7 +18,7 @@ from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import drive, new_link
 from hil_tests.unit.link.strategies import MS, SEEDS, S, offers_of
 
-BURSTS = Bursts(gap_ns=400 * MS, length_ns=20 * MS)
+BURSTS = Bursts(gap_ns=400 * MS, length_ns=20 * MS, bin_ns=MS)
 OPTIONS = LinkOptions(memory_bytes=1 << 21, flight_packets=1 << 13, bursts=BURSTS)
 BINS = 20_000 if interpreted else 400_000
 
@@ -29,9 +29,9 @@ def link_with(bursts: Bursts | None, *, seed: int = 1, direction: int = 0, utc_o
     return new_link(channel, options, seed=seed, direction=direction, utc_offset_ns=utc_offset_ns)
 
 
-def states(bins: Iterable[int], **where: int) -> list[bool]:
-    link = link_with(BURSTS, **where)
-    return [bool(lose.in_burst(link.state, number)) for number in bins]
+def states(bins: Iterable[int], bursts: Bursts = BURSTS, **where: int) -> list[bool]:
+    link = link_with(bursts, **where).state
+    return [lose.chain_state(link.reg, link.chain, number) == 1 for number in bins]
 
 
 def runs(found: list[bool]) -> list[int]:
@@ -54,6 +54,39 @@ def test_gaps_lengths_and_their_spread_are_those_asked_for() -> None:
     assert abs(mean - 20) <= 4 * 20 / math.sqrt(len(lengths))  # a geometric law spreads by its mean
     longer = sum(length > 20 for length in lengths) / len(lengths)
     assert abs(longer - (1 - 1 / 20) ** 20) <= 4 * math.sqrt(0.25 / len(lengths))
+
+
+def chi_square(lengths: list[int], mean: float) -> float:
+    """How far lengths, in bins, are from a geometric law, in 9 shares of about a tenth and the rest: 9 degrees."""
+    stays = 1 - 1 / mean
+    edges = [0, *(math.ceil(math.log(1 - tenth / 10) / math.log(stays)) for tenth in range(1, 10)), math.inf]
+    total = 0.0
+    for above, up_to in zip(edges, edges[1:], strict=False):
+        expected = (stays**above - (0 if up_to == math.inf else stays**up_to)) * len(lengths)
+        found = sum(above < length <= up_to for length in lengths)
+        total += (found - expected) ** 2 / expected
+    return total
+
+
+MOST_CHI_SQUARE = 27.88  # 9 degrees of freedom, exceeded by chance once in 1,000
+
+
+@pytest.mark.parametrize("length_ms", [1, 20, 500, 10_000, 3_600_000])
+def test_bursts_have_the_lengths_of_their_law_however_long_they_are(length_ms: int) -> None:
+    bursts = Bursts(gap_ns=4 * length_ms * MS, length_ns=length_ms * MS)
+    mean = length_ms * MS / bursts.bin_ns
+    lengths = runs(states(range(BINS), bursts))[1:-1]  # the first and the last are cut off
+    assert len(lengths) > 10
+    assert chi_square(lengths, mean) < MOST_CHI_SQUARE
+
+
+@pytest.mark.parametrize("length_ms", [1, 10_000])
+def test_in_the_long_run_the_share_of_time_in_bursts_is_right_whenever_one_looks(length_ms: int) -> None:
+    """Looks far apart, each of which has to find the state of its moment anew."""
+    bursts = Bursts(gap_ns=3 * length_ms * MS, length_ns=length_ms * MS)
+    looks = 100 if interpreted else 4000
+    found = states((look * 123_457 for look in range(looks)), bursts)
+    assert abs(sum(found) / looks - 1 / 4) < 4 * math.sqrt(1 / 4 * 3 / 4 / looks)
 
 
 @given(SEEDS, st.integers(0, 1), st.lists(st.integers(0, 3 * 4096), min_size=1, max_size=30))
@@ -99,7 +132,7 @@ def test_losses_are_longer_together_than_chance_would_make_them() -> None:
     assert singles < 0.15 < 1 - rate  # independent losses would be single with probability 1 − rate
 
 
-@pytest.mark.parametrize("bad", [{"gap_ns": 0}, {"length_ns": 10}, {"loss": 1.5}, {"bin_ns": 0}])
+@pytest.mark.parametrize("bad", [{"gap_ns": 0}, {"length_ns": 10}, {"loss": 1.5}, {"bin_ns": 20 * MS}])
 def test_what_makes_no_sense_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="bursts"):
         replace(BURSTS, **bad)  # type: ignore[arg-type]

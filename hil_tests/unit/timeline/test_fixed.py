@@ -25,7 +25,8 @@ def test_every_window_says_what_the_file_says(
     for channel in (timeline.uplink, timeline.downlink):
         state = channel.at(start_ns + length_ns - 1)
         assert abs(state.delay_ns - delay_ms * 1e6) <= 0.5
-        assert abs(state.rate_bps - rate_mbps * 1e6) <= 0.5
+        assert abs(state.rate_bps - rate_mbps * 1e6) <= (0.5 if rate_mbps * 1e6 > 1 else 1)
+        assert (state.rate_bps == 0) == (rate_mbps == 0), "0 stands for no limit"
         assert abs(state.loss - loss) <= 1 / LOSS_ONE
         assert state.gate is Gate.PASS
         assert abs(int(channel.jitter_ns[0]) - jitter_ms * 1e6) <= 0.5
