@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from emulator.testing.intervals import Interval, quantile_interval
 from emulator.testing.record import DIRECTIONS, Direction, DirectionCounts, ProbeSeries, RunRecord
-from emulator.testing.verdicts.intervals import Interval, quantile_interval
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US
 

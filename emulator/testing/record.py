@@ -156,6 +156,26 @@ class Check(Part):
     outcome: str
 
 
+class Evidence(Part):
+    """What proves that the commanded link is the link that was applied, over one stretch of a bench's life.
+
+    lateness_*: of packets against their due times, when they were written. ingress_wait_worst_us: the longest that a
+    packet can have waited before its arrival was stamped. starved: packets for which the Timeline was not planned yet.
+    beside_the_link: packets dropped by what is not the link, by the name of the cause. conserved: whether offered =
+    delivered + dropped + held, in both directions.
+    """
+
+    packets: Count = 0
+    lateness_p50_us: Count = 0
+    lateness_p99_us: Count = 0
+    lateness_worst_us: Count = 0
+    ingress_wait_worst_us: Count = 0
+    starved: Count = 0
+    broken_batches: Count = 0
+    beside_the_link: dict[str, Count] = {}
+    conserved: bool = True
+
+
 class RunRecord(Part):
     """One run. `slot_s` 0: the link has no slots."""
 
@@ -177,6 +197,7 @@ class RunRecord(Part):
     transfer: Transfer | None = None
     events: list[Event] = []
     checks: list[Check] = []
+    evidence: Evidence | None = None
     machine: dict[str, str] = {}
 
     @classmethod

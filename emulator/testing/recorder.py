@@ -32,6 +32,7 @@ from emulator.testing.record import (
     StateSeries,
     Transfer,
 )
+from emulator.testing.verdicts.evidence import evidence_between
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.model import ChannelState
 from emulator.units import NS_PER_MS, NS_PER_S
@@ -62,6 +63,7 @@ class Recorder:
         self._next_state_ns = 0
         self.events: list[Event] = []
         self.checks: list[Check] = []
+        self._began = bench.counters()
         self.tick()
 
     def now_ns(self) -> int:
@@ -107,7 +109,7 @@ class Recorder:
         interrupted: bool = False,
     ) -> RunRecord:
         """The record. To be called while the bench still runs, after the measuring processes have ended."""
-        self.tick()
+        _, counters = self.tick()
         transfer = None
         if bulk is not None and len(bulk.at_ns):
             at = [self.since_start_ns(int(each)) for each in bulk.at_ns]
@@ -136,9 +138,10 @@ class Recorder:
             transfer=transfer,
             events=sorted(self.events, key=lambda event: event.at_ns),
             checks=self.checks,
+            evidence=evidence_between(self._began, counters),
             machine={"Linux": platform.release(), "Python": platform.python_version()},
         )
-        for direction in DIRECTIONS:
+        for direction in probes:
             series = self._probes(direction, probes[direction], busy, interval_ns)
             if direction == "uplink":
                 record.uplink_probes = series

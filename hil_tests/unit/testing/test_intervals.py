@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.testing.verdicts.intervals import (
+from emulator.testing.intervals import (
     binomial_at_most,
     bootstrap_interval,
     quantile_interval,

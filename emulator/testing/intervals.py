@@ -63,7 +63,15 @@ def quantile_interval(values: npt.ArrayLike, share: float, confidence: float = C
     mirrored = _largest_rank(count, 1 - share, tail)
     if mirrored >= 1:
         high = float(ordered[count - mirrored])
-    return Interval(float(np.quantile(ordered, share)), low, high, confidence)
+    return Interval(_quantile(ordered, share), low, high, confidence)
+
+
+def _quantile(ordered: Floats, share: float) -> float:
+    """By a straight line between two neighbours; NumPy's own does not take infinite values."""
+    place = share * (len(ordered) - 1)
+    below, rest = int(place), place - int(place)
+    low = float(ordered[below])
+    return low if not rest or low == ordered[below + 1] else low + rest * (float(ordered[below + 1]) - low)
 
 
 def _largest_rank(count: int, share: float, tail: float) -> int:
