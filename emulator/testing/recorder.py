@@ -141,8 +141,8 @@ class Recorder:
             evidence=evidence_between(self._began, counters),
             machine={"Linux": platform.release(), "Python": platform.python_version()},
         )
-        for direction in probes:
-            series = self._probes(direction, probes[direction], busy, interval_ns)
+        for direction, run in probes.items():
+            series = self._probes(direction, run, busy, interval_ns)
             if direction == "uplink":
                 record.uplink_probes = series
             else:

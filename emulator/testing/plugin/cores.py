@@ -1,7 +1,8 @@
 """A machine-wide budget of cores: benches that would take more than there are wait for their turn.
 
-Each core of the budget is a file that its user holds the lock of: the kernel gives it back when the holder dies, however
-it dies. Everybody who shares the runtime directory shares the budget: xdist's workers, and other runs of this user.
+Each core of the budget is a file that its user holds the lock of: the kernel gives it back when the holder dies,
+however it dies. Everybody who shares the runtime directory shares the budget: xdist's workers, and other runs of this
+user.
 """
 
 from __future__ import annotations

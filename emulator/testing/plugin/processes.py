@@ -98,7 +98,8 @@ class Running:
         except subprocess.TimeoutExpired:
             self.stop()
             raise DeadlineExceeded(
-                f"{shlex.join(self.command)}: expected its end within {deadline_s:g} s{_tails(self.stdout, self.stderr)}"
+                f"{shlex.join(self.command)}: expected its end within {deadline_s:g} s"
+                f"{_tails(self.stdout, self.stderr)}"
             ) from None
         return self._finish()
 

@@ -1,0 +1,179 @@
+"""The pytest plugin: a bench per test, processes at its two sides, and a verdict that says when it proves nothing.
+
+    def test_my_service_survives_an_outage(satlink, terminal, datacenter):
+        with datacenter.start("my-server") as server:
+            server.expect("listening")
+            satlink.apply("outage", 2.0)
+            terminal.run("my-client", "--to", datacenter.ipv4, deadline_s=20)
+
+This module is imported by every pytest of an environment that Bentpipe is installed in: what is heavy is imported by
+the fixtures. How to read it: options, then the life of a test in the order of its hooks; `fixtures` has the fixtures.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from emulator import __version__
+from emulator.errors import EmulationError
+from emulator.testing.plugin.fixtures import datacenter, dish, satlink, serial_stub, terminal
+from emulator.testing.plugin.settings import LATCH, SETTINGS, Latch, Settings, settings_of
+
+if TYPE_CHECKING:
+    from emulator.testing.plugin.satlink import Satlink
+
+__all__ = ["datacenter", "dish", "satlink", "serial_stub", "terminal"]
+
+INVALID = "satlink_invalid"
+INVALID_COUNT = pytest.StashKey[list[str]]()
+INVALID_STATUS = EmulationError.exit_status  # of a session in which nothing failed and something was invalid
+MARKER = (
+    "satlink(scenario=None, *, set=(), seed=None, start=None, needs=()): the link of this test: a scenario's name or "
+    "file, overrides KEY=VALUE, seed, simulated UTC at the start; programs and python:PACKAGES that the test needs"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bentpipe", "satellite links")
+    group.addoption("--bench", metavar="SCENARIO", help="The link of tests that name none: a scenario's name or file.")
+    group.addoption(
+        "--satlink-set", action="append", default=[], metavar="KEY=VALUE", help="Change a key of every link."
+    )
+    group.addoption("--satlink-seed", type=int, metavar="N", help="The seed of every link, in place of the tests' own.")
+    group.addoption("--satlink-start", metavar="UTC", help="The simulated UTC at which every link begins.")
+    group.addoption(
+        "--satlink-cores", type=int, metavar="N", help="Benches at once on this machine.  [default: all cores but one]"
+    )
+    group.addoption("--satlink-wait", type=float, default=3600.0, metavar="S", help="Longest wait for such a core.")
+    group.addoption(
+        "--satlink-lateness", type=float, default=5.0, metavar="MS",
+        help="A test during which more than 1 %% of the packets left later than this is invalid.  [default: 5]",
+    )  # fmt: skip
+    group.addoption("--satlink-report", metavar="DIR", help="Write a page for each measurement of each test there.")
+    group.addoption("--satlink-store", metavar="FILE", help="Add each test to this store of runs.")
+    parser.addini("bench", "The link of tests that name none: a scenario's name or file.", default="starlink_2025")
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """An ordinary user's benches need a user namespace, which only a process of one thread can move into: now.
+
+    Not without `--bench`: there pytest would lose the machine's network, and might not want any link.
+    """
+    if early_config.known_args_namespace.bench:
+        from emulator.bench.privilege import ensure_network_privilege
+
+        ensure_network_privilege()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARKER)
+    config.stash[SETTINGS] = Settings.from_config(config)
+    config.stash[LATCH] = Latch.of_session(config)
+    config.stash[INVALID_COUNT] = []
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and LATCH in config.stash:
+        config.stash[LATCH].forget()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    settings = config.stash[SETTINGS]
+    seed = "of each link" if settings.seed is None else settings.seed
+    return f"bentpipe: {__version__}, bench {settings.bench}, seed {seed}, at most {settings.cores} benches at once"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds to the report what repeats the test and what proves it; a test that proves nothing is invalid."""
+    report = yield
+    link: Satlink | None = getattr(item, "funcargs", {}).get("satlink")
+    if link is None or call.when != "call" or hasattr(item, "_satlink_told"):
+        return report
+    link.freeze()
+    faults = link.faults()
+    if faults and report.outcome != "skipped":
+        reason = f"invalid: the emulation fell behind: {'; '.join(faults)}"
+        failed = f"\nthe test failed: {report.longreprtext}" if report.failed else ""
+        report.sections.append(("satlink: invalid", f"{reason}{failed}"))
+        path, line, _ = item.location
+        report.outcome, report.longrepr = "skipped", (path, line or 0, reason)
+        setattr(report, INVALID, reason)
+    report.sections.append(("satlink", _told(item, link)))
+    item.user_properties.append(("satlink_outcome", "invalid" if faults else report.outcome))
+    report.user_properties[:] = item.user_properties
+    settings_of(item.config).keep(item.nodeid, link, "invalid" if faults else report.outcome, report.longreprtext)
+    return report
+
+
+def _told(item: pytest.Item, link: Satlink) -> str:
+    from emulator.testing.verdicts.evidence import in_words
+
+    lines = [f"repeat: {repeat_command(item, link)}"]
+    lines += [f"done to the link: {line}" for line in link.done()]
+    lines += [f"verdict: {verdict}" for verdict in link.verdicts]
+    try:
+        lines.append(f"proof: {in_words(link.evidence())}")
+    except EmulationError as error:
+        lines.append(f"no proof: {error}")
+    for side in (link.terminal, link.datacenter):
+        if said := side.said():
+            lines.append(f"at the {side.side.name}:\n{said}")
+    return "\n".join(lines)
+
+
+def repeat_command(item: pytest.Item, link: Satlink) -> str:
+    """The command line that runs this test again, on the same channel."""
+    from emulator.units import format_utc
+
+    settings = settings_of(item.config)
+    words = ["pytest", relative_node(item), "--bench", settings.bench]
+    words += [word for each in settings.overrides for word in ("--satlink-set", each)]
+    words += ["--satlink-seed", str(link.seed), "--satlink-start", format_utc(link.start_utc_ns, 9)]
+    return shlex.join(words)
+
+
+def relative_node(item: pytest.Item) -> str:
+    """The test's name, as the command line takes it in the directory in which pytest was called."""
+    _, separator, rest = item.nodeid.partition("::")
+    return os.path.relpath(item.path, item.config.invocation_params.dir) + separator + rest
+
+
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, Any] | None:
+    if getattr(report, INVALID, None):
+        return "invalid", "I", ("INVALID", {"yellow": True, "bold": True})
+    return None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Runs in each process; the one that ends the session has seen all reports."""
+    if reason := getattr(report, INVALID, None):
+        _invalid_of_session.append(f"{report.nodeid}: {reason}")
+
+
+_invalid_of_session: list[str] = []
+
+
+def pytest_sessionstart() -> None:
+    _invalid_of_session.clear()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A session that proves nothing is not a success."""
+    if session.exitstatus == pytest.ExitCode.OK and _invalid_of_session:
+        session.exitstatus = INVALID_STATUS
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _invalid_of_session:
+        terminalreporter.section("invalid: nothing is proven", yellow=True)
+        for line in _invalid_of_session:
+            terminalreporter.write_line(line)

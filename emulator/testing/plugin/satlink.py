@@ -1,0 +1,203 @@
+"""The bench of one test: its two sides, what is done to the link, what is measured, and what is proven by it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from emulator.errors import EmulationError
+from emulator.scenario.model import OverlayEvent, Scenario
+from emulator.testing.plugin.processes import TestSide
+from emulator.testing.record import Event, Evidence, RunRecord
+from emulator.testing.recorder import Recorder
+from emulator.testing.verdicts import Limits, Verdict
+from emulator.testing.verdicts.evidence import evidence_between, faults
+from emulator.units import NS_PER_MS, NS_PER_S, format_utc
+
+if TYPE_CHECKING:
+    from emulator.bench import Bench, Counters, LinkState
+    from emulator.testing.readings import BulkRun, ProbeRun
+    from emulator.testing.record import Direction
+
+TICK_S = 0.1
+
+
+class Satlink:
+    """A running bench in a test's hands. `start_utc_ns`: the simulated UTC at which it began."""
+
+    def __init__(self, bench: Bench, folder: Path, *, title: str = "", limits: Limits | None = None) -> None:
+        self.bench, self.limits, self._folder = bench, limits or Limits(), folder
+        self.terminal, self.datacenter = TestSide(bench.terminal, folder), TestSide(bench.datacenter, folder)
+        self.start_utc_ns = bench.utc_ns()
+        self.verdicts: list[Verdict] = []
+        self.records: list[RunRecord] = []
+        self._title = title
+        self._began = bench.counters()
+        self._events: list[Event] = []
+        self._end: Counters | None = None
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.bench.scenario
+
+    @property
+    def seed(self) -> int:
+        return self.scenario.seed
+
+    def state(self) -> LinkState:
+        """The link now."""
+        return self.bench.state()
+
+    def counters(self) -> Counters:
+        """Wire packets offered, delivered and dropped by cause, both directions. Raises EmulationError."""
+        return self.bench.counters()
+
+    def apply(self, kind: str, duration_s: float, *, at_s: float = 0.0, **values: Any) -> Event:
+        """Lays a change over the link, `at_s` from now; keys as in a scenario's [[overlay]].
+
+            satlink.apply("outage", 2.0)
+            satlink.apply("fade", 5.0, fade_db=6, direction="downlink")
+
+        Raises ValueError for keys that there are not, EmulationError if too many changes are still to come.
+        """
+        change = OverlayEvent.model_validate({"kind": kind, "at_s": at_s, "duration_s": duration_s, **values})
+        begins_ns = self.bench.utc_of_monotonic_ns(self.bench.apply(change))
+        event = Event(
+            kind=kind,
+            label=f"{kind}, {duration_s:g} s",
+            at_ns=begins_ns - self.start_utc_ns,
+            duration_ns=round(duration_s * NS_PER_S),
+            direction=change.direction,
+        )
+        self._events.append(event)
+        return event
+
+    @contextlib.contextmanager
+    def measuring(
+        self, *, interval_ms: float = 2.0, download: bool = False, connections: int = 1, probes: bool = True
+    ) -> Iterator[Measuring]:
+        """Probes both ways, and with `download` a TCP transfer, beside what the block does; then `.record` is there.
+
+        with satlink.measuring() as measured:
+            satlink.apply("outage", 1.0)
+            terminal.run("./client", "--to", datacenter.ipv4)
+        satlink.require(recovery_s(measured.record, "downlink").at_most(0.5))
+        """
+        measuring = Measuring(self, round(interval_ms * NS_PER_MS), connections if download else 0, probes=probes)
+        with measuring:
+            yield measuring
+        self.records.append(measuring.record)
+
+    def measure(self, seconds: float, **options: Any) -> RunRecord:
+        """Measures for that long and does nothing else; options as for `measuring`."""
+        with self.measuring(**options) as measured:
+            threading.Event().wait(seconds)
+        return measured.record
+
+    def require(self, verdict: Verdict, *, surely: bool = True) -> Verdict:
+        """Notes the verdict for the report, and raises as `Verdict.require` does if it did not pass."""
+        self.verdicts.append(verdict)
+        return verdict.require(surely=surely)
+
+    def evidence(self) -> Evidence:
+        """What proves that the link was the commanded one, over the whole test so far. Raises EmulationError."""
+        return evidence_between(self._began, self._end or self.counters())
+
+    def faults(self) -> tuple[str, ...]:
+        """Why nothing is proven by this test, a line each; empty if the emulation kept up."""
+        try:
+            return faults(self.evidence(), self.limits)
+        except EmulationError as error:
+            return (str(error),)
+
+    def freeze(self) -> None:
+        """The evidence is that of now, whatever happens to the bench later."""
+        with contextlib.suppress(EmulationError):
+            self._end = self.counters()
+
+    def done(self) -> list[str]:
+        """What was done to the link, a line each."""
+        return [
+            f"{format_utc(self.start_utc_ns + event.at_ns, 3)}  {event.label}, {event.direction}"
+            for event in self._events
+        ]
+
+    @property
+    def events(self) -> list[Event]:
+        """What was done to the link so far; their times count from `start_utc_ns`."""
+        return self._events
+
+
+class Measuring:
+    """One measurement on a running bench: a thread that records, probes at both sides, perhaps a transfer."""
+
+    def __init__(self, satlink: Satlink, interval_ns: int, connections: int, *, probes: bool) -> None:
+        self._satlink, self._interval_ns, self._connections, self._probes = satlink, interval_ns, connections, probes
+        self._stopping = threading.Event()
+        self._stack = contextlib.ExitStack()
+        self._failure: Exception | None = None
+        self._record: RunRecord | None = None
+
+    @property
+    def record(self) -> RunRecord:
+        """What was measured, once the block has ended. Raises EmulationError before."""
+        if self._record is None:
+            raise EmulationError("measuring: expected to be asked for its record after its block")
+        return self._record
+
+    def __enter__(self) -> Self:
+        from emulator.testing.session import Session
+
+        bench = self._satlink.bench
+        with self._stack:
+            self._session = self._stack.enter_context(Session(bench.terminal, bench.datacenter))
+            if self._probes:
+                self._session.start_receivers()
+            self._recorder = Recorder(bench, self._satlink._title or "measurement")
+            self._first_event = len(self._satlink.events)
+            if self._probes:
+                self._session.start_probes(86_400 * NS_PER_S, self._interval_ns)
+            if self._connections:
+                self._session.start_download(86_400 * NS_PER_S, self._connections)
+            self._ticker = threading.Thread(target=self._tick, name="recorder", daemon=True)
+            self._ticker.start()
+            self._stack.callback(self._ticker.join)
+            self._stack.callback(self._stopping.set)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            runs: dict[Direction, ProbeRun] = {}
+            bulk: BulkRun | None = None
+            if self._probes:
+                runs, bulk = self._session.finish(self._nothing_held)
+            self._stopping.set()
+            self._ticker.join()
+            if self._failure is not None:
+                raise self._failure
+            shift_ns = self._satlink.start_utc_ns - self._recorder.start_utc_ns
+            self._recorder.events += [
+                event.model_copy(update={"at_ns": event.at_ns + shift_ns})
+                for event in self._satlink.events[self._first_event :]
+            ]
+            self._record = self._recorder.finish(
+                runs, bulk, interval_ns=self._interval_ns, connections=max(1, self._connections)
+            )
+
+    def _tick(self) -> None:
+        try:
+            while not self._stopping.wait(TICK_S):
+                self._recorder.tick()
+        except Exception as error:  # noqa: BLE001 (raised at the end of the block)
+            self._failure = error
+
+    def _nothing_held(self) -> bool:
+        counters = self._satlink.counters()
+        return counters.uplink.held_packets == counters.downlink.held_packets == 0

@@ -1,0 +1,173 @@
+"""What a session of tests was told, the link that a test asks for, and the latch that a broken bench closes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from emulator.testing.plugin.cores import default_budget
+from emulator.units import parse_utc_ns
+
+if TYPE_CHECKING:
+    from emulator.scenario import Scenario
+    from emulator.testing.plugin.satlink import Satlink
+    from emulator.timeline.model import Windows
+
+MARKER_KEYS = ("scenario", "set", "seed", "start", "needs")
+PLANNED_ANEW_NS = 3_600_000_000_000  # elements age: a planner is used again for an hour
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The link that one test asks for; None and empty: what the session says."""
+
+    scenario: str
+    overrides: tuple[str, ...]
+    seed: int | None
+    start_utc_ns: int | None
+    needs: tuple[str, ...]
+
+
+@dataclass
+class Settings:
+    """What the command line and the ini file say; `seed` and `start` go before what tests say."""
+
+    bench: str
+    overrides: tuple[str, ...]
+    seed: int | None
+    start: str | None
+    cores: int
+    longest_wait_s: float
+    lateness_us: int
+    report: Path | None
+    store: Path | None
+    _scenarios: dict[tuple[str, tuple[str, ...]], Scenario] = field(default_factory=dict)
+    _windows: dict[Scenario, tuple[int, Windows]] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> Settings:
+        """Raises UsageError for a wrong command line."""
+        start, cores = config.getoption("--satlink-start"), config.getoption("--satlink-cores")
+        if start is not None:
+            try:
+                parse_utc_ns(start)
+            except ValueError as error:
+                raise pytest.UsageError(f"--satlink-start: {error}") from error
+        if cores is not None and cores < 1:
+            raise pytest.UsageError(f"--satlink-cores: expected 1 or more, got {cores}")
+        folders = [
+            Path(os.path.abspath(value)) if (value := config.getoption(name)) else None  # noqa: PTH100 (no symlinks)
+            for name in ("--satlink-report", "--satlink-store")
+        ]
+        return cls(
+            bench=config.getoption("--bench") or str(config.getini("bench")),
+            overrides=tuple(config.getoption("--satlink-set")),
+            seed=config.getoption("--satlink-seed"),
+            start=start,
+            cores=cores or default_budget(),
+            longest_wait_s=config.getoption("--satlink-wait"),
+            lateness_us=round(config.getoption("--satlink-lateness") * 1000),
+            report=folders[0],
+            store=folders[1],
+        )
+
+    def wish(self, marks: Sequence[pytest.Mark]) -> Wish:
+        """What the marks of a test, nearest first, and the command line ask for. Raises UsageError for unknown keys."""
+        said: dict[str, Any] = {"set": (), "needs": ()}
+        for mark in reversed(marks):
+            values: dict[str, Any] = {**dict(zip(("scenario",), mark.args, strict=False)), **mark.kwargs}
+            unknown = sorted(set(values) - set(MARKER_KEYS))
+            if unknown or len(mark.args) > 1:
+                raise pytest.UsageError(
+                    f"mark satlink: {unknown[0] if unknown else 'more than one scenario'}: expected "
+                    f"{', '.join(MARKER_KEYS)}"
+                )
+            for key in ("set", "needs"):
+                given = values.pop(key, ())
+                said[key] += (given,) if isinstance(given, str) else tuple(given)
+            said |= values
+        start = self.start or said.get("start")
+        return Wish(
+            scenario=said.get("scenario") or self.bench,
+            overrides=(*said["set"], *self.overrides),
+            seed=self.seed if self.seed is not None else said.get("seed"),
+            start_utc_ns=None if start is None else parse_utc_ns(start),
+            needs=said["needs"],
+        )
+
+    def scenario(self, wish: Wish) -> Scenario:
+        """Loaded once for all tests that ask for the same. Raises ScenarioError."""
+        from emulator.scenario import load_scenario
+
+        overrides = wish.overrides if wish.seed is None else (*wish.overrides, f"seed={wish.seed}")
+        key = wish.scenario, overrides
+        if key not in self._scenarios:
+            self._scenarios[key] = load_scenario(wish.scenario, overrides)
+        return self._scenarios[key]
+
+    def windows(self, scenario: Scenario, start_utc_ns: int) -> Windows:
+        """The planner of a scenario; making one may take longer than all else of a bench."""
+        from emulator.timeline.build import windows_for
+
+        epoch_ns, windows = self._windows.get(scenario, (0, None))
+        if windows is None or abs(start_utc_ns - epoch_ns) > PLANNED_ANEW_NS:
+            windows = windows_for(scenario, epoch_utc_ns=start_utc_ns)
+            self._windows[scenario] = start_utc_ns, windows
+        return windows
+
+    def keep(self, nodeid: str, link: Satlink, outcome: str, said: str) -> None:
+        """Writes the reports of a test and adds it to the store, as far as either was asked for."""
+
+
+class Latch:
+    """Closed by the first test that finds the bench broken: the tests behind it are skipped, with the reason.
+
+    With xdist it is a file that all workers see.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._reason = path, ""
+
+    @classmethod
+    def of_session(cls, config: pytest.Config) -> Latch:
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+        if not run:
+            return cls(None)
+        return cls(Path(tempfile.gettempdir()) / f"bentpipe-latch-{os.getuid()}-{run}")
+
+    @property
+    def reason(self) -> str:
+        if not self._reason and self._path is not None:
+            with contextlib.suppress(OSError):
+                self._reason = self._path.read_text(encoding="utf-8")
+        return self._reason
+
+    def close(self, reason: str) -> None:
+        """The first reason stays."""
+        if self.reason:
+            return
+        self._reason = reason
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                draft = self._path.with_suffix(f".{os.getpid()}")
+                draft.write_text(reason, encoding="utf-8")
+                draft.rename(self._path)
+
+    def forget(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+SETTINGS = pytest.StashKey[Settings]()
+LATCH = pytest.StashKey[Latch]()
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    return config.stash[SETTINGS]

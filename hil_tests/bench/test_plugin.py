@@ -1,0 +1,229 @@
+"""The plugin in a small project of somebody else: benches, verdicts, deadlines, a broken bench, xdist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from emulator.link.compiled import cache_directory
+
+pytestmark = pytest.mark.needs("netns", "tun", "ping")
+
+INVALID_STATUS = 75
+PROJECT = ("-p", "emulator.testing.plugin", "-p", "no:cacheprovider", "--bench", "fixed", "--satlink-lateness", "5000")
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """An empty project; its benches are its own."""
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(pytester.path / "run"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    if cache_directory is not None:  # a project of pytester has a home of its own
+        monkeypatch.setenv("BENTPIPE_CACHE_DIR", str(cache_directory.parents[1]))
+    return pytester
+
+
+def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return project.runpytest_subprocess(*PROJECT, *arguments, timeout=150)
+
+
+def test_tests_of_ten_lines_meet_their_links(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import threading
+
+        import pytest
+        from emulator.testing.plugin.processes import DeadlineExceeded
+        from emulator.testing.verdicts import NotProven, delay_ms, recovery_s, reordered_percent
+
+        @pytest.mark.satlink(set=["link.delay_ms=40"], seed=5, start="2026-01-01T00:00:13Z", needs=["ping"])
+        def test_ping_takes_80_ms(satlink, terminal, datacenter):
+            finished = terminal.run("ping", "-c", "3", "-i", "0.2", datacenter.ipv4)
+            assert "3 received" in finished.stdout
+            assert float(finished.stdout.split("min/avg/max/mdev = ")[1].split("/")[0]) >= 80
+            assert satlink.seed == 5
+            assert satlink.counters().uplink.offered_packets == 3
+
+        @pytest.mark.satlink(needs="no-such-program-here")
+        def test_is_skipped(satlink):
+            raise AssertionError
+
+        def test_server_and_deadline(satlink, terminal, datacenter, tmp_path):
+            with datacenter.start("python3", "-u", "-m", "http.server", "8000", cwd=tmp_path) as server:
+                server.expect("Serving HTTP")
+                (tmp_path / "file").write_text("hello")
+                fetch = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+                assert "hello" in terminal.run("python3", "-c", fetch, f"http://{datacenter.ipv4}:8000/file").stdout
+            assert not server.running
+
+        # a process that will not end is ended and named
+        STUBBORN = "trap '' TERM; echo up; sleep 60 & wait; sleep 60"
+
+        def test_stubborn(terminal):
+            process = terminal.start("sh", "-c", STUBBORN)
+            process.expect("up")
+            finished = process.stop(grace_s=0.2)
+            assert finished.status == -9
+
+        def test_deadline(terminal):
+            with pytest.raises(DeadlineExceeded, match="(?s)sleep 50.*within 0.3 s.*before"):
+                terminal.run("sh", "-c", "echo before; exec sleep 50", deadline_s=0.3)
+
+        def test_expectation(terminal):
+            with pytest.raises(DeadlineExceeded, match="ended with status 3"):
+                terminal.start("sh", "-c", "exit 3").expect("ready")
+
+        def test_status(terminal):
+            with pytest.raises(AssertionError, match="(?s)exit status 4.*oops"):
+                terminal.run("sh", "-c", "echo oops >&2; exit 4")
+            assert terminal.run("sh", "-c", "exit 4", check=False).status == 4
+
+        # what was measured is judged
+        @pytest.mark.satlink("fixed", set=["link.delay_ms=20"])
+        def test_delay(satlink):
+            with satlink.measuring(interval_ms=5) as measured:
+                satlink.apply("outage", 0.3, at_s=0.2)
+                threading.Event().wait(2.5)
+            record = measured.record
+            assert record.events[0].kind == "outage"
+            assert record.evidence.conserved
+            satlink.require(delay_ms([record] * 6, "uplink").between(20, 400))
+            satlink.require(reordered_percent([record] * 6, "downlink").at_most(2))
+            assert 0 < recovery_s(record, "uplink").interval.estimate < 2
+            with pytest.raises(NotProven):
+                satlink.require(delay_ms([record] * 6, "uplink").at_most(19))
+
+        @pytest.mark.satlink("starlink_2025")
+        def test_both(dish, serial_stub, terminal):
+            connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+            terminal.run("python3", "-c", connect, dish.host, str(dish.port))
+            import serial
+            with serial.Serial(serial_stub("nmea").address, 9600, timeout=5) as line:
+                assert line.readline().startswith(b"$GP")
+        """
+    )
+    result = run(project, "-rA", f"--junitxml={project.path}/junit.xml")
+    result.assert_outcomes(passed=8, skipped=1)
+    result.stdout.fnmatch_lines(["verdict: delay uplink p50: 20* ms (95% sure: *: passed"])
+    result.stdout.fnmatch_lines(["bentpipe: *, bench fixed, seed of each link, at most * benches at once"])
+    report = (project.path / "junit.xml").read_text()
+    assert '<property name="satlink_seed" value="5" />' in report
+    assert '<property name="satlink_start" value="2026-01-01T00:00:13' in report
+
+
+def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.satlink(seed=7)
+        def test_fails(satlink, terminal, datacenter):
+            satlink.apply("outage", 3.0)
+            terminal.run("ping", "-c", "2", "-i", "0.2", "-W", "1", datacenter.ipv4)
+        """
+    )
+    result = run(project, "--satlink-start", "2026-01-01T00:00:13Z")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "0 received" in text
+    assert re.search(r"proof: \d+ packets left late by p50", text)
+    assert re.search(r"done to the link: 2026-01-01T00:00:\S+Z  outage, 3 s, both", text)
+    repeat = next(line for line in result.stdout.lines if line.startswith("repeat: "))
+    assert repeat.startswith(
+        "repeat: pytest test_a_failure_says_how_to_repeat_it_and_what_was_done.py::test_fails --bench fixed "
+        "--satlink-seed 7 --satlink-start 2026-01-01T00:00:13."
+    )
+    again = run(project, *repeat.removeprefix("repeat: pytest ").split())
+    again.assert_outcomes(failed=1)
+
+
+def test_what_fell_behind_is_invalid_and_neither_passed_nor_failed(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import dataclasses
+
+        def test_would_pass(satlink, terminal, datacenter):
+            terminal.run("ping", "-c", "1", datacenter.ipv4)
+            satlink.limits = dataclasses.replace(satlink.limits, lateness_p99_us=-1)
+
+        def test_would_fail(satlink, terminal, datacenter):
+            terminal.run("ping", "-c", "1", datacenter.ipv4)
+            satlink.limits = dataclasses.replace(satlink.limits, lateness_p99_us=-1)
+            raise ZeroDivisionError
+        """
+    )
+    result = run(project, "-p", "xdist", "-n", "0")
+    assert result.ret == INVALID_STATUS
+    result.stdout.fnmatch_lines(
+        ["*invalid: nothing is proven*", "*test_would_fail: invalid: the emulation fell behind*"]
+    )
+    result.stdout.fnmatch_lines(["*2 invalid*"])
+
+
+def test_a_broken_bench_is_latched(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        def test_scenario_of_its_own_is_wrong(request):
+            from emulator.errors import ScenarioError
+            request.node.add_marker(pytest.mark.satlink("no-such-scenario"))
+            with pytest.raises(ScenarioError):
+                request.getfixturevalue("satlink")
+
+        def test_fine(satlink):
+            pass
+
+        def test_breaks(satlink):
+            satlink.bench._relay._shared[:] = 0
+            satlink.bench._failure = RuntimeError("the planner died")
+
+        def test_cannot_be_trusted(satlink):
+            raise AssertionError
+        """
+    )
+    result = run(project, "-rs")
+    result.stdout.fnmatch_lines(
+        ["*the bench is broken: since *test_breaks: planning the link failed: the planner died"]
+    )
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] == 2
+    assert outcomes["skipped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--satlink-start", "soon"), "--satlink-start"),
+        (("--satlink-cores", "0"), "--satlink-cores"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(project: pytest.Pytester, arguments: tuple[str, ...], named: str) -> None:
+    result = run(project, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert named in result.stderr.str()
+
+
+@pytest.mark.long
+def test_workers_share_the_budget_and_the_channel_is_the_same(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        @pytest.mark.satlink("starlink_2025", seed=3, start="2026-01-01T00:00:20Z")
+        def test_parallel(satlink, terminal, datacenter, number, tmp_path_factory):
+            terminal.run("ping", "-c", "1", "-W", "2", datacenter.ipv4, check=False)
+            future = satlink.bench.timeline_at(satlink.start_utc_ns).downlink
+            kept = tmp_path_factory.getbasetemp().parent / f"{number}.channel"
+            kept.write_text(repr((future.delay_ns.tolist(), future.rate_bps.tolist())))
+        """
+    )
+    result = run(project, "-n", "2", "--satlink-cores", "1", "--basetemp", str(project.path / "base"))
+    result.assert_outcomes(passed=4)
+    channels = {path.read_text() for path in project.path.rglob("*.channel")}
+    assert len(channels) == 1
