@@ -13,6 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from emulator.bench.clock import WorldClock
+from emulator.bench.course import Course
+from emulator.bench.eventlog import EventLog
+from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
 from emulator.bench.planner import Planner
 from emulator.bench.privilege import ensure_network_privilege, has_machine_network
@@ -26,7 +29,7 @@ from emulator.bench.sides import (
     side_environment,
 )
 from emulator.errors import EmulationError
-from emulator.link.link import DirectionCounters, Link
+from emulator.link.link import Change, DirectionCounters, Link
 from emulator.link.store import VNET_BYTES
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay, MirroredLink
@@ -79,7 +82,8 @@ class Bench:
     isolate: the datacenter's side gets a network namespace of its own, and not the machine's. An ordinary user is
     always isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets
     cross a second process over ZeroMQ. windows: a planner to use instead of the scenario's. on_warning: is told each of
-    `warnings`, from whichever thread it comes.
+    `warnings`, from whichever thread it comes. log: a file for the events, beside that in the runtime directory.
+    `operator` changes the link while it runs, `events` is the log.
     Raises the errors of `emulator.errors`; nothing is left behind then.
     """
 
@@ -94,12 +98,14 @@ class Bench:
         elements: Path | None = None,
         windows: Windows | None = None,
         on_warning: Callable[[str], None] | None = None,
+        log: Path | None = None,
     ) -> None:
         self.scenario = scenario
+        self.events: EventLog | None = None
         self.warnings: list[str] = []
         self._listener = on_warning
         self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
-        self._elements, self._windows = elements, windows
+        self._elements, self._windows, self._log = elements, windows, log
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -132,6 +138,8 @@ class Bench:
             self._warn(note)
         self._runtime = RuntimeDirectory()
         self._stack.callback(self._runtime.close)
+        self.events = EventLog(self._clock, self._runtime.path, also=self._log)
+        self._stack.callback(self.events.close)
         self._open_sides()
         self._open_links()
         self._stack.callback(self._relay.stop)
@@ -144,6 +152,9 @@ class Bench:
         keeper.start()
         self._stack.callback(keeper.join)
         self._stack.callback(self._stopping.set)
+        self._stack.callback(self.operator.finish)
+        self.events.record("start", scenario=self.scenario.name, seed=self.scenario.seed, fabric=self._fabric)
+        self._stack.callback(self.events.record, "end")
         self._attach()
         self._describe(start_ns)
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
@@ -160,7 +171,7 @@ class Bench:
     def _begin(self) -> None:
         """The simulated time begins now, when the link carries packets, and the overlay's times count from now."""
         if self._start_utc_ns is not None:
-            self._clock = WorldClock(self._start_utc_ns)
+            self._clock.set(time.monotonic_ns(), self._start_utc_ns)
             for link in self._links.values():
                 link.set_utc_offset(self._clock.offset_ns)
         self.started_monotonic_ns = time.monotonic_ns()
@@ -170,6 +181,8 @@ class Bench:
 
     def _warn(self, line: str) -> None:
         self.warnings.append(line)
+        if self.events is not None:
+            self.events.record("warning", text=line)
         if self._listener is not None:
             self._listener(line)
 
@@ -221,6 +234,11 @@ class Bench:
                 options=link_options(self.scenario, direction, int(channel.delay_ns.max())),
             )
         self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
+        self._course = Course(self._clock, self._planner, self._links, self._gate_both, self._stopping)
+        assert self.events is not None
+        self.operator = Operator(
+            self.scenario, self._clock, self._course, self._overlay, self._links, self.events, self._stopping
+        )
         self._injectors: dict[Direction, socket.socket] = {}
         readers = []
         for direction in self._links:
@@ -270,12 +288,13 @@ class Bench:
 
     def _keep_house(self) -> None:
         while not self._stopping.wait(HOUSEKEEPING_S):
-            step = self._clock.follow()
+            step = self._course.follow()
             if step is not None:
                 self._warn(f"the machine's clock was set by {step / NS_PER_S:+.3f} s: the sky follows")
-                for link in self._links.values():
-                    link.set_utc_offset(self._clock.offset_ns)
-            self._planner.keep_ahead(self._clock.utc_ns(), self._links["uplink"], self._links["downlink"])
+            self._course.keep_ahead()
+
+    def _gate_both(self, changes: list[Change]) -> None:
+        self._overlay.put_changes("handover", {"uplink": changes, "downlink": changes}, time.monotonic_ns() + LEAD_NS)
 
     # what can be asked
 
@@ -299,18 +318,38 @@ class Bench:
     def utc_of_monotonic_ns(self, monotonic_ns: int) -> int:
         return self._clock.utc_of_monotonic_ns(monotonic_ns)
 
+    def monotonic_ns(self) -> int:
+        """The packets' clock now."""
+        return time.monotonic_ns()
+
+    @property
+    def standing(self) -> bool:
+        """Whether the Timeline stands still, by an operator's order."""
+        return self._clock.standing
+
+    @property
+    def windows(self) -> Windows:
+        """The plan in force."""
+        return self._course.windows
+
     def timeline_at(self, utc_ns: int) -> Timeline:
         """The planned window that holds `utc_ns`."""
         return self._planner.timeline_at(utc_ns)
 
     def state(self) -> LinkState:
         """The link now."""
-        return self.state_at(self.utc_ns())
+        return self.state_at_monotonic_ns(time.monotonic_ns())
 
     def state_at(self, utc_ns: int) -> LinkState:
         """The link at a simulated UTC, from the start of the bench to what is planned ahead."""
+        return self._state(utc_ns, self._clock.monotonic_of_utc_ns(utc_ns))
+
+    def state_at_monotonic_ns(self, monotonic_ns: int) -> LinkState:
+        """The same at a time of the packets' clock."""
+        return self._state(self._clock.utc_of_monotonic_ns(monotonic_ns), monotonic_ns)
+
+    def _state(self, utc_ns: int, monotonic_ns: int) -> LinkState:
         timeline = self._planner.timeline_at(utc_ns)
-        monotonic_ns = self._clock.monotonic_of_utc_ns(utc_ns)
         path, row = timeline.path, timeline.path.row_at(utc_ns)
         satellite, gateway = int(path.satellite[row]), int(path.gateway[row])
         return LinkState(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from emulator.errors import EmulationError
@@ -46,22 +46,36 @@ class Overlay:
         Without events that is all. Raises EmulationError as `add` does; then nothing is changed.
         """
         events = list(events)
+        self.put_changes(
+            owner,
+            {
+                direction: [change_of(event, zero_ns) for event in events if event.direction in ("both", direction)]
+                for direction in self._links
+            },
+            zero_ns,
+        )
+
+    def put_changes(self, owner: str, changes: Mapping[str, Sequence[Change]], zero_ns: int) -> None:
+        """The same by direction, with times of the packets' clock; what was put before ends at `zero_ns`."""
         with self._changing:
             together: dict[str, tuple[list[Change], list[Change]]] = {}
-            for direction, changes in self._changes.items():
+            for direction, there in self._changes.items():
                 before = {id(change) for change in self._owned.get((owner, direction), ())}
-                own = [change_of(event, zero_ns) for event in events if event.direction in ("both", direction)]
+                own = list(changes.get(direction, ()))
                 kept = [
                     replace(change, end_ns=min(change.end_ns, zero_ns)) if id(change) in before else change
-                    for change in changes
+                    for change in there
                     if id(change) not in before or change.start_ns < zero_ns
                 ]
                 if before or own:
                     together[direction] = own, self._fitting([*kept, *own], zero_ns)
-            for direction, (own, changes) in together.items():
-                self._links[direction].overlay(changes)
-                self._changes[direction] = changes
+            for direction, (own, all_changes) in together.items():
+                self._links[direction].overlay(all_changes)
+                self._changes[direction] = all_changes
                 self._owned[owner, direction] = own
+            self._owned = {
+                key: own for key, own in self._owned.items() if any(change.end_ns > zero_ns for change in own)
+            }
 
     def _with(self, direction: str, added: list[Change], now_ns: int) -> list[Change]:
         """The direction's changes and the `added` ones; of those that are over, as many as there is room for."""

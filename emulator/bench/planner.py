@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from emulator.link.link import Link
 from emulator.timeline.model import Timeline, Windows
+from emulator.timeline.splice import cut_timeline
 from emulator.units import NS_PER_S
 
 WINDOW_NS = 60 * NS_PER_S
@@ -18,7 +20,7 @@ class Planner:
     """Plans windows from `start_ns` (UTC) on, and feeds them to the links once they exist."""
 
     def __init__(self, windows: Windows, start_ns: int) -> None:
-        self._windows = windows
+        self.windows = windows
         self._kept: deque[Timeline] = deque(maxlen=KEPT_WINDOWS)
         self._changing = threading.Lock()
         self._kept.append(windows.window(start_ns, start_ns + WINDOW_NS))
@@ -56,16 +58,39 @@ class Planner:
 
         If the world's clock was set to a time that is not planned, or no longer kept, planning starts anew from there.
         """
-        last = self._kept[-1]
-        anew = not self._kept[0].start_ns <= utc_ns < last.end_ns
+        with self._changing:
+            windows, first, last = self.windows, self._kept[0], self._kept[-1]
+        anew = not first.start_ns <= utc_ns < last.end_ns
         if not anew and last.end_ns - utc_ns > AHEAD_NS:
             return False
         start = utc_ns - utc_ns % NS_PER_S if anew else last.end_ns
-        timeline = self._windows.window(start, start + WINDOW_NS)
-        uplink.extend(timeline.uplink, timeline.end_ns, utc_ns)
-        downlink.extend(timeline.downlink, timeline.end_ns, utc_ns)
+        timeline = windows.window(start, start + WINDOW_NS)
         with self._changing:
+            if self._kept[-1] is not last:
+                return False  # another plan has been put in the place of this one meanwhile
+            uplink.extend(timeline.uplink, timeline.end_ns, utc_ns)
+            downlink.extend(timeline.downlink, timeline.end_ns, utc_ns)
             if anew:
                 self._kept.clear()
             self._kept.append(timeline)
         return True
+
+    def beginning(self, windows: Windows, utc_ns: int) -> Timeline:
+        """A first window of a plan that is to be in force from some moment soon after `utc_ns` on."""
+        start = utc_ns - utc_ns % NS_PER_S
+        return windows.window(start, start + WINDOW_NS)
+
+    def replan(self, windows: Windows, beginning: Timeline, put: Callable[[], None]) -> None:
+        """Goes on with other windows, of which the Timeline `beginning` holds from its start on; `put` tells the links.
+
+        What was planned for after that start is forgotten.
+        """
+        start_ns = beginning.start_ns
+        with self._changing:
+            kept = [timeline for timeline in self._kept if timeline.start_ns < start_ns]
+            if kept and kept[-1].end_ns > start_ns:
+                kept[-1] = cut_timeline(kept[-1], kept[-1].start_ns, start_ns)
+            put()
+            self.windows = windows
+            self._kept.clear()
+            self._kept.extend((*kept, beginning))

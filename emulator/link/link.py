@@ -210,6 +210,21 @@ class Link:
             passed = max(passed, oldest + int(np.searchsorted(starts, now_ns, side="right")) - 1)
         return max(oldest, passed - ROWS_BEHIND)
 
+    @property
+    def utc_offset_ns(self) -> int:
+        """Simulated UTC − packets' clock, by which the Timeline is looked up."""
+        return int(self.state.reg[state.UTC_OFFSET])
+
+    def planned(self) -> Channel:
+        """The Timeline rows that are kept, of the past and of what is planned."""
+        registers = self.state.reg
+        kept = np.arange(int(registers[state.ROWS_OLDEST]), int(registers[state.ROWS_PUBLISHED])) % ROWS
+        rows = self.state.rows[kept]
+        _, last = np.unique(
+            rows[::-1, state.ROW_START], return_index=True
+        )  # of two with one start the later is in force
+        return Channel(*rows[len(rows) - 1 - last].T.copy())
+
     def overlay(self, changes: Sequence[Change]) -> None:
         """Replaces the overlay. Changes that are over may be left out; nothing may begin before now.
 

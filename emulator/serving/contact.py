@@ -56,7 +56,8 @@ class ContactPolicy(MinutePolicy):
         seconds_ns = number * MINUTE_NS + np.arange(MINUTE_S + 1, dtype=np.int64) * NS_PER_S
         sine = np.nan_to_num(self.sin_elevation(seconds_ns), nan=-1.0)
         above = sine >= self._sin_mask[:, np.newaxis]
-        usable = above[:, :-1] & above[:, 1:]
+        may = self.pin.gateways(len(self.stations)) & self.pin.satellites(np.zeros(1, np.int64))
+        usable = above[:, :-1] & above[:, 1:] & may[:, np.newaxis]
         station = np.where(usable, sine[:, :-1], -2.0).argmax(axis=0)
         served = usable.any(axis=0)
         return Minute(np.where(served, 0, -1), np.where(served, station, -1))

@@ -6,10 +6,8 @@ instant. So no second depends on the one before, or on who asks. UTC minutes are
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
 from emulator.orbit.site import Site
 from emulator.scenario.model import Terminal
+from emulator.serving.pins import Pinnable
 from emulator.serving.stations import GroundStation, require_coverage
 from emulator.units import FIBRE_SPEED_M_S, NS_PER_S, SPEED_OF_LIGHT_M_S
 
@@ -54,21 +53,17 @@ class Sky:
     from_gateway: tuple[Look, ...]
 
 
-class MinutePolicy:
+class MinutePolicy(Pinnable):
     """Who serves, worked out by the UTC minute, of which the last few are kept; `_work_out` is the system's."""
-
-    def __init__(self) -> None:
-        self._minutes: OrderedDict[int, Minute] = OrderedDict()
-        self._lock = Lock()
 
     def minute(self, number: int) -> Minute:
         """Who serves the UTC minute `number`, counted from 1970."""
         with self._lock:
-            minute = self._minutes.get(number)
+            minute: Minute | None = self._kept.get(number)
             if minute is None:
-                minute = self._minutes[number] = self._work_out(number)
-                if len(self._minutes) > MINUTES_KEPT:
-                    self._minutes.popitem(last=False)
+                minute = self._kept[number] = self._work_out(number)
+                if len(self._kept) > MINUTES_KEPT:
+                    self._kept.popitem(last=False)
         return minute
 
     def _work_out(self, number: int) -> Minute:
@@ -139,7 +134,8 @@ class PassPolicy(MinutePolicy):
         above = seen.sin_elevation >= self._sin_mask[near, np.newaxis]
         visible = _throughout(above & self.site.unobstructed(seen))
         tracked = _throughout(self.tracked(sky))
-        usable = visible & tracked  # (gateways, near, 60)
+        may = self.pin.satellites(near)[:, np.newaxis] & self.pin.gateways(len(tracked))[:, np.newaxis, np.newaxis]
+        usable = visible & tracked & may  # (gateways, near, 60)
         able = usable.any(axis=0)
         satellite = np.where(able, self.merit(sky)[:, :-1], -np.inf).argmax(axis=0)
         second = np.arange(MINUTE_S)

@@ -10,9 +10,7 @@ A slot's choice depends on (seed, slot) and the sky alone, never on the slots be
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
 from emulator.orbit.site import Site
 from emulator.scenario.model import Terminal
+from emulator.serving.pins import Pinnable
 from emulator.serving.stations import GroundStation, require_coverage
 from emulator.units import FIBRE_SPEED_M_S, NS_PER_S, SPEED_OF_LIGHT_M_S
 
@@ -50,7 +49,7 @@ class Serving(NamedTuple):
     gateway: int
 
 
-class StarlinkPolicy:
+class StarlinkPolicy(Pinnable):
     """Serving satellite and gateway by slot. `draw(slot)` gives the slot's number, uniform in [0, 2³²)."""
 
     def __init__(
@@ -64,6 +63,7 @@ class StarlinkPolicy:
         *,
         gso_exclusion_deg: float = 0.0,
     ) -> None:
+        super().__init__()
         self.propagator = Propagator(satellites)
         self.site = Site(terminal)
         self.gateways = tuple(gateways)
@@ -73,8 +73,6 @@ class StarlinkPolicy:
         self._phase_ns = slot_phase_ns
         self._draw = draw
         self._cos_gso = float(np.cos(np.radians(gso_exclusion_deg)))
-        self._blocks: OrderedDict[int, tuple[Serving, ...]] = OrderedDict()
-        self._lock = Lock()
 
     def slot_at(self, utc_ns: int) -> int:
         """Number of the slot that holds `utc_ns`, counted from 1970."""
@@ -88,11 +86,11 @@ class StarlinkPolicy:
         """Who serves `slot`."""
         number, place = divmod(slot, BLOCK_SLOTS)
         with self._lock:
-            block = self._blocks.get(number)
+            block: tuple[Serving, ...] | None = self._kept.get(number)
             if block is None:
-                block = self._blocks[number] = self._choose(number)
-                if len(self._blocks) > 8:
-                    self._blocks.popitem(last=False)
+                block = self._kept[number] = self._choose(number)
+                if len(self._kept) > 8:
+                    self._kept.popitem(last=False)
         return block[place]
 
     def require_coverage(self, start_ns: int) -> None:
@@ -124,23 +122,26 @@ class StarlinkPolicy:
             return tuple(Serving(first + place, -1, -1) for place in range(BLOCK_SLOTS))
         from_gateway = [look(station.observer, position) for station in self.gateways]
         weight = self._weights(seen)
+        may_serve, may_land = self.pin.satellites(near), self.pin.gateways(len(self.gateways))
         return tuple(
             self._choose_one(
                 first + place,
                 near,
-                visible[:, place] & visible[:, place + 1],
+                visible[:, place] & visible[:, place + 1] & may_serve,
                 weight[:, place],
-                [Edges(one, place) for one in from_gateway],
+                [Edges(one, place) if may else None for one, may in zip(from_gateway, may_land, strict=True)],
             )
             for place in range(BLOCK_SLOTS)
         )
 
     def _choose_one(
-        self, slot: int, near: Ints, visible: npt.NDArray[np.bool_], weight: Ints, from_gateway: Sequence[Edges]
+        self, slot: int, near: Ints, visible: npt.NDArray[np.bool_], weight: Ints, from_gateway: Sequence[Edges | None]
     ) -> Serving:
         """A satellite that terminal and gateway see at both ends of the slot, hence throughout, by weight."""
         path_m = np.full((len(self.gateways), len(near)), np.inf)
         for row, (station, edges) in enumerate(zip(self.gateways, from_gateway, strict=True)):
+            if edges is None:
+                continue
             both = edges.above(float(np.sin(np.radians(station.min_elevation_deg))))
             fibre_m = station.fibre_m * SPEED_OF_LIGHT_M_S / FIBRE_SPEED_M_S  # as long in time
             path_m[row, both] = edges.mean_range_m[both] + fibre_m

@@ -75,6 +75,9 @@ class ContactWindows(SkyWindows):
                 found.append(Contact(station, first, last, highest))
         return found
 
+    def handover_phases(self, at_ns: int) -> list[Phase]:
+        return [Phase(at_ns, at_ns + self._acquisition_ns, Gate.DROP, Cause.HANDOVER)]
+
     def _stints(self, number: int) -> list[Stint]:
         return stints_of(number, self.policy.minute(number))
 

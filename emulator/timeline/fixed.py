@@ -22,6 +22,8 @@ class FixedWindows(Windows):
     the link, as on any other.
     """
 
+    constant = True
+
     def __init__(self, link: FixedLink) -> None:
         self._link = link
 

@@ -192,6 +192,8 @@ class Windows:
     """
 
     notes: tuple[str, ...] = ()
+    slotted = False  # whether the stretches that `Path.slot` counts are slots of a schedule
+    constant = False  # whether nothing ever changes
 
     def window(self, start_ns: int, end_ns: int) -> Timeline:
         """The Timeline of [start_ns, end_ns). The same arguments give the same arrays, and joined windows agree.

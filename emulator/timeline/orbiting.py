@@ -80,6 +80,9 @@ class OrbitWindows(SkyWindows):
     def _cn(self, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
         return clear_sky_cn_centidb(seen.slant_range_m[:-1], self._orbit_ways[way].clear_sky_cn_db, self._cn_range_m)
 
+    def handover_phases(self, at_ns: int) -> list[Phase]:
+        return self._handover(at_ns)
+
     def _handover(self, start_ns: int) -> list[Phase]:
         """What a change of satellite at start_ns does: first drop, then hold."""
         drop_ns = start_ns + round(self._handover_law.drop_ms * NS_PER_MS)

@@ -53,6 +53,9 @@ class PassWindows(OrbitWindows):
         self._breaks = breaks
         self.policy.require_coverage(epoch_utc_ns)
 
+    def handover_phases(self, at_ns: int) -> list[Phase]:
+        return self._handover(at_ns) if self._breaks else []
+
     def _stints(self, number: int) -> list[Stint]:
         return stints_of(number, self.policy.minute(number))
 

@@ -10,17 +10,20 @@ and what the radio carries (`_rates`, `_cn`); all else is here.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from emulator.errors import EmulationError
 from emulator.radio.modcod import LOWEST_CN_CENTIDB
 from emulator.scenario.links import OrbitDirection, SkyDirection, SkyLink
 from emulator.scenario.model import Scenario
+from emulator.serving.pins import Pin, Pinnable
 from emulator.serving.stations import GroundStation
 from emulator.timeline.budget import DelayPart
 from emulator.timeline.causes import Cause, Gate
@@ -90,6 +93,8 @@ class SkyWindows(Windows):
     """
 
     legs: tuple[str, ...] = BENT_PIPE
+    pin = Pin()  # what an operator lets serve
+    _forced: tuple[Phase, ...] = ()  # and what gates that does
 
     def __init__(
         self,
@@ -141,6 +146,21 @@ class SkyWindows(Windows):
     def _cn(self, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
         """C/N in dB × 100 at the same."""
         raise NotImplementedError
+
+    def handover_phases(self, at_ns: int) -> list[Phase]:
+        """What a change of satellite at any instant does to the gate."""
+        return []
+
+    def steered(self, pin: Pin, phases: Sequence[Phase]) -> Self:
+        """The same plan under a pin, with these phases in addition. Raises EmulationError where there is no choice."""
+        policy = getattr(self, "policy", None)
+        if not isinstance(policy, Pinnable):
+            raise EmulationError("this link has no choice of satellites or gateways")
+        other = copy.copy(self)
+        setattr(other, "policy", policy.pinned(pin))  # noqa: B010 (each system declares its own kind)
+        other.pin, other._forced = pin, tuple(phases)
+        other._made, other._lock = OrderedDict(), Lock()
+        return other
 
     def stretch_at(self, utc_ns: int) -> int:
         """Number of the stretch that holds `utc_ns`."""
@@ -205,7 +225,7 @@ class SkyWindows(Windows):
         with self._lock:
             made = self._made.get(number)
             if made is None:
-                phases = self._phases(number)
+                phases = [*self._phases(number), *self._forced]
                 made = tuple(self._segment(number, stint, phases) for stint in self._stints(number))
                 self._made[number] = made
                 if len(self._made) > STRETCHES_KEPT:

@@ -24,6 +24,7 @@ class StarlinkWindows(OrbitWindows):
     Raises ElementsError for elements that cannot be used, CoverageError if no satellite serves the terminal.
     """
 
+    slotted = True
     policy: StarlinkPolicy
 
     def __init__(self, scenario: Scenario, *, elements: FilePath | None = None, epoch_utc_ns: int) -> None:

@@ -28,7 +28,7 @@ def test_with_a_start_it_begins_there_and_follows_nobody(start_utc_ns: int) -> N
 @given(st.integers(0, 2**62), st.integers(-(2**60), 2**60))
 def test_utc_and_monotonic_are_one_scale(monotonic_ns: int, offset_ns: int) -> None:
     world = WorldClock(0)
-    world.offset_ns = offset_ns
+    world.set(0, offset_ns)
     assert world.monotonic_of_utc_ns(world.utc_of_monotonic_ns(monotonic_ns)) == monotonic_ns
 
 
@@ -56,3 +56,36 @@ def test_what_is_less_than_a_step_accumulates_until_it_is_one(monkeypatch: pytes
 def test_the_difference_of_the_clocks_is_measured_closely() -> None:
     differences = [utc_minus_monotonic_ns() for _ in range(20)]
     assert max(differences) - min(differences) < 50 * NS_PER_MS
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(-1000, 1000), st.booleans()), max_size=6))
+def test_pieces_are_one_after_the_other_and_the_way_back_leads_to_the_same_utc(
+    changes: list[tuple[int, int, bool]],
+) -> None:
+    """Changes: after how long, to which UTC, whether it stands from then on."""
+    world = WorldClock(0)
+    world.set(0, 0)
+    expected, at_ns, utc_ns, standing = {}, 0, 0, False
+    for wait_ns, to_ns, stands in [*changes, (50, 0, False)]:
+        for step in range(wait_ns):
+            expected[at_ns + step] = utc_ns if standing else utc_ns + step
+        at_ns, utc_ns, standing = at_ns + wait_ns, to_ns, stands
+        world.set(at_ns, utc_ns, standing=standing)
+    world.set(10**6, 10**7)
+    assert {moment: world.utc_of_monotonic_ns(moment) for moment in expected} == expected
+    for moment, utc_ns in expected.items():
+        found = world.monotonic_of_utc_ns(utc_ns)
+        assert world.utc_of_monotonic_ns(found) == utc_ns
+        assert found >= moment or {expected[between] for between in range(found, moment + 1)} == {utc_ns}
+
+
+def test_a_clock_that_stands_goes_with_no_step_of_the_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = WorldClock(None)
+    now_ns = time.monotonic_ns()
+    world.set(now_ns, 12345, standing=True)
+    stepped = utc_minus_monotonic_ns() + NS_PER_S
+    monkeypatch.setattr(clock, "utc_minus_monotonic_ns", lambda: stepped)
+    assert world.follow() is not None
+    assert (world.utc_ns(), world.standing) == (12345, True)
+    world.set(now_ns + 10, 12345)
+    assert world.follow() is None
