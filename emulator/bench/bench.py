@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -28,17 +27,17 @@ from emulator.bench.sides import (
     plan_addresses,
     side_environment,
 )
+from emulator.bench.snapshot import Counters, LinkState, with_port_drops
 from emulator.errors import EmulationError
-from emulator.link.link import Change, DirectionCounters, Link
+from emulator.link.link import Change, Link
 from emulator.link.store import VNET_BYTES
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay, MirroredLink
 from emulator.ports.namespace import Namespace
-from emulator.ports.relay import Relay, RelayCounters, warm_up
+from emulator.ports.relay import Relay, warm_up
 from emulator.ports.tun import TunPort
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.timeline.build import windows_for
-from emulator.timeline.causes import Cause
 from emulator.timeline.model import ChannelState, Timeline, Windows
 from emulator.units import NS_PER_S, NS_PER_US, format_utc
 
@@ -50,30 +49,6 @@ Fabric = Literal["direct", "zmq"]
 FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
 HOUSEKEEPING_S = 0.5
 INJECTION_PATIENCE_S = 2.0
-
-
-@dataclass(frozen=True)
-class LinkState:
-    """The link at one instant, overlay included, queue and jitter left out. No sky: satellite and gateway are empty."""
-
-    utc_ns: int
-    satellite: str
-    gateway: str
-    azimuth_deg: float | None
-    elevation_deg: float | None
-    slant_range_m: float | None
-    next_handover_ns: int | None
-    uplink: ChannelState
-    downlink: ChannelState
-
-
-@dataclass(frozen=True)
-class Counters:
-    """A snapshot of both directions that adds up, drops of the kernel's device queues (PORT_QUEUE) included."""
-
-    uplink: DirectionCounters
-    downlink: DirectionCounters
-    relay: RelayCounters
 
 
 class Bench:
@@ -374,8 +349,8 @@ class Bench:
             raise EmulationError(f"planning the link failed: {self._failure}") from self._failure
         relay = self._relay.counters()
         return Counters(
-            uplink=_with_port_drops(relay.uplink, self.terminal.port),
-            downlink=_with_port_drops(relay.downlink, self.datacenter.port),
+            uplink=with_port_drops(relay.uplink, self.terminal.port),
+            downlink=with_port_drops(relay.downlink, self.datacenter.port),
             relay=relay,
         )
 
@@ -409,12 +384,3 @@ def _of_side(addresses: Addresses, name: str):  # type: ignore[no-untyped-def]
     if name == "terminal":
         return addresses.terminal4, addresses.terminal6
     return addresses.datacenter4, addresses.datacenter6
-
-
-def _with_port_drops(counters: DirectionCounters, entry: TunPort) -> DirectionCounters:
-    """Adds what the kernel dropped at the entry, before we could read it: it was offered to the link all the same."""
-    before = entry.kernel_drops().transmit
-    if not before:
-        return counters
-    dropped = {**counters.dropped, Cause.PORT_QUEUE: before}
-    return replace(counters, offered_packets=counters.offered_packets + before, dropped=dropped)
