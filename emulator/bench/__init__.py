@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emulator.bench.bench import Bench, Counters, LinkState
+    from emulator.bench.bench import Bench
+    from emulator.bench.snapshot import Counters, LinkState
 
 __all__ = ["Bench", "Counters", "LinkState"]
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from emulator.bench import bench
+        from emulator.bench import bench, snapshot
 
-        return getattr(bench, name)
+        return getattr(bench if name == "Bench" else snapshot, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from emulator.bench import Bench
-from emulator.bench.bench import Counters
+from emulator.bench import Bench, Counters
 from emulator.bench.sides import Side
 from emulator.scenario import load_scenario
 from emulator.timeline.causes import Cause
