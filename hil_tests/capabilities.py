@@ -22,6 +22,8 @@ REFERENCE_DATA = "BENTPIPE_REFERENCE_DATA"
 NOBODY = 65_534  # the user that owns nothing, on every Linux
 
 DEBIAN_PACKAGE_OF_PROGRAM = {
+    "bird": "bird2",
+    "birdc": "bird2",
     "chromium": "chromium",
     "curl": "curl",
     "ethtool": "ethtool",
@@ -34,11 +36,15 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "irtt": "irtt",
     "mtr": "mtr-tiny",
     "ping": "iputils-ping",
+    "rsync": "rsync",
     "rotctl": "libhamlib-utils",
     "rotctld": "libhamlib-utils",
+    "sipp": "sip-tester",
     "ss": "iproute2",
     "tc": "iproute2",
     "tcpdump": "tcpdump",
+    "wg": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
 }
 
 
@@ -129,6 +135,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "netns": _probed(lambda found: found.namespace_fault),
     "user-namespaces": _probed(lambda found: found.user_namespace_fault),
     "tun": _probed(lambda found: found.tun_fault),
+    "nft": _probed(lambda found: found.nft_fault),
     "uso": _probed(lambda found: found.tun_fault or ("" if found.udp_segmentation else "needs a kernel from 6.2 on")),
     "ipv6": _probed(lambda found: "" if found.ipv6 else "IPv6 is switched off in this kernel"),
     "realtime": _probed(lambda found: found.realtime_fault),

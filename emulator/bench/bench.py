@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from emulator.bench.clock import WorldClock
 from emulator.bench.course import Course
 from emulator.bench.eventlog import EventLog
+from emulator.bench.network import Surroundings
 from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
 from emulator.bench.planner import Planner
@@ -22,6 +23,7 @@ from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
 from emulator.bench.sides import (
     Addresses,
     Side,
+    give_addresses,
     has_ipv6,
     numbers_in_use,
     plan_addresses,
@@ -31,6 +33,7 @@ from emulator.bench.snapshot import Counters, LinkState, with_port_drops
 from emulator.errors import EmulationError
 from emulator.link.link import Change, Link
 from emulator.link.store import VNET_BYTES
+from emulator.ports.access import SATELLITE, AccessNetwork, access_of, plan_access
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay, MirroredLink
 from emulator.ports.namespace import Namespace
@@ -81,6 +84,7 @@ class Bench:
         self._listener = on_warning
         self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
         self._elements, self._windows, self._log = elements, windows, log
+        self.access: AccessNetwork | None = None
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -131,6 +135,7 @@ class Bench:
         self.events.record("start", scenario=self.scenario.name, seed=self.scenario.seed, fabric=self._fabric)
         self._stack.callback(self.events.record, "end")
         self._attach()
+        self.network = self._stack.enter_context(Surroundings(self, self._warn))
         self._describe(start_ns)
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
             self._stack.callback(side.close)
@@ -162,19 +167,30 @@ class Bench:
             self._listener(line)
 
     def _open_sides(self) -> None:
-        ports = self.scenario.ports
+        ports, access = self.scenario.ports, access_of(self.scenario)
         enter = self._stack.enter_context
         terminal = enter(Namespace.create())
         datacenter = enter(Namespace.create() if self._isolate else Namespace.current())
+        router = datacenter if access is None else enter(Namespace.create())
         number = 0 if self._isolate else self._runtime.take_address_number(numbers_in_use(datacenter, ports))
-        self._addresses = plan_addresses(ports, number, ipv6=has_ipv6())
-        names = ports.terminal_interface, ports.datacenter_interface or FREE_NAME
+        far_name = ports.datacenter_interface or FREE_NAME
+        places = (terminal, ports.terminal_interface), (router, far_name if access is None else SATELLITE)
         devices = []
-        for namespace, name in zip((terminal, datacenter), names, strict=True):
+        for namespace, name in places:
             device = TunPort(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
             self._stack.callback(device.close)
             devices.append(device)
-        environment = side_environment(self._addresses, self._runtime.token)
+        if access is None:
+            self._addresses = give_addresses(
+                plan_addresses(ports, number, ipv6=has_ipv6()), devices[0], devices[1], self._warn
+            )
+        else:
+            window = self.scenario.pep.initial_window_packets if self.scenario.pep is not None else 0
+            plan = plan_access(access, ports, number, ipv6=has_ipv6())
+            self.access = AccessNetwork(access, plan, devices[1], devices[0], datacenter, far_name, ports, window)
+            self._stack.callback(self.access.close)
+            self._addresses = Addresses(plan.terminal4, plan.datacenter4, plan.terminal6(0), plan.datacenter6)
+        environment = self.marking = side_environment(self._addresses, self._runtime.token)
         self.terminal = self._side("terminal", terminal, devices[0], environment, own=True)
         self.datacenter = self._side("datacenter", datacenter, devices[1], environment, own=self._isolate)
 
@@ -182,13 +198,6 @@ class Bench:
         self, name: str, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool
     ) -> Side:
         own4, own6 = _of_side(self._addresses, name)
-        device.add_address(own4, default_route=name == "terminal")
-        if own6 is not None:
-            try:
-                device.add_address(own6, default_route=name == "terminal")
-            except OSError as error:
-                self._warn(f"no IPv6 at the {name}'s side: {error}")
-                own6 = None
         ipv6 = str(own6.ip) if own6 else ""
         side = Side(name, namespace, device, str(own4.ip), ipv6, environment, own_namespace=own)
         self._stack.callback(side.close)
@@ -280,6 +289,11 @@ class Bench:
     @property
     def isolated(self) -> bool:
         return self._isolate
+
+    @property
+    def link_interface(self) -> str:
+        """The datacenter's interface toward the link."""
+        return self.datacenter.port.name if self.access is None else self.access.datacenter_interface
 
     @property
     def memory_bytes(self) -> int:

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,27 @@ def plan_addresses(ports: Ports, number: int, *, ipv6: bool) -> Addresses:
         terminal6=ipaddress.IPv6Interface(f"{net6[2]}/64") if ipv6 else None,
         datacenter6=ipaddress.IPv6Interface(f"{net6[1]}/64") if ipv6 else None,
     )
+
+
+def give_addresses(
+    addresses: Addresses, terminal: TunPort, datacenter: TunPort, warn: Callable[[str], None]
+) -> Addresses:
+    """Gives both ends their addresses; what they have got: not those of IPv6, with a warning, if the kernel refuses."""
+    terminal.add_address(addresses.terminal4, default_route=True)
+    datacenter.add_address(addresses.datacenter4)
+    given6: list[ipaddress.IPv6Interface | None] = []
+    for name, device, address in (
+        ("terminal", terminal, addresses.terminal6),
+        ("datacenter", datacenter, addresses.datacenter6),
+    ):
+        given6.append(address)
+        if address is not None:
+            try:
+                device.add_address(address, default_route=name == "terminal")
+            except OSError as error:
+                warn(f"no IPv6 at the {name}'s side: {error}")
+                given6[-1] = None
+    return Addresses(addresses.terminal4, addresses.datacenter4, *given6)
 
 
 def numbers_in_use(namespace: Namespace, ports: Ports) -> set[int]:

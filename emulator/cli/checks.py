@@ -217,6 +217,16 @@ def check_locked_memory() -> Finding:
     return Finding("locked memory", "limited", f"{found}: buffers may be swapped out", remedy)
 
 
+def check_nft() -> Finding:
+    """Tried for real: a table with translation, in a namespace that goes at once."""
+    name = "address translation"
+    if probe().namespace_fault:
+        return Finding(name, "missing", "unknown: no network namespace to ask")
+    if probe().nft_fault:
+        return Finding(name, "missing", probe().nft_fault, "apt-get install nftables; a kernel with nf_tables and NAT")
+    return Finding(name, "ok", "nft takes the rules of [access] and [pep]")
+
+
 def check_packages() -> Iterator[Finding]:
     for package, extra in EXTRA_OF_MODULE.items():
         if find_spec(package):
@@ -250,6 +260,7 @@ CHECKS: tuple[Callable[[], Finding | Iterator[Finding]], ...] = (
     check_wake_ups,
     check_compiled_cache,
     check_locked_memory,
+    check_nft,
     check_packages,
     check_clients,
 )

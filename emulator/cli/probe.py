@@ -14,8 +14,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emulator.errors import BentpipeError, EmulationError
+
+if TYPE_CHECKING:
+    from emulator.ports.namespace import Namespace
 
 LONGEST_PROBE_S = 60.0  # a machine with no cache and a slow disk; usually it takes half a second
 PROBED_QUEUE_PACKETS = 10_000
@@ -38,6 +42,8 @@ class Probe:
     """txqueuelen that the device took, of the PROBED_QUEUE_PACKETS asked for."""
     ipv6: bool
     """The new namespace has IPv6."""
+    nft_fault: str
+    """Rules of nftables with address translation in the new namespace: what an access network needs."""
     realtime_fault: str
     """Real-time priority (SCHED_FIFO)."""
 
@@ -95,12 +101,14 @@ def _try_all() -> Probe:
     user_namespace_fault = _user_namespace_fault()
     namespace_fault = _namespace_fault()
     tun_fault, udp_segmentation, queue_packets, ipv6 = namespace_fault, False, 0, False
+    nft_fault = namespace_fault
     if not namespace_fault:
         from emulator.ports.namespace import Namespace
         from emulator.ports.tun import TunPort
 
         with Namespace.create() as namespace:
             ipv6 = namespace.run(_has_ipv6)
+            nft_fault = _fault(lambda: _translate(namespace))
             try:
                 port = TunPort(namespace, "probe0", mtu=1500, queue_packets=PROBED_QUEUE_PACKETS)
             except (BentpipeError, OSError) as error:
@@ -116,8 +124,19 @@ def _try_all() -> Probe:
         udp_segmentation=udp_segmentation,
         transmit_queue_packets=queue_packets,
         ipv6=ipv6,
+        nft_fault=nft_fault,
         realtime_fault=realtime_fault,
     )
+
+
+def _translate(namespace: Namespace) -> None:
+    from emulator.ports.access import ruleset, translation
+    from emulator.ports.nft import apply_rules
+    from emulator.scenario.access import Access
+
+    access = Access(max_mappings=10, mss_clamp=True)
+    apply_rules(namespace, ruleset(access, access.public_network))
+    apply_rules(namespace, translation(access.public_network[1]))
 
 
 def _namespace_fault() -> str:

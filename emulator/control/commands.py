@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
@@ -22,6 +23,20 @@ from emulator.scenario.model import OverlayEvent
 
 Direction = Literal["uplink", "downlink"]
 log = logging.getLogger("bentpipe.control")
+
+# Verbs for what stands around the link: the keys that each takes, and those that it needs.
+AROUND: dict[str, tuple[dict[str, type], tuple[str, ...]]] = {
+    "access": ({}, ()),
+    "new_address": ({}, ()),
+    "attach": (
+        {"at": str, "kind": str, "where": str, "target": str}
+        | {"device": str, "network": str, "interface": str, "default_route": bool},
+        ("at", "kind", "where", "target"),
+    ),
+    "detach": ({"name": str}, ("name",)),
+    "attachments": ({}, ()),
+}
+CHOICES = {"at": ("terminal", "datacenter"), "kind": ("namespace", "bridge", "nic")}
 
 
 class Side(Protocol):
@@ -55,6 +70,9 @@ class ControlledBench(Protocol):
 
     def inject(self, direction: Direction, packet: bytes, /) -> None: ...
 
+    @property
+    def network(self) -> Any: ...
+
 
 class Commands:
     """Answers requests for one bench. `on_stop` is called when somebody asks the bench to end."""
@@ -67,6 +85,7 @@ class Commands:
             "counters": self._counters,
             "inject": self._inject,
             "overlay": self._overlay,
+            **{verb: functools.partial(self._around, verb) for verb in AROUND},
             "stop": self._stop,
         }
 
@@ -130,6 +149,18 @@ class Commands:
             raise ScenarioError([_fault_line(fault) for fault in faults]) from error
         monotonic_ns = self._bench.apply(overlay)
         return {"monotonic_ns": monotonic_ns, "utc_ns": self._bench.utc_of_monotonic_ns(monotonic_ns)}
+
+    def _around(self, verb: str, request: dict[str, Any]) -> Any:
+        allowed, needed = AROUND[verb]
+        for key, value in request.items():
+            if key not in allowed:
+                raise MessageError(f"{key[:60]}: expected no such key here")
+            if not isinstance(value, allowed[key]) or (key in CHOICES and value not in CHOICES[key]):
+                wanted = " or ".join(map(repr, CHOICES.get(key, ()))) or allowed[key].__name__
+                raise MessageError(f"{key}: expected {wanted}, got {str(value)[:60]!r}")
+        if missing := [key for key in needed if key not in request]:
+            raise MessageError(f"{missing[0]}: expected a value, the key is missing")
+        return self._bench.network.do(verb, **request)
 
     def _stop(self, request: dict[str, Any]) -> Any:
         _take(request)

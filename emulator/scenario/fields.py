@@ -20,6 +20,7 @@ QueueDiscipline = Annotated[
     Literal["drop_tail", "drop_front", "codel"],
     Field(description="which packet goes when the queue is full: the new one or the oldest; or CoDel (RFC 8289)"),
 ]
+PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
 Cycle = Annotated[float, Field(ge=0, le=10_000)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,3 +29,11 @@ class Table(BaseModel):
     """A TOML table: frozen, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def ports_in_order(ranges: tuple[str, ...], key: str = "ports") -> None:
+    """Raises ValueError if one of these ranges of ports is none."""
+    for text in ranges:
+        first, _, last = text.partition("-")
+        if not int(first) <= int(last or first) <= 65_535:
+            raise ValueError(f"{key}: expected a port up to 65535, or first-last, got {text!r}")

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from emulator.scenario.access import Access, Pep, SitePath
 from emulator.scenario.fields import (
     Altitude,
     Elevation,
@@ -20,17 +21,18 @@ from emulator.scenario.fields import (
     Longitude,
     Megabits,
     Milliseconds,
+    PortRange,
     Probability,
     QueueDiscipline,
     QueuePackets,
     Table,
+    ports_in_order,
 )
 from emulator.scenario.hardware import AntennaTable, Device
 from emulator.scenario.links import LinkProfile
 from emulator.units import parse_utc_ns
 
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
-PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
 
 
 class Site(Table):
@@ -185,11 +187,8 @@ class TrafficClass(Table):
     queue_discipline: QueueDiscipline = "drop_tail"
 
     @model_validator(mode="after")
-    def ports_in_order(self) -> TrafficClass:
-        for text in self.ports:
-            first, _, last = text.partition("-")
-            if not int(first) <= int(last or first) <= 65_535:
-                raise ValueError(f"ports: expected a port up to 65535, or first-last, got {text!r}")
+    def ports_are_ranges(self) -> TrafficClass:
+        ports_in_order(self.ports)
         return self
 
 
@@ -234,6 +233,9 @@ class Scenario(Table):
     dish: Dish = Field(Dish(), description="the Starlink dish, where it is served")
     devices: tuple[Device, ...] = Field((), max_length=16, description="the terminal's interfaces, as a bench has them")
     classes: tuple[TrafficClass, ...] = Field((), max_length=64, description="traffic with queues of its own")
+    access: Access | None = Field(None, description="the operator's network beyond the link; none unless given")
+    pep: Pep | None = Field(None, description="splits TCP at both ends of the link")
+    paths: tuple[SitePath, ...] = Field((), max_length=16, description="further ways between the same two sides")
     overlay: tuple[OverlayEvent, ...] = Field(
         (), max_length=256, description="timed changes on top of the link, at most 256"
     )

@@ -43,6 +43,13 @@ class SmallCounters:
         return sum(self.dropped.values())
 
 
+class SmallNetwork:
+    """What stands around a link that is not there: answers with what it was asked."""
+
+    def do(self, verb: str, **values: object) -> dict[str, object]:
+        return {"verb": verb, **values}
+
+
 class SmallBench:
     """`gate` closed makes `state` wait, as a bench in trouble would."""
 
@@ -52,6 +59,7 @@ class SmallBench:
         self.injected: list[tuple[Direction, bytes]] = []
         self.events: list[OverlayEvent] = []
         self.failing = False
+        self.network = SmallNetwork()
         self.gate = threading.Event()
         self.gate.set()
 

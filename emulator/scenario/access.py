@@ -1,0 +1,107 @@
+"""What stands between the link and the datacenter, and beside the link: access network, PEP, further paths."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from emulator.scenario.fields import PortRange, Table, ports_in_order
+
+Timeout = Annotated[int, Field(ge=1, le=1_000_000)]
+
+LARGEST_CARRIER_PREFIX = 30  # of the terminal's network: the gateway and the terminal need an address each
+POOL = 16  # public addresses of one bench, for its points of presence
+PREFIXES = 8  # and delegated IPv6 prefixes
+
+
+class Access(Table):
+    """The operator's network between gateway and datacenter. Without this table there is none: plain addresses."""
+
+    nat44: bool = Field(True, description="whether the terminal has a private address, translated by the carrier")
+    terminal_network: ipaddress.IPv4Network = Field(
+        ipaddress.IPv4Network("100.64.0.0/10"),  # RFC 6598: shared address space, for carriers' translation
+        description="with nat44: .1 of it is the gateway, .2 the terminal",
+    )
+    public_network: ipaddress.IPv4Network = Field(
+        ipaddress.IPv4Network("198.19.0.0/16"),  # RFC 2544, the half that the ports' networks do not reach
+        description="public addresses; the bench takes a /28 of it, an address for each point of presence in turn",
+    )
+    delegated_network: ipaddress.IPv6Network = Field(
+        ipaddress.IPv6Network("2001:2:0:8000::/49"),  # RFC 5180, above the ports' networks
+        description="delegated prefixes; the bench takes eight /56 of it, one for each point of presence in turn",
+    )
+    inbound: bool = Field(
+        False, description="whether connections from outside reach the terminal: IPv6, and IPv4 without nat44"
+    )
+    max_mappings: int = Field(
+        0, ge=0, le=65_535, description="connections at once; one more is dropped and counted; 0 for no limit"
+    )
+    tcp_timeout_s: Timeout = Field(7440, description="an idle mapping is forgotten: TCP, established")  # RFC 5382
+    udp_timeout_s: Timeout = Field(300, description="UDP")  # RFC 4787 recommends 5 min
+    icmp_timeout_s: Timeout = Field(60, description="ICMP")  # RFC 5508
+    strays: Literal["translate", "drop"] = Field(
+        "translate",
+        description="TCP without a mapping: translated anew, so that its peer resets it; or dropped, so that it hangs",
+    )
+    blocked_ports: tuple[PortRange, ...] = Field((), description="destinations of TCP and UDP from the terminal")
+    mtu: int | None = Field(
+        None, ge=1280, le=65_535, description="largest IP packet beyond the terminal; default: ports.mtu"
+    )
+    path_mtu: Literal["told", "black_hole"] = Field(
+        "told", description="what is too large: answered by ICMP, or dropped without a word"
+    )
+    mss_clamp: bool = Field(False, description="whether TCP's MSS is lowered to what the mtu carries")
+    dscp: Literal["keep", "bleach"] = Field("keep", description="bleach: every packet leaves with DSCP 0")
+    new_address: Literal["never", "gateway"] = Field(
+        "never", description="gateway: another gateway is another point of presence, hence another public address"
+    )
+    new_address_at_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (), description="changes of the point of presence, counted from the start of the bench"
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> Access:
+        ports_in_order(self.blocked_ports, "blocked_ports")
+        if self.terminal_network.prefixlen > LARGEST_CARRIER_PREFIX:
+            raise ValueError(f"terminal_network: expected room for two addresses, got {self.terminal_network}")
+        if self.delegated_network.prefixlen > 53:
+            raise ValueError(f"delegated_network: expected room for eight /56, got {self.delegated_network}")
+        return self
+
+
+class Pep(Table):
+    """A performance-enhancing proxy (RFC 3135): TCP from the terminal is split at terminal and gateway."""
+
+    ports: tuple[PortRange, ...] = Field((), description="destinations whose connections are split; all unless given")
+    congestion_control: str = Field(
+        "cubic", pattern=r"^[A-Za-z0-9_.-]{1,15}$", description="between the two ends, as the kernel names it"
+    )
+    initial_window_packets: int = Field(
+        100, ge=1, le=10_000, description="what either end sends before the first acknowledgement"
+    )
+    buffer_bytes: int = Field(
+        8_000_000, ge=4096, le=1_000_000_000, description="of each socket between the ends; bounds rate × delay"
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> Pep:
+        ports_in_order(self.ports, "ports")
+        return self
+
+
+class SitePath(Table):
+    """Another way between the same two sides: a link of its own, of another scenario."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_.-]{1,15}$", description="its interface is so called, at the terminal's side"
+    )
+    scenario: str = Field("", description="embedded scenario, or a file; empty: a cable without a link, the bypass")
+    set: tuple[str, ...] = Field((), description="changes to it, KEY=VALUE as with --set")
+    preference: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="the lowest carries what nothing else sends elsewhere",
+    )

@@ -1,0 +1,234 @@
+"""The access network as software on either side meets it: with the kernel's own TCP, UDP and ICMP."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import socket
+import subprocess
+
+import pytest
+
+from emulator.bench import Bench
+from emulator.errors import InterfaceError
+from emulator.ports import wires
+from emulator.ports.namespace import Namespace
+from hil_tests.bench.field import connected, in_space, receive, run, running
+from hil_tests.bench.living import until
+
+pytestmark = pytest.mark.needs("netns", "tun", "root", "compiled", "nft")
+
+FAST = ("link.delay_ms=1", "link.rate_mbps=0")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
+
+
+def datagrams(bench: Bench) -> tuple[socket.socket, socket.socket]:
+    """Unconnected UDP sockets at the terminal's side and at the datacenter's."""
+    ends = [side.namespace.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM))
+            for side in (bench.terminal, bench.datacenter)]  # fmt: skip
+    ends[1].bind((bench.datacenter.ipv4, 5000))
+    for end in ends:
+        end.settimeout(30)
+    return ends[0], ends[1]
+
+
+def test_the_datacenter_sees_the_public_address_and_nobody_gets_in() -> None:
+    with running("fixed", *FAST, "access.nat44=true") as bench:
+        assert bench.access is not None
+        assert bench.terminal.ipv4 == "100.64.0.2"
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            assert accepted.getpeername()[0] == bench.access.public_ipv4 == "198.19.0.0"
+            assert client.getsockname()[0] == "100.64.0.2"
+            client.sendall(b"to the datacenter")
+            assert accepted.recv(100) == b"to the datacenter"
+        knocking = bench.datacenter.namespace.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM))
+        with knocking:
+            knocking.sendto(b"anybody there?", (bench.access.public_ipv4, 9))
+            until(lambda: bench.access and bench.access.state().refused["inbound_refused"])
+        six_client, six_accepted = connected(bench.terminal, bench.datacenter, family=socket.AF_INET6)
+        with six_client, six_accepted:
+            assert six_accepted.getpeername()[0] == bench.terminal.ipv6 == "2001:2:0:8000::1", "IPv6 is not translated"
+        assert run(bench.terminal, "ping", "-c", "1", "100.64.0.1").returncode == 0, "the gateway answers"
+
+
+@pytest.mark.parametrize("strays", ["translate", "drop"])
+def test_another_point_of_presence_is_another_address_and_connections_of_before_are_lost(strays: str) -> None:
+    with running("fixed", *FAST, "access.nat44=true", f"access.strays='{strays}'") as bench:
+        assert bench.access is not None
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            before = accepted.getpeername()[0]
+            state = bench.network.do("new_address")
+            assert state["public_ipv4"] == bench.access.public_ipv4 == "198.19.0.1" != before
+            client.sendall(b"of before")
+            if strays == "translate":  # the datacenter knows no such connection, and says so
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+            else:
+                until(lambda: bench.access and bench.access.state().refused["stray_dropped"])
+                accepted.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    accepted.recv(1)
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            assert accepted.getpeername()[0] == "198.19.0.1"
+        six_client, six_accepted = connected(bench.terminal, bench.datacenter, family=socket.AF_INET6)
+        with six_client, six_accepted:
+            assert six_accepted.getpeername()[0] == bench.access.terminal_ipv6 == "2001:2:0:8100::1"
+
+
+def test_without_translation_the_public_address_is_the_terminals_own() -> None:
+    with running("fixed", *FAST, "access.nat44=false", "access.inbound=true") as bench:
+        assert bench.access is not None
+        assert bench.terminal.ipv4 == bench.access.public_ipv4
+        client, accepted = connected(bench.datacenter, bench.terminal)
+        client.close()
+        accepted.close()
+        bench.access.change_point_of_presence()
+        addresses = json.loads(run(bench.terminal, "ip", "-4", "-json", "address", "show", "ut0").stdout)
+        assert [address["local"] for address in addresses[0]["addr_info"]] == ["198.19.0.1"]
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            assert accepted.getpeername()[0] == "198.19.0.1"
+
+
+def test_points_of_presence_by_script() -> None:
+    with running("fixed", *FAST, "access.new_address_at_s=[0.0, 0.05]") as bench:
+        until(lambda: bench.access and bench.access.public_ipv4 == "198.19.0.2")
+
+
+def test_one_connection_too_many_is_dropped_and_counted() -> None:
+    with running("fixed", *FAST, "access.max_mappings=3") as bench:
+        near, far = datagrams(bench)
+        with near, far:
+            for port in range(5):
+                near.sendto(bytes([port]), (bench.datacenter.ipv4, 5000 + port))
+            data, public = far.recvfrom(100)
+            assert data == b"\0"
+            far.sendto(b"answer", public)
+            assert near.recv(100) == b"answer"
+            near.sendto(b"again", (bench.datacenter.ipv4, 5000))
+            assert far.recv(100) == b"again", "a connection that is known goes on"
+            state = bench.network.do("access")
+        assert state["refused"]["mappings_full"] == 2
+        assert state["mappings"] == 3
+
+
+def test_blocked_ports_and_bleached_code_points() -> None:
+    with running("fixed", *FAST, "access.blocked_ports=['25', '135-139']", "access.dscp='bleach'") as bench:
+        near, far = datagrams(bench)
+        with near, far:
+            far.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+            near.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 46 << 2 | 2)
+            near.sendto(b"blocked", (bench.datacenter.ipv4, 137))
+            near.sendto(b"free", (bench.datacenter.ipv4, 5000))
+            data, told, _, _ = far.recvmsg(100, 100)
+        assert (data, told[0][2][0]) == (b"free", 2), "the congestion mark stays"
+        assert bench.network.do("access")["refused"]["port_blocked"] == 1
+
+
+def path_mtu(end: socket.socket) -> int:
+    return end.getsockopt(socket.IPPROTO_IP, 14)  # linux/in.h: IP_MTU
+
+
+def test_what_is_too_large_is_answered_by_icmp() -> None:
+    with running("fixed", *FAST, "access.mtu=1400") as bench:
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > 1400
+            for sender, receiver in ((client, accepted), (accepted, client)):
+                sender.sendall(bytes(100_000))
+                left = 100_000
+                while left:
+                    left -= len(receiver.recv(left))
+            assert path_mtu(client) == 1400
+        for address in (bench.datacenter.ipv4, bench.datacenter.ipv6):
+            pinged = run(bench.terminal, "ping", "-c", "1", "-M", "do", "-s", "1440", address)
+            assert "mtu = 1400" in pinged.stdout or "mtu=1400" in pinged.stdout
+
+
+def test_a_black_hole_swallows_what_is_too_large_unless_the_mss_is_clamped() -> None:
+    hole = ("access.mtu=1400", "access.path_mtu='black_hole'")
+    with running("fixed", *FAST, *hole) as bench:
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            client.sendall(bytes(5000))
+            until(lambda: bench.network.do("access")["refused"]["too_large_hidden"])
+            accepted.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                accepted.recv(1)
+    with running("fixed", *FAST, *hole, "access.mss_clamp=true") as bench:
+        client, accepted = connected(bench.terminal, bench.datacenter)
+        with client, accepted:
+            client.sendall(bytes(5000))
+            assert receive(accepted, 5000) == bytes(5000)
+        assert bench.network.do("access")["refused"]["too_large_hidden"] == 0
+
+
+def test_addresses_that_are_taken_are_refused_and_nothing_is_left() -> None:
+    machine = Namespace.create()
+
+    def begin() -> None:
+        wires.with_netlink(machine, "a bridge", lambda netlink: netlink.link("add", ifname="br0", kind="bridge"))
+        wires.with_netlink(machine, "up", lambda n: n.link("set", index=n.link_lookup(ifname="br0")[0], state="up"))
+        wires.add_address(machine, "br0", ipaddress.IPv4Interface("198.19.0.5/20"))
+        with running("fixed", *FAST, "access.nat44=true", isolate=False):
+            pass
+
+    with machine:
+        with pytest.raises(InterfaceError, match=r"access.public_network: 198.19.0.0/28 overlaps 198.19.0.0/20 of br0"):
+            machine.run(begin)
+        assert wires.interfaces(machine) == {"lo", "br0"}
+
+
+def test_the_machines_own_network_is_as_it_was() -> None:
+    """Not isolated: the datacenter's side is the namespace that the bench is started in."""
+    with Namespace.create() as machine:
+
+        def look() -> str:
+            commands = (
+                "ip -o link; ip route; ip -6 route; nft list ruleset; ss -Hltn; sysctl -a 2>/dev/null | grep forward"
+            )
+            return subprocess.run(["sh", "-c", commands], capture_output=True, text=True, check=True).stdout
+
+        def begin() -> str:
+            with running("fixed", *FAST, "access.nat44=true", "pep.buffer_bytes=1000000", isolate=False) as bench:
+                assert run(bench.terminal, "ping", "-c", "1", bench.datacenter.ipv4).returncode == 0
+                return look()
+
+        before = machine.run(look)
+        assert "198.19.0.0/28 via 198.18.0.2" in machine.run(begin)
+        assert machine.run(look) == before
+
+
+def test_rules_are_text_that_nft_takes_whatever_is_asked_for() -> None:
+    from emulator.ports.access import ruleset, translation
+    from emulator.ports.nft import apply_rules
+    from emulator.scenario.access import Access
+
+    for nat44 in (False, True):
+        for inbound in (False, True):
+            access = Access(nat44=nat44, inbound=inbound, max_mappings=5, blocked_ports=("25", "1-9"), mss_clamp=True,
+                            dscp="bleach", path_mtu="black_hole", strays="drop")  # fmt: skip
+            with Namespace.create() as space:
+                apply_rules(space, ruleset(access, access.public_network))
+                if nat44:
+                    apply_rules(space, translation(access.public_network[3]))
+                assert ("translate" in in_space(space, "nft", "list", "ruleset").stdout) == nat44
+
+
+def test_no_nft_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from emulator.errors import ToolMissingError
+
+    monkeypatch.setattr("emulator.ports.nft.shutil.which", lambda *_, **__: None)
+    with (
+        pytest.raises(ToolMissingError, match="apt-get install nftables"),
+        running("fixed", *FAST, "access.nat44=true"),
+    ):
+        pass

@@ -1,0 +1,229 @@
+"""`bentpipe attach`: processes started by others, namespaces, bridges and cards on either side, and off again."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emulator.bench import Bench
+from emulator.errors import InterfaceError
+from emulator.ports import wires
+from emulator.ports.namespace import Namespace
+from hil_tests.bench.field import in_space, run, running
+from hil_tests.bench.living import World, finished, new_world, until
+
+pytestmark = pytest.mark.needs("netns", "tun", "root", "compiled")
+FAST = ("link.delay_ms=1", "link.rate_mbps=0")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
+
+
+def seen(space: Namespace) -> str:
+    """All that a user sees of a namespace's network."""
+    return in_space(
+        space, "sh", "-c", "ip -o -d address; ip route show table all; ip -6 route; ip rule; ip neigh"
+    ).stdout
+
+
+def ways(space: Namespace) -> str:
+    """Addresses and routes: of a side, which may have learnt neighbours and forwarding meanwhile."""
+    return in_space(space, "sh", "-c", "ip -o -d address; ip route; ip -6 route; ip rule; nft list ruleset").stdout
+
+
+def pings(space: Namespace, address: str) -> bool:
+    return in_space(space, "ping", "-c", "1", "-W", "5", address).returncode == 0
+
+
+@contextlib.contextmanager
+def process_elsewhere() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that somebody else has started, in a network of its own."""
+    command = ["unshare", "--net", "sh", "-c", "ip link set lo up; echo up; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def of_process(pid: int) -> Namespace:
+    return Namespace(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+
+def put_on(bench: Bench, at: str, pid: int, **more: str) -> dict[str, str]:
+    values = {"at": at, "kind": "namespace", "where": f"/proc/{pid}/ns/net", "target": f"process {pid}", **more}
+    attached: dict[str, str] = bench.network.do("attach", **values)
+    return attached
+
+
+@pytest.mark.parametrize("at", ["terminal", "datacenter"])
+@pytest.mark.parametrize(
+    "access", [(), ("access.nat44=true",), ("access.nat44=false",)], ids=["plain", "nat", "router"]
+)
+def test_a_process_of_somebody_elses_joins_and_leaves_without_a_trace(at: str, access: tuple[str, ...]) -> None:
+    with process_elsewhere() as process, of_process(process.pid) as space, running("fixed", *FAST, *access) as bench:
+        sides = bench.terminal, bench.datacenter
+        before = [seen(space), *(ways(side.namespace) for side in sides)]
+        attached = put_on(bench, at, process.pid)
+        other = bench.datacenter if at == "terminal" else bench.terminal
+        if at == "terminal" or not access:
+            assert pings(space, other.ipv4)
+        if at == "datacenter":
+            assert pings(bench.terminal.namespace, attached["address"])
+        if at == "terminal" and not access:
+            assert pings(bench.datacenter.namespace, attached["address"])
+        with pytest.raises(InterfaceError, match="attached already"):
+            put_on(bench, "terminal", process.pid)
+        bench.network.do("detach", name=f"process {process.pid}")
+        assert [seen(space), *(ways(side.namespace) for side in sides)] == before
+        assert bench.network.do("attachments") == []
+
+
+def test_ipv6_goes_along() -> None:
+    with process_elsewhere() as process, of_process(process.pid) as space, running("fixed", *FAST) as bench:
+        put_on(bench, "terminal", process.pid)
+        assert pings(space, bench.datacenter.ipv6)
+
+
+def test_a_bridge_and_what_hangs_on_it() -> None:
+    """The bridge's namespace, a machine on the bridge in another; it takes the gateway that it is told."""
+    with Namespace.create() as ours, Namespace.create() as machine, running("fixed", *FAST) as bench:
+        wires.with_netlink(ours, "bridge", lambda netlink: netlink.link("add", ifname="br0", kind="bridge", state="up"))
+        port, _ = wires.cable(ours, "port0", machine, "eth0", mtu=1500)
+
+        def plug(netlink: object) -> None:
+            netlink.link(  # type: ignore[attr-defined]
+                "set",
+                index=netlink.link_lookup(ifname=port)[0],  # type: ignore[attr-defined]
+                master=netlink.link_lookup(ifname="br0")[0],  # type: ignore[attr-defined]
+            )
+
+        wires.with_netlink(ours, "plug", plug)
+        before = seen(ours)
+        attached = bench.network.do("attach", at="terminal", kind="bridge", where=ours.path, target="br0", device="br0")
+        wires.add_address(machine, "eth0", ipaddress.IPv4Interface(attached["network"].replace(".0/", ".9/")))
+        everywhere = ipaddress.IPv4Network("0.0.0.0/0")
+        wires.add_route(machine, everywhere, by="eth0", via=ipaddress.IPv4Address(attached["gateway"]))
+        assert pings(machine, bench.datacenter.ipv4)
+        bench.network.do("detach", name="br0")
+        assert seen(ours).replace("STALE", "") == before.replace("STALE", "")
+        with pytest.raises(InterfaceError, match="port0: expected a bridge, got veth"):
+            bench.network.do("attach", at="terminal", kind="bridge", where=ours.path, target="port0", device="port0")
+        with pytest.raises(InterfaceError, match="br9: expected an interface that exists"):
+            bench.network.do("attach", at="terminal", kind="bridge", where=ours.path, target="br9", device="br9")
+
+
+def test_a_card_and_the_machine_at_its_other_end() -> None:
+    with Namespace.create() as ours, Namespace.create() as machine, running("fixed", *FAST) as bench:
+        card, _ = wires.cable(ours, "eth1", machine, "eth0", mtu=1500)
+        before = in_space(ours, "ip", "-o", "link").stdout
+        values = {"kind": "nic", "where": ours.path, "target": "eth1", "device": card, "network": "10.9.8.0/24"}
+        bench.network.do("attach", at="datacenter", **values)
+        wires.add_address(machine, "eth0", ipaddress.IPv4Interface("10.9.8.7/24"))
+        gateway = ipaddress.IPv4Address("10.9.8.1")
+        wires.add_route(machine, ipaddress.IPv4Network("198.18.0.0/15"), by="eth0", via=gateway)
+        assert pings(machine, bench.terminal.ipv4)
+        assert run(bench.terminal, "ping", "-c", "1", "10.9.8.7").returncode == 0
+        bench.network.do("detach", name="eth1")
+        assert in_space(ours, "ip", "-o", "link").stdout == before
+
+
+def test_addresses_that_overlap_or_run_out_are_named() -> None:
+    with process_elsewhere() as process, of_process(process.pid) as space, running("fixed", *FAST) as bench:
+        before = seen(space)
+        for wanted, said in {
+            "127.0.0.0/24": "overlaps 127.0.0.0/8 of lo",
+            "198.18.0.0/24": "overlaps 198.18.0.0/30 of ut0 at the terminal's side",
+            "10.1.2.3/24": "expected an IPv4 network such as",
+            "10.1.2.0/31": "expected an IPv4 network such as",
+        }.items():
+            with pytest.raises(InterfaceError, match=said):
+                put_on(bench, "terminal", process.pid, network=wanted)
+        wires.with_netlink(
+            space, "busy", lambda netlink: netlink.link("add", ifname="busy0", kind="bridge", state="up")
+        )
+        wires.add_address(space, "busy0", ipaddress.IPv4Interface("198.18.64.1/18"))
+        with pytest.raises(InterfaceError, match=r"198.18.64.0/18: all its /24 are taken"):
+            put_on(bench, "terminal", process.pid)
+        wires.delete_interface(space, "busy0")
+        assert seen(space) == before
+        assert bench.network.do("attachments") == []
+
+
+def test_what_has_gone_is_said_to_be_gone_and_what_is_ours_is_refused() -> None:
+    with running("fixed", *FAST) as bench:
+        with process_elsewhere() as process:
+            put_on(bench, "terminal", process.pid)
+        process.wait()
+        until(lambda: not bench.network.do("attachments")[0]["alive"])
+        with pytest.raises(InterfaceError, match="it is gone"):
+            put_on(bench, "terminal", process.pid)
+        assert bench.network.do("detach", name=f"process {process.pid}")["alive"] is False
+        with pytest.raises(InterfaceError, match="expected something that is attached, which is: nothing"):
+            bench.network.do("detach", name="at7")
+        own = {"kind": "namespace", "where": bench.terminal.namespace.path, "target": "ourselves"}
+        with pytest.raises(InterfaceError, match="outside the bench"):
+            bench.network.do("attach", at="datacenter", **own)
+
+
+def test_the_machines_own_network_is_a_side_too_and_kill_leaves_nothing() -> None:
+    """Through the command line: a bench that is not isolated, a process at its datacenter's side, and `kill -9`."""
+    with new_world() as world, process_elsewhere() as process, of_process(process.pid) as space:
+        assert world.space is not None
+        before, here = seen(space), seen(world.space)
+        bench = world.bentpipe("run", "fixed", "--quiet")
+        assert bench.stderr is not None
+        assert any("bentpipe enter" in said for said in bench.stderr)
+        attached = command(world, "attach", "--pid", str(process.pid), "--at", "datacenter", "--json")
+        (item,) = json.loads(attached.stdout)
+        assert "198.18.0.0/30" in seen(world.space)
+        assert pings(space, "198.18.0.2"), seen(space)
+        reached = command(world, "enter", "--", "ping", "-c", "1", item["address"])
+        assert reached.returncode == 0, reached.stdout
+        assert "198.18.64.0/24" in command(world, "attach", "--list").stdout
+        again = command(world, "attach", "--pid", str(process.pid))
+        assert (again.returncode, "attached already" in again.stderr) == (73, True)
+        bench.kill()
+        bench.wait()
+        until(lambda: seen(space) == before)
+        until(lambda: seen(world.space) == here)  # type: ignore[arg-type]
+
+
+def command(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return finished(world.bentpipe(*arguments))
+
+
+def test_wrong_command_lines_say_what_was_expected() -> None:
+    with new_world() as world:
+        assert "expected one of --pid" in command(world, "attach").stderr
+        assert command(world, "attach", "--pid", "1").returncode == 69
+        missing = command(world, "attach", "--container", "no-such-container")
+        assert missing.returncode == 69, "the bench comes first"
+
+
+def test_a_container_is_found_by_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any program called docker that knows how to inspect will do: here one that answers as docker does."""
+    from emulator.cli.attach import container_pid
+    from emulator.errors import ToolMissingError
+
+    engine = tmp_path / "docker"
+    engine.write_text('#!/bin/sh\n[ "$4" = web ] && echo 4711 && exit\necho "Error: No such object: $4" >&2; exit 1\n')
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert container_pid("web") == 4711
+    with pytest.raises(InterfaceError, match="No such object: db"):
+        container_pid("db")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(ToolMissingError, match="neither docker nor podman"):
+        container_pid("web")
