@@ -24,13 +24,15 @@ def slot_position_m(longitude_deg: float) -> Floats:
     return np.array([RADIUS_M * cos(longitude), RADIUS_M * sin(longitude), 0.0])
 
 
+_SLOTS_M = np.stack([slot_position_m(longitude) for longitude in np.arange(0.0, 360.0, 2.0)])[:, np.newaxis]
+
+
 def arc_cosine(observer: Observer, seen: Look) -> Floats:
     """Cosine of the angle between each direction of `seen`, (satellites, times), and the nearest slot in view.
 
     Slots are taken each 2°: the angle is too large by 0.03° at most where it is 18°. At most 0 where none is in view.
     """
-    slots = np.stack([slot_position_m(longitude) for longitude in np.arange(0.0, 360.0, 2.0)])[:, np.newaxis]
-    to_slots = look(observer, slots)
+    to_slots = look(observer, _SLOTS_M)
     arc = np.where(to_slots.sin_elevation > 0, _directions(to_slots), 0.0)  # no length: at a right angle to all
     arc = np.broadcast_to(arc, (*arc.shape[:2], seen.range_m.shape[-1]))
     towards = _directions(seen)

@@ -9,12 +9,17 @@ SGP4 itself is good to about 1 km at the epoch of its elements, and loses 1–3 
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from threading import Lock
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from sgp4.api import SatrecArray
 
 from emulator.orbit.look import Observer
 from emulator.orbit.satellites import JD_UNIX, NS_PER_DAY, Satellites
+from emulator.units import NS_PER_S
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -22,6 +27,9 @@ Ints = npt.NDArray[np.int64]
 EARTH_TURN_RAD_S = 7.292_115_146_7e-5  # Aoki et al. 1982: rotation relative to the mean equinox's precession
 DAYS_TO_J2000 = 10_957.5  # from 1970-01-01T00:00 to 2000-01-01T12:00
 DAYS_PER_CENTURY = 36_525.0
+ANCHOR_NS = 1200 * NS_PER_S
+ANCHORS_KEPT = 4
+ORBIT_TURNS_RAD = 0.004  # what a low orbit's plane turns by in half of that, and what SGP4's periodic terms add
 CHUNK = 200_000  # positions propagated at once: 24 bytes each twice over, and as much for the rotation
 
 
@@ -43,6 +51,17 @@ def sidereal_angle_rad(utc_ns: Ints) -> Floats:
     return turns * 2 * np.pi
 
 
+class Anchor(NamedTuple):
+    """An instant at which all satellites were propagated: unit vectors (satellites, 3) towards each, and along its way.
+
+    They stand in a frame that does not turn, and that is ECEF at `utc_ns`.
+    """
+
+    utc_ns: int
+    towards: Floats
+    ahead: Floats
+
+
 class Propagator:
     """SGP4 for a set of satellites."""
 
@@ -53,6 +72,9 @@ class Propagator:
         eccentricity = np.array([record.ecco for record in satellites.records])
         # 30 km: what SGP4's periodic terms add to the mean orbit, with room
         self._apogee_m = (satellites.altitude_km + 6378.135) * (1 + eccentricity) * 1000 + 30_000
+        self._motion_rad_s, self._eccentricity = motion, eccentricity
+        self._anchors: OrderedDict[int, Anchor] = OrderedDict()
+        self._lock = Lock()
         self._fastest_rad_s = motion * (1 + 3 * eccentricity) * 1.02 + EARTH_TURN_RAD_S
 
     def positions_m(self, utc_ns: Ints, index: Ints | None = None) -> Floats:
@@ -66,20 +88,46 @@ class Propagator:
     def near(self, observer: Observer, lowest_elevation_deg: Floats, start_ns: int, end_ns: int) -> Ints:
         """Indices of all satellites that may stand above `lowest_elevation_deg` (satellites,) between two times.
 
-        None that does is left out; some that do not are in it. One propagation of all, halfway, and a bound on how far
-        a satellite travels from there.
+        None that does is left out; some that do not are in it. From the nearest of the instants at which all are
+        propagated, each is turned about its orbit's normal to halfway between the two times; what that misses, and how
+        far a satellite travels from there, is bounded.
         """
         half_s = (end_ns - start_ns) / 2e9
-        position = self.positions_m(np.array([(start_ns + end_ns) // 2], np.int64))[:, 0, :]
-        site = np.array(observer.position_m)
+        middle_ns = (start_ns + end_ns) // 2
+        anchor = self._anchor(middle_ns // ANCHOR_NS)
+        elapsed_s = (middle_ns - anchor.utc_ns) / 1e9
+        site = np.array([float(part) for part in observer.position_m])
         site_m = float(np.sqrt((site * site).sum()))
+        turn = EARTH_TURN_RAD_S * elapsed_s
+        site /= site_m
+        site = np.array(
+            [site[0] * np.cos(turn) - site[1] * np.sin(turn), site[0] * np.sin(turn) + site[1] * np.cos(turn), site[2]]
+        )
         # Elevation counts from the ellipsoid's horizon, the triangle below from the sphere's: 0.2° apart at most.
         lowest = np.radians(np.maximum(lowest_elevation_deg - 0.2, -90.0))
         reach = np.arccos(np.clip(np.cos(lowest) * site_m / self._apogee_m, -1.0, 1.0)) - lowest
-        reach = np.minimum(reach + self._fastest_rad_s * half_s, np.pi)
-        radius = np.sqrt((position * position).sum(axis=1))
-        cosine = (position * site).sum(axis=1) / (radius * site_m)
+        missed = self._motion_rad_s * abs(elapsed_s) * (3 * self._eccentricity + 0.01) + ORBIT_TURNS_RAD
+        reach = np.minimum(reach + self._fastest_rad_s * half_s + missed, np.pi)
+        angle = self._motion_rad_s * elapsed_s
+        cosine = np.cos(angle) * (anchor.towards @ site) + np.sin(angle) * (anchor.ahead @ site)
         return np.flatnonzero(cosine >= np.cos(reach))
+
+    def _anchor(self, number: int) -> Anchor:
+        with self._lock:
+            anchor = self._anchors.get(number)
+            if anchor is None:
+                anchor = self._anchors[number] = self._new_anchor(number * ANCHOR_NS + ANCHOR_NS // 2)
+                if len(self._anchors) > ANCHORS_KEPT:
+                    self._anchors.popitem(last=False)
+        return anchor
+
+    def _new_anchor(self, utc_ns: int) -> Anchor:
+        position, velocity = (state[:, 0] for state in self.states(np.array([utc_ns], np.int64)))
+        velocity[:, 0] -= EARTH_TURN_RAD_S * position[:, 1]  # of the turning frame
+        velocity[:, 1] += EARTH_TURN_RAD_S * position[:, 0]
+        towards = position / np.sqrt((position * position).sum(axis=1))[:, np.newaxis]
+        ahead = velocity - towards * (velocity * towards).sum(axis=1)[:, np.newaxis]
+        return Anchor(utc_ns, towards, ahead / np.sqrt((ahead * ahead).sum(axis=1))[:, np.newaxis])
 
     def _propagate(self, utc_ns: Ints, index: Ints | None, *, with_velocity: bool) -> tuple[Floats, Floats]:
         records = self.satellites.records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from emulator.scenario.fields import (
     Cycle,
@@ -18,6 +18,7 @@ from emulator.scenario.fields import (
     QueuePackets,
     Table,
 )
+from emulator.scenario.laws import Handover, Outages, Quantiles, Unsettled
 
 
 class LossBursts(Table):
@@ -59,23 +60,6 @@ class FixedLink(Table):
     jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, drawn anew every 20 ms; never reorders")
     uplink: FixedDirection = Field(FixedDirection(), description="what differs from terminal to datacenter")
     downlink: FixedDirection = Field(FixedDirection(), description="what differs from datacenter to terminal")
-
-
-class Quantiles(Table):
-    """A distribution given by its quantiles, straight lines between them."""
-
-    p0: float = Field(ge=0, description="the least")
-    p5: float = Field(ge=0, description="5 % lie below")
-    p50: float = Field(ge=0, description="the median")
-    p95: float = Field(ge=0, description="95 % lie below")
-    p100: float = Field(ge=0, description="the most")
-
-    @model_validator(mode="after")
-    def rising(self) -> Quantiles:
-        values = (self.p0, self.p5, self.p50, self.p95, self.p100)
-        if list(values) != sorted(values):
-            raise ValueError(f"expected p0 ≤ p5 ≤ p50 ≤ p95 ≤ p100, got {values}")
-        return self
 
 
 class SkyDirection(Table):
@@ -155,23 +139,6 @@ class ContactDirection(SkyDirection):
         return 0.0
 
 
-class Handover(Table):
-    """What happens at a slot boundary, in phases: first drop, then hold, then the queue leaves in order."""
-
-    drop_ms: Milliseconds = Field(0.0, description="after a change of satellite")
-    hold_ms: Milliseconds = Field(0.0, description="after the drop phase of a change of satellite")
-    reconfigure_hold_ms: Milliseconds = Field(
-        0.0, description="where the satellite stays: at each of Starlink's slot boundaries, else at a change of gateway"
-    )
-
-
-class Outages(Table):
-    """Times at which nothing gets through, in either direction, at random."""
-
-    per_hour: float = Field(0.0, ge=0, le=3600, description="how many begin in an hour, on average")
-    duration_s: Quantiles = Field(Quantiles(p0=0, p5=0, p50=0, p95=0, p100=0), description="how long they last")
-
-
 class SkyLink(Table):
     """What every link with a sky has."""
 
@@ -195,9 +162,13 @@ class StarlinkLink(OrbitLink):
 
     profile: Literal["starlink"] = Field(description="which kind of link this is, and which keys it has")
     slot_phase_s: float = Field(12.0, ge=0, lt=15, description="slots start at this UTC second, modulo 15")
-    gso_exclusion_deg: float = Field(
-        0.0, ge=0, le=40, description="no satellite serves so near to the arc of geostationary ones, seen from the site"
+    gso_exclusion_deg: float = Field(  # 18: as recalled of the operator's filings, not verified
+        18.0, ge=0, le=40, description="no satellite serves so near to the geostationary arc, seen from the site"
     )
+    boundary_lead_ms: float = Field(
+        0.0, ge=0, le=1000, description="how long before a slot's boundary begins what link.handover says"
+    )
+    unsettled: Unsettled = Field(Unsettled(), description="seconds of each slot in which more is lost")
 
 
 class O3bLink(OrbitLink):

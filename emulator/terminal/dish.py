@@ -37,7 +37,12 @@ FIX_NS = 30 * NS_PER_S  # how long a GNSS fix is good for: its satellites move b
 MINUTES_OF_DAY = 1440
 NS_PER_DAY = 86_400 * NS_PER_S
 
-CAUSE_OF_LINK = {Cause.NO_SATELLITE: OutageCause.NO_SATS, Cause.OBSTRUCTION: OutageCause.OBSTRUCTED}
+CAUSE_OF_LINK = {
+    Cause.NO_SATELLITE: OutageCause.NO_SATS,
+    Cause.OBSTRUCTION: OutageCause.OBSTRUCTED,
+    Cause.NO_SCHEDULE: OutageCause.NO_SCHEDULE,
+    Cause.BOOTING: OutageCause.BOOTING,
+}
 NO_DOWNLINK = {Cause.HANDOVER, Cause.OUTAGE, Cause.FADE, Cause.COMMAND}
 
 

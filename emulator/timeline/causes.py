@@ -20,7 +20,7 @@ class Cause(IntEnum):
     QUEUE = 1  # the queue was full when the packet came
     LOSS = 2  # lost on the air: the loss rate of the Timeline or the overlay
     HANDOVER = 3  # the serving satellite changes
-    OUTAGE = 4  # the link is down: Starlink's NO_DOWNLINK and NO_PINGS
+    OUTAGE = 4  # the link is down: Starlink's NO_DOWNLINK
     NO_SATELLITE = 5  # nothing above the mask, or no gateway in its view
     OBSTRUCTION = 6
     FADE = 7  # attenuation took the C/N below the most robust MODCOD
@@ -32,3 +32,6 @@ class Cause(IntEnum):
     TRANSPORT = 13  # lost between the processes of a bench (ZeroMQ high-water mark)
     AQM = 14  # dropped by the queue's discipline before it was full (CoDel)
     TOO_LONG = 15  # longer than the interfaces of both sides take
+    NO_PINGS = 16  # the link is up, and nothing comes back from beyond the gateway
+    NO_SCHEDULE = 17  # the terminal has no satellite assigned
+    BOOTING = 18  # the terminal restarts

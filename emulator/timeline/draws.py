@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.scenario.links import Quantiles
+from emulator.scenario.laws import Quantiles
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]

@@ -31,6 +31,10 @@ INK, FAINT = "#2b2b2b", "#d9d9d9"
 SERVING = ("#1b6ca8", "#5aa469", "#c98a1b", "#7d5ba6", "#c0504d", "#3a9a9a")  # neighbours in time differ
 SHADES = {  # cause: colour and words of a closed gate
     "outage": ("#c0392b", "outage"),
+    "no_pings": ("#c0392b", "no pings"),
+    "no_schedule": ("#e67e22", "no schedule"),
+    "booting": ("#7d3c98", "booting"),
+    "obstruction": ("#795548", "obstructed"),
     "no_satellite": ("#8e44ad", "no satellite"),
     "handover": ("#7f8c8d", "handover"),
     "fade": ("#c98a1b", "no MODCOD closes"),

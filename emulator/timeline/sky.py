@@ -21,6 +21,7 @@ import numpy as np
 
 from emulator.errors import EmulationError
 from emulator.radio.modcod import LOWEST_CN_CENTIDB
+from emulator.scenario.laws import Quantiles
 from emulator.scenario.links import OrbitDirection, SkyDirection, SkyLink
 from emulator.scenario.model import Scenario
 from emulator.serving.pins import Pin, Pinnable
@@ -31,6 +32,15 @@ from emulator.timeline.draws import Purpose, Way, draw32, quantile, uniform
 from emulator.timeline.model import LOSS_ONE, Channel, Floats, Ints, Path, Timeline, Windows
 from emulator.units import FIBRE_SPEED_M_S, NS_PER_MS, NS_PER_S, SPEED_OF_LIGHT_M_S
 
+OUTAGE_CAUSES = {
+    "no_downlink": Cause.OUTAGE,
+    "no_pings": Cause.NO_PINGS,
+    "obstructed": Cause.OBSTRUCTION,
+    "no_schedule": Cause.NO_SCHEDULE,
+    "booting": Cause.BOOTING,
+}
+OUTAGE_WAYS = {"both": Way.BOTH, "uplink": Way.UP, "downlink": Way.DOWN}
+KIND_SHIFT = 40  # of an outage kind's number in its draws' counters, above every second until the year 36812
 STRETCHES_KEPT = 64  # that need not be made again when windows overlap
 BENT_PIPE = ("terminal to satellite", "satellite to gateway")
 
@@ -147,6 +157,10 @@ class SkyWindows(Windows):
         """C/N in dB × 100 at the same."""
         raise NotImplementedError
 
+    def _loss(self, way: Way, seconds_ns: Ints) -> Ints:
+        """Loss outside of handovers and outages at the same, × 2³²."""
+        return np.full(len(seconds_ns), round(self._ways[way].loss * LOSS_ONE))
+
     def handover_phases(self, at_ns: int) -> list[Phase]:
         """What a change of satellite at any instant does to the gate."""
         return []
@@ -214,6 +228,11 @@ class SkyWindows(Windows):
             always("fibre to datacenter", self._datacenter_ns / NS_PER_MS, self._datacenter_ns / NS_PER_MS),
             always("scheduling and processing", up.fixed_ms, down.fixed_ms),
             *([DelayPart("slot's schedule", *spread_ns)] if self._scheduled else []),
+            *(
+                [always("frame and grant, mean", (up.frame_ms + up.grant_ms) / 2, (down.frame_ms + down.grant_ms) / 2)]
+                if any(way.frame_ms + way.grant_ms > 0 for way in (up, down))
+                else []
+            ),
             always("jitter, mean", up.jitter_ms, down.jitter_ms),
         ]
 
@@ -270,7 +289,7 @@ class SkyWindows(Windows):
                         delay_ns[second] + slope[second] * (starts_ns - seconds_ns[second]) // NS_PER_S,
                         slope[second],
                         rates[second],
-                        np.full(len(second), round(link.loss * LOSS_ONE)),
+                        self._loss(way, seconds_ns[:-1])[second],
                         np.full(len(second), round(link.jitter_ms * NS_PER_MS)),
                         cn[second],
                         *_gates(starts_ns, [phase for phase in phases if phase.way in (way, Way.BOTH)]),
@@ -293,24 +312,47 @@ class SkyWindows(Windows):
         )
 
     def _outages(self, start_ns: int, end_ns: int) -> list[Phase]:
-        """The random outages that overlap [start_ns, end_ns), both directions alike.
+        """The random outages that overlap [start_ns, end_ns).
 
-        In each UTC second one begins with the same small chance, at a millisecond of it, and lasts as drawn: whoever
-        asks for any stretch of time looks back far enough to find those that began before it.
+        In each UTC second one of each kind begins with the same small chance, at a millisecond of it, and lasts as
+        drawn: whoever asks for any stretch of time looks back far enough to find those that began before it.
         """
-        outages = self._outage_law
-        longest_s = int(np.ceil(outages.duration_s.p100))
-        if outages.per_hour == 0 or longest_s == 0:
+        law = self._outage_law
+        phases = self._outages_of(0, law.per_hour, law.duration_s, Cause.OUTAGE, Way.BOTH, start_ns, end_ns)
+        for number, kind in enumerate(law.kinds, start=1):
+            cause, way = OUTAGE_CAUSES[kind.cause], OUTAGE_WAYS[kind.direction]
+            phases += self._outages_of(
+                number, kind.per_hour, kind.duration_s, cause, way, start_ns, end_ns, until_stretch=kind.until_slot
+            )
+        return phases
+
+    def _outages_of(
+        self,
+        number: int,
+        per_hour: float,
+        duration_s: Quantiles,
+        cause: Cause,
+        way: Way,
+        start_ns: int,
+        end_ns: int,
+        *,
+        until_stretch: bool = False,
+    ) -> list[Phase]:
+        longest_s = int(np.ceil(duration_s.p100)) + (self.stretch_ns // NS_PER_S if until_stretch else 0)
+        if per_hour == 0 or longest_s == 0:
             return []
         seconds = np.arange(start_ns // NS_PER_S - longest_s - 1, -(-end_ns // NS_PER_S), dtype=np.int64)
-        chance = round(outages.per_hour / 3600 * 2**32)
-        seconds = seconds[draw32(self._seed, Way.BOTH, Purpose.OUTAGE_START, seconds) < chance]
-        offset_ms = (draw32(self._seed, Way.BOTH, Purpose.OUTAGE_OFFSET, seconds) * 1000) >> 32
-        duration = quantile(outages.duration_s, uniform(self._seed, Way.BOTH, Purpose.OUTAGE_DURATION, seconds))
+        counter = seconds + (number << KIND_SHIFT)
+        begins = draw32(self._seed, Way.BOTH, Purpose.OUTAGE_START, counter) < round(per_hour / 3600 * 2**32)
+        seconds, counter = seconds[begins], counter[begins]
+        offset_ms = (draw32(self._seed, Way.BOTH, Purpose.OUTAGE_OFFSET, counter) * 1000) >> 32
+        duration = quantile(duration_s, uniform(self._seed, Way.BOTH, Purpose.OUTAGE_DURATION, counter))
         begin = seconds * NS_PER_S + offset_ms * NS_PER_MS
         end = begin + np.rint(duration * 1000).astype(np.int64) * NS_PER_MS
+        if until_stretch:
+            end += (self._phase_ns - end) % self.stretch_ns
         return [
-            Phase(int(first), int(last), Gate.DROP, Cause.OUTAGE)
+            Phase(int(first), int(last), Gate.DROP, cause, way)
             for first, last in zip(begin, end, strict=True)
             if first < end_ns and last > start_ns
         ]

@@ -13,6 +13,7 @@ from emulator.serving.starlink import SLOT_NS, StarlinkPolicy
 from emulator.serving.stations import GroundStation, masks_deg
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, draw32
+from emulator.timeline.model import LOSS_ONE, Ints
 from emulator.timeline.orbiting import OrbitWindows
 from emulator.timeline.sky import Phase, Stint
 from emulator.units import NS_PER_MS, NS_PER_S
@@ -32,6 +33,7 @@ class StarlinkWindows(OrbitWindows):
         if not isinstance(link, StarlinkLink) or not (scenario.terminal and scenario.constellation and scenario.pop):
             raise ValueError(f"expected a scenario of link.profile 'starlink', got {link.profile!r}")
         self._link = link
+        self._lead_ns = round(link.boundary_lead_ms * NS_PER_MS)
         satellites, self.notes = satellites_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
         stations = [GroundStation.of(gateway, scenario.pop, link.fibre_detour) for gateway in scenario.gateways]
         phase_ns = round(link.slot_phase_s * NS_PER_S)
@@ -52,11 +54,23 @@ class StarlinkWindows(OrbitWindows):
         return [Stint(start_ns, start_ns + SLOT_NS, serving.satellite, serving.gateway)]
 
     def _phases(self, number: int) -> list[Phase]:
-        """What the boundary at the slot's beginning does, to the slot's end at most; outages."""
-        start_ns = self.policy.slot_start_ns(number)
+        """What the boundaries at the slot's beginning and end do, to this slot at most; outages."""
+        following = self._boundary(number + 1) if self._lead_ns else []
+        return [*self._boundary(number), *following, *super()._phases(number)]
+
+    def _boundary(self, number: int) -> list[Phase]:
+        """What the boundary at which a slot begins does."""
+        start_ns = self.policy.slot_start_ns(number) - self._lead_ns
         if self.policy.serving(number).satellite == self.policy.serving(number - 1).satellite:
             end_ns = start_ns + round(self._link.handover.reconfigure_hold_ms * NS_PER_MS)
-            boundary = [Phase(start_ns, end_ns, Gate.HOLD, Cause.HANDOVER)]
-        else:
-            boundary = self._handover(start_ns)
-        return [*boundary, *super()._phases(number)]
+            return [Phase(start_ns, end_ns, Gate.HOLD, Cause.HANDOVER)]
+        return self._handover(start_ns)
+
+    def _loss(self, way: Way, seconds_ns: Ints) -> Ints:
+        """By the second of the slot."""
+        unsettled = self._link.unsettled
+        second = (seconds_ns - self._phase_ns) % SLOT_NS // NS_PER_S
+        among = (second >= unsettled.from_s) & (second < unsettled.to_s)
+        loss = super()._loss(way, seconds_ns)
+        more = np.minimum(np.rint(loss * unsettled.loss_factor), LOSS_ONE).astype(np.int64)
+        return np.where(among, more, loss)

@@ -133,11 +133,13 @@ def test_chunks_do_not_show(shells: Propagator, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(shells.positions_m(utc_ns), whole)
 
 
-def test_an_orbit_that_sgp4_refuses_is_nan_and_never_near() -> None:
+def test_an_orbit_that_sgp4_refuses_is_nan_and_above_no_mask() -> None:
     falling = record(eccentricity=0.2, altitude_km=300)  # perigee inside the earth
     propagator = Propagator(Satellites.of(["falling", "good"], [falling, record()]))
     times = np.array([EPOCH_UTC_NS + 40 * NS_PER_DAY], np.int64)
     assert np.isnan(propagator.positions_m(times)[0]).all()
     assert np.isfinite(propagator.positions_m(times)[1]).all()
     everywhere = propagator.near(Observer.at(0, 0, 0), np.full(2, -90.0), int(times[0]), int(times[0]))
-    assert everywhere.tolist() == [1]
+    assert 1 in everywhere.tolist()
+    seen = look(Observer.at(0, 0, 0), propagator.positions_m(times, everywhere))
+    assert everywhere[(seen.elevation_deg >= -90)[:, 0]].tolist() == [1]

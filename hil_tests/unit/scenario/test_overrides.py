@@ -90,7 +90,7 @@ def test_an_index_one_past_the_end_adds_an_entry() -> None:
         ("link.delay_ms.x=1", "expected link.delay_ms to be a table or an array, got 20.0"),
         ("link.0=1", "expected a key of the table link, got the index 0"),
         ("overlay.3.kind=hold", "expected an index of overlay from 0 to 0, got 3"),
-        ("overlay.first.kind=hold", "overlay: expected an array, got a table"),
+        ("overlay.first.kind=hold", "overlay: expected an array of at most 256, got a table"),
         ("link.delay_ms", "expected KEY=VALUE, got no '='"),
         ("=5", "expected a dotted key such as link.delay_ms or gateways[0].name, got ''"),
         ("link..delay_ms=5", "expected a dotted key such as link.delay_ms or gateways[0].name, got 'link..delay_ms'"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.link import draws as packet_path
-from emulator.scenario.links import Quantiles
+from emulator.scenario.laws import Quantiles
 from emulator.timeline.draws import Purpose, Way, draw32, quantile, uniform
 
 SEEDS = st.integers(0, 2**63 - 1)

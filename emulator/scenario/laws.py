@@ -1,0 +1,67 @@
+"""What happens to a link in time: quantiles of a random quantity, handovers, outages."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from emulator.scenario.fields import Milliseconds, Table
+
+
+class Quantiles(Table):
+    """A distribution given by its quantiles, straight lines between them."""
+
+    p0: float = Field(ge=0, description="the least")
+    p5: float = Field(ge=0, description="5 % lie below")
+    p50: float = Field(ge=0, description="the median")
+    p95: float = Field(ge=0, description="95 % lie below")
+    p100: float = Field(ge=0, description="the most")
+
+    @model_validator(mode="after")
+    def rising(self) -> Quantiles:
+        values = (self.p0, self.p5, self.p50, self.p95, self.p100)
+        if list(values) != sorted(values):
+            raise ValueError(f"expected p0 ≤ p5 ≤ p50 ≤ p95 ≤ p100, got {values}")
+        return self
+
+
+class Handover(Table):
+    """What happens at a slot boundary, in phases: first drop, then hold, then the queue leaves in order."""
+
+    drop_ms: Milliseconds = Field(0.0, description="after a change of satellite")
+    hold_ms: Milliseconds = Field(0.0, description="after the drop phase of a change of satellite")
+    reconfigure_hold_ms: Milliseconds = Field(
+        0.0, description="where the satellite stays: at each of Starlink's slot boundaries, else at a change of gateway"
+    )
+
+
+NO_TIME = Quantiles(p0=0, p5=0, p50=0, p95=0, p100=0)
+
+
+class OutageKind(Table):
+    """Outages of one cause, by the names that a Starlink dish gives to them."""
+
+    cause: Literal["no_downlink", "no_pings", "obstructed", "no_schedule", "booting"] = Field(
+        description="what the drops are counted as"
+    )
+    per_hour: float = Field(ge=0, le=3600, description="how many begin in an hour, on average")
+    duration_s: Quantiles = Field(NO_TIME, description="how long they last")
+    until_slot: bool = Field(False, description="go on until the next slot begins (Starlink: 15 s, else a minute)")
+    direction: Literal["both", "uplink", "downlink"] = Field("both", description="in which nothing gets through")
+
+
+class Outages(Table):
+    """Times at which nothing gets through, in either direction, at random."""
+
+    per_hour: float = Field(0.0, ge=0, le=3600, description="how many begin in an hour, on average")
+    duration_s: Quantiles = Field(NO_TIME, description="how long they last")
+    kinds: tuple[OutageKind, ...] = Field((), max_length=16, description="the same by cause, on top of these")
+
+
+class Unsettled(Table):
+    """Seconds of a slot, counted from its boundary, in which loss is multiplied."""
+
+    from_s: int = Field(0, ge=0, le=15, description="first second")
+    to_s: int = Field(0, ge=0, le=15, description="second at which it is over")
+    loss_factor: float = Field(1.0, ge=0, le=1000, description="times the direction's loss, to 1 at most")
