@@ -11,8 +11,10 @@ import errno
 import fcntl
 import os
 import select
+import socket
 import stat
 import termios
+import threading
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,8 @@ from emulator.errors import EndpointError, ToolMissingError
 if TYPE_CHECKING:
     import serial
 
+# termios' constant of each baud rate → the rate
+BAUDS = {getattr(termios, name): int(name[1:]) for name in dir(termios) if name[:1] == "B" and name[1:].isdecimal()}
 CHOOSE = "pty"  # the port's name that lets us choose where the link is
 
 
@@ -37,6 +41,9 @@ class Line(Protocol):
     fd: int
     clients_come_and_go: bool
 
+    def client_baud(self) -> int | None:
+        """The rate at which the client has set its end; None where there is no such thing, or it times itself."""
+
     def listened_to(self) -> bool:
         """Whether anybody holds the other end. True where that cannot be known."""
 
@@ -48,7 +55,7 @@ class Line(Protocol):
 
 
 def open_line(port: str, *, name: str, baud: int, directory: Path | None = None) -> Line:
-    """Opens a port: a serial device, a path for a link to a pty, or "pty" to choose a free one in `directory`.
+    """Opens a port: a serial device, a URL of pyserial's, a path for a link to a pty, or "pty" to choose one.
 
     `name` is the stub's, for links that are chosen: NAME0, NAME1, … Raises EndpointError naming the port; nothing is
     left behind then.
@@ -57,6 +64,8 @@ def open_line(port: str, *, name: str, baud: int, directory: Path | None = None)
         if directory is None:
             raise EndpointError(f"{port}: expected a directory to choose a link in")
         return _open_chosen(directory, name, baud)
+    if "://" in port:
+        return UrlLine(port, baud)
     path = Path(port).expanduser().absolute()
     if _is_device(path) and not _lock_path(path).exists():
         return SerialDevice(path, baud)
@@ -126,6 +135,12 @@ class PtyLine:
             undo.callback(_unpoint, link, self.device)
             self._undo = undo.pop_all()
 
+    def client_baud(self) -> int | None:
+        """As the client has set its end: the master sees it."""
+        with contextlib.suppress(termios.error):
+            return BAUDS.get(termios.tcgetattr(self.fd)[5])
+        return None
+
     def listened_to(self) -> bool:
         poll = select.poll()
         poll.register(self.fd, 0)  # POLLHUP is always reported
@@ -165,6 +180,9 @@ class SerialDevice:
         attributes[6][termios.VMIN] = 1  # pyserial's 0 makes an idle line look like one that is gone: read gives b""
         termios.tcsetattr(self.fd, termios.TCSANOW, attributes)
 
+    def client_baud(self) -> int | None:
+        return None
+
     def listened_to(self) -> bool:
         return True
 
@@ -172,6 +190,65 @@ class SerialDevice:
         """A real line has no ends that come and go."""
 
     def close(self) -> None:
+        self._port.close()
+
+
+class UrlLine:
+    """A port elsewhere, by pyserial: rfc2217://HOST:PORT, the port of a device server, or socket://HOST:PORT.
+
+    Two threads carry the bytes between it and `fd`.
+    """
+
+    clients_come_and_go = False
+
+    def __init__(self, url: str, baud: int) -> None:
+        try:
+            import serial
+        except ImportError as error:
+            raise ToolMissingError("serial ports need pyserial: pip install pyserial") from error
+        self.path, self.device = Path(url), url
+        try:
+            self._port = serial.serial_for_url(url, baudrate=baud, timeout=0.1, write_timeout=5.0)
+        except (OSError, ValueError) as error:
+            raise EndpointError(f"{url}: cannot open the serial port at {baud} baud: {error}") from error
+        ours, theirs = socket.socketpair()
+        self._ours, self._theirs = ours, theirs
+        ours.setblocking(False)
+        self.fd = ours.fileno()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, name=f"line {url}", daemon=True) for work in (self._inward, self._outward)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _inward(self) -> None:
+        with contextlib.suppress(OSError, TypeError):  # TypeError: pyserial's, of a port that was closed under it
+            while not self._closing.is_set():
+                data = self._port.read(1)
+                if data:
+                    self._theirs.sendall(data)
+        self._theirs.close()  # whoever reads `fd` then sees that the line went away
+
+    def _outward(self) -> None:
+        with contextlib.suppress(OSError, TypeError):
+            while data := self._theirs.recv(4096):
+                self._port.write(data)
+
+    def client_baud(self) -> int | None:
+        return None
+
+    def listened_to(self) -> bool:
+        return True
+
+    def hung_up(self) -> None:
+        """A line elsewhere has no ends that come and go."""
+
+    def close(self) -> None:
+        self._closing.set()
+        self._ours.close()
+        for thread in self._threads:
+            thread.join()
         self._port.close()
 
 

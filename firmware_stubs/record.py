@@ -17,6 +17,7 @@ from typing import Literal, Self
 
 from emulator.errors import EndpointError
 from emulator.units import NS_PER_S
+from firmware_stubs.registry import Stub
 
 Speaker = Literal["client", "device"]
 
@@ -62,6 +63,27 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class RecordedStub:
+    """`stub`, with what it hears and says in a record."""
+
+    def __init__(self, stub: Stub, recorder: Recorder) -> None:
+        self._stub, self._recorder = stub, recorder
+        self.next_event_ns = stub.next_event_ns
+
+    @property
+    def closed(self) -> bool:
+        return bool(getattr(self._stub, "closed", False))
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        self._recorder.note("client", data)
+        self._stub.receive(data, now_ns)
+
+    def poll(self, now_ns: int) -> bytes:
+        said = self._stub.poll(now_ns)
+        self._recorder.note("device", said)
+        return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -117,7 +117,7 @@ KINDS: dict[str, StubKind] = {
     for kind in (
         StubKind("nmea", "GNSS receiver: NMEA 0183 sentences at 1 Hz", 9600, _nmea),
         StubKind("ubx", "GNSS receiver: u-blox, NMEA 0183 and UBX NAV-PVT at 1 Hz", 9600, _ubx),
-        StubKind("easycomm2", "antenna controller: EasyComm II", 9600, _easycomm(2)),
+        StubKind("easycomm2", "antenna controller: EasyComm II", 19200, _easycomm(2)),
         StubKind("easycomm3", "antenna controller: EasyComm III", 19200, _easycomm(3)),
         StubKind("gs232b", "antenna controller: Yaesu GS-232B", 9600, _gs232b),
         StubKind("rotctld", "antenna controller: Hamlib's rotctld, over TCP only", 0, _rotctld, sessions=True),
@@ -235,11 +235,28 @@ def stub_on(
     utc_ns: Callable[[], int],
     directory: Path | None = None,
     baud: int | None = None,
+    faults: Sequence[tuple[str, float, float]] = (),
+    record: Path | None = None,
 ) -> ServedStub:
-    """A stub for a bench, at `port`. Raises EndpointError for an unknown kind."""
-    from firmware_stubs.transport import SerialStub
+    """A stub for a bench, at `port`. `faults` of its line: kind, beginning and duration in s.
 
-    return SerialStub(kind, state_at, port, hardware=hardware, utc_ns=utc_ns, directory=directory, baud=baud)
+    Raises EndpointError for an unknown kind.
+    """
+    from firmware_stubs.record import Recorder
+    from firmware_stubs.transport import SerialStub
+    from firmware_stubs.wire import LineFault
+
+    return SerialStub(
+        kind,
+        state_at,
+        port,
+        hardware=hardware,
+        utc_ns=utc_ns,
+        directory=directory,
+        baud=baud,
+        faults=tuple(LineFault.parse(f"{name}@{at_s:f}+{lasts_s:f}") for name, at_s, lasts_s in faults),
+        recorder=Recorder(record, utc_ns) if record is not None else None,
+    )
 
 
 def controller_line(

@@ -1,4 +1,6 @@
-"""Stubs over TCP: `tcp:127.0.0.1:4533`, several clients at once, on this machine only.
+"""Stubs on a network: `tcp:127.0.0.1:4533`, `rfc2217:127.0.0.1:2217`, `unix:/tmp/modem`; on this machine only.
+
+Several clients at once. With RFC 2217 each sees a serial port whose settings it may change.
 
 Firmware that keeps a session per client (rotctld) gets one each. Any other is a device with one line: what any client
 says goes to it, what it says goes to all of them, as a serial port that is shared on a network does. A client that
@@ -15,12 +17,13 @@ import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from emulator.errors import EndpointError
 from emulator.units import NS_PER_S
 from firmware_stubs.registry import Stub
 
-SCHEME = "tcp:"
+SCHEME, SERIAL_SCHEME, UNIX_SCHEME = "tcp:", "rfc2217:", "unix:"
 MAX_CLIENTS = 64  # one more is sent away at once
 READ_BYTES = 512  # so little that the answers to it have room
 READS_PER_TURN = 16
@@ -28,16 +31,20 @@ LONGEST_SLEEP_S = 0.5  # simulated UTC may be stepped while we sleep
 
 
 def is_tcp(port: str) -> bool:
-    """Whether the port's name is one of TCP's."""
-    return port.startswith(SCHEME)
+    """Whether the port's name is one of a network's; that of a URL is not."""
+    return port.startswith((SCHEME, SERIAL_SCHEME, UNIX_SCHEME)) and "://" not in port
 
 
 def listen(port: str) -> socket.socket:
-    """A listening socket for `tcp:ADDRESS:PORT`; port 0 is any free one. Raises EndpointError naming the port.
+    """A listening socket for `tcp:ADDRESS:PORT`, `rfc2217:…` or `unix:PATH`; port 0 is any free one.
+
+    Raises EndpointError naming the port.
 
     The address must be of this machine only: nothing here asks a client who it is.
     """
-    address, colon, number = port.removeprefix(SCHEME).rpartition(":")
+    if port.startswith(UNIX_SCHEME):
+        return _listen_unix(port, Path(port.removeprefix(UNIX_SCHEME)))
+    address, colon, number = port.removeprefix(SCHEME).removeprefix(SERIAL_SCHEME).rpartition(":")
     address = address.removeprefix("[").removesuffix("]")
     if not colon or not number.isascii() or not number.isdecimal() or int(number) > 65_535:
         raise EndpointError(f"{port}: expected tcp:ADDRESS:PORT, such as tcp:127.0.0.1:4533")
@@ -56,11 +63,76 @@ def listen(port: str) -> socket.socket:
     return listener
 
 
+def _listen_unix(port: str, path: Path) -> socket.socket:
+    """A socket at `path`; one that nobody listens at is replaced."""
+    with contextlib.suppress(OSError):
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        listener.listen(MAX_CLIENTS)
+    except OSError as error:
+        listener.close()
+        raise EndpointError(f"{port}: cannot listen: {error.strerror or error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+class PortSettings:
+    """The serial port that an RFC 2217 client believes to have: settings it may change, lines that never move."""
+
+    def __init__(self, baud: int) -> None:
+        self.baudrate, self.bytesize, self.parity, self.stopbits = baud, 8, "N", 1
+        self.xonxoff = self.rtscts = self.break_condition = False
+        self.dtr = self.rts = self.cts = self.dsr = self.cd = True
+        self.ri = False
+
+    def reset_input_buffer(self) -> None:
+        """Nothing waits here."""
+
+    def reset_output_buffer(self) -> None:
+        """The same."""
+
+
+class Telnet:
+    """RFC 2217's side of a client: what it says without its negotiations, and what it is told, by pyserial."""
+
+    def __init__(self, baud: int) -> None:
+        from serial import rfc2217
+
+        self.settings = PortSettings(baud)
+        self._replies = bytearray()
+        self._manager = rfc2217.PortManager(self.settings, self)  # type: ignore[arg-type]
+
+    def write(self, data: bytes) -> None:
+        """What the negotiation answers; called by pyserial."""
+        self._replies += data
+
+    def heard(self, data: bytes) -> bytes:
+        """The client's own bytes. Raises ValueError over a negotiation that is none."""
+        try:
+            return b"".join(self._manager.filter(data))
+        except Exception as error:  # pyserial does not check what it is told
+            raise ValueError("no RFC 2217") from error
+
+    def told(self, data: bytes) -> bytes:
+        """Bytes for the client, behind what the negotiation has to say."""
+        said = bytes(self._replies) + b"".join(self._manager.escape(data))
+        self._replies.clear()
+        return said
+
+
 @dataclass(slots=True, eq=False)
 class _Client:
     connection: socket.socket
     stub: Stub
     unsent: bytes = b""
+    telnet: Telnet | None = None
     leaving: bool = False  # it will say no more, or was told that it is done; what waits for it is still sent
     watched: int = field(default=select.EPOLLIN)
 
@@ -68,15 +140,29 @@ class _Client:
 class TcpServer:
     """Serves firmware on `listener`, which it closes in the end.
 
-    `make` makes the firmware: for each client if it keeps sessions, else once.
+    `make` makes the firmware: for each client if it keeps sessions, else once. `telnet_baud`: clients speak RFC 2217,
+    and find a port at this rate.
     """
 
     def __init__(
-        self, make: Callable[[], Stub], listener: socket.socket, utc_ns: Callable[[], int], *, sessions: bool
+        self,
+        make: Callable[[], Stub],
+        listener: socket.socket,
+        utc_ns: Callable[[], int],
+        *,
+        sessions: bool,
+        telnet_baud: int | None = None,
     ) -> None:
-        self._make, self._listener, self._utc_ns = make, listener, utc_ns
-        address, port = listener.getsockname()[:2]
-        self.address = f"{SCHEME}[{address}]:{port}" if ":" in address else f"{SCHEME}{address}:{port}"
+        self._make, self._listener, self._utc_ns, self._telnet_baud = make, listener, utc_ns, telnet_baud
+        self._path: Path | None = None
+        if listener.family == socket.AF_UNIX:
+            self._path = Path(listener.getsockname())
+            self.address = f"{UNIX_SCHEME}{self._path}"
+        else:
+            address, port = listener.getsockname()[:2]
+            scheme = SERIAL_SCHEME if telnet_baud else SCHEME
+            self.address = f"{scheme}[{address}]:{port}" if ":" in address else f"{scheme}{address}:{port}"
+        self.client_baud: int | None = None  # as the last RFC 2217 client has set it
         self._device = None if sessions else make()
         self._clients: dict[int, _Client] = {}
         self.received = self.sent = self.unheard = self.dropped = self.clients = self.sent_away = 0
@@ -106,6 +192,9 @@ class TcpServer:
             client.connection.close()
         self._clients.clear()
         self._listener.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
 
     def _sleep_s(self) -> float:
         stubs = [self._device] if self._device else [one.stub for one in self._clients.values() if not one.unsent]
@@ -120,8 +209,12 @@ class TcpServer:
                 connection.close()
                 return
             connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._clients[connection.fileno()] = _Client(connection, self._device or self._make())
+            if self._path is None:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = self._clients[connection.fileno()] = _Client(connection, self._device or self._make())
+            if self._telnet_baud is not None:
+                client.telnet = Telnet(self._telnet_baud)
+                client.unsent = client.telnet.told(b"")
             self.clients += 1
             epoll.register(connection.fileno(), select.EPOLLIN)
 
@@ -137,6 +230,14 @@ class TcpServer:
                 client.leaving = True
                 return
             self.received += len(data)
+            if client.telnet is not None:
+                try:
+                    data = client.telnet.heard(data)
+                except ValueError:
+                    client.leaving = True
+                    return
+                self.client_baud = client.telnet.settings.baudrate
+                client.unsent += client.telnet.told(b"")
             client.stub.receive(data, self._utc_ns())
             if self._device is None:
                 self._hear(client)
@@ -155,7 +256,7 @@ class TcpServer:
             if client.unsent:
                 self.dropped += len(said)
             else:
-                client.unsent = said
+                client.unsent = client.telnet.told(said) if client.telnet is not None else said
                 self._flush(client)
 
     def _hear(self, client: _Client) -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -25,8 +26,10 @@ from typing import Protocol, Self
 from emulator.errors import EndpointError
 from emulator.units import NS_PER_S
 from firmware_stubs.lines import Line, open_line
+from firmware_stubs.record import RecordedStub, Recorder
 from firmware_stubs.registry import Hardware, StateAt, Stub, StubKind, find
-from firmware_stubs.tcp import TcpServer, is_tcp, listen
+from firmware_stubs.tcp import SERIAL_SCHEME, TcpServer, is_tcp, listen
+from firmware_stubs.wire import LineFault, WiredStub
 
 READ_BYTES = 4096
 READS_PER_TURN = 16  # a client that floods us gets its answers all the same
@@ -161,20 +164,38 @@ def open_stub(
     utc_ns: Callable[[], int] = time.time_ns,
     directory: Path | None = None,
     baud: int | None = None,
+    faults: tuple[LineFault, ...] = (),
+    recorder: Recorder | None = None,
 ) -> Serving:
-    """Opens `port` for firmware of `kind`: clients may open its address when this returns. Raises EndpointError."""
-    attached = hardware or Hardware()
+    """Opens `port` for firmware of `kind`: clients may open its address when this returns. Raises EndpointError.
 
-    def make() -> Stub:
-        return kind.make(state_at, utc_ns(), attached)
+    On a pty and with RFC 2217 a byte takes its time at `baud`, the kind's own by default, and a client that has set
+    another rate reads garbage; over TCP only if `baud` is given; a serial device times itself. `faults`: of the line.
+    `recorder` is told what passes there, and is not closed.
+    """
+    attached, own_baud = hardware or Hardware(), baud or kind.baud
+
+    def make(wire_baud: int | None, client_baud: Callable[[], int | None]) -> Stub:
+        stub: Stub = kind.make(state_at, utc_ns(), attached)
+        if wire_baud or faults:
+            stub = WiredStub(stub, wire_baud, faults, client_baud=client_baud)
+        return stub if recorder is None else RecordedStub(stub, recorder)
 
     if is_tcp(port):
-        return _TcpStub(TcpServer(make, listen(port), utc_ns, sessions=kind.sessions))
+        telnet_baud = own_baud if port.startswith(SERIAL_SCHEME) and not kind.sessions else None
+        if port.startswith(SERIAL_SCHEME) and telnet_baud is None:
+            raise EndpointError(f"{port}: the {kind.name} stub has no serial port: expected tcp:ADDRESS:PORT")
+        served: list[TcpServer] = []
+        client_baud = lambda: served[0].client_baud if served else None  # noqa: E731
+        made = partial(make, telnet_baud or baud, client_baud)
+        served.append(TcpServer(made, listen(port), utc_ns, sessions=kind.sessions, telnet_baud=telnet_baud))
+        return _TcpStub(served[0])
     if kind.sessions:
         raise EndpointError(f"{port}: the {kind.name} stub is reached over TCP: expected tcp:ADDRESS:PORT")
-    line = open_line(port, name=kind.name, baud=baud or kind.baud, directory=directory)
+    line = open_line(port, name=kind.name, baud=own_baud, directory=directory)
     try:
-        return _LineStub(StubServer(make(), line, utc_ns), line)
+        stub = make(own_baud if line.clients_come_and_go else None, line.client_baud)
+        return _LineStub(StubServer(stub, line, utc_ns), line)
     except BaseException:
         line.close()
         raise
@@ -215,9 +236,12 @@ class SerialStub:
         utc_ns: Callable[[], int] = time.time_ns,
         directory: Path | None = None,
         baud: int | None = None,
+        faults: tuple[LineFault, ...] = (),
+        recorder: Recorder | None = None,
     ) -> None:
         self._kind, self._state_at, self._port, self._hardware = find(kind), state_at, port, hardware
         self._utc_ns, self._directory, self._baud = utc_ns, directory, baud
+        self._faults, self._recorder = faults, recorder
         self._serving: Serving | None = None
         self._thread: threading.Thread | None = None
         self._stop_fd = -1
@@ -247,6 +271,8 @@ class SerialStub:
             utc_ns=self._utc_ns,
             directory=self._directory,
             baud=self._baud,
+            faults=self._faults,
+            recorder=self._recorder,
         )
         with contextlib.ExitStack() as undo:
             undo.callback(serving.close)

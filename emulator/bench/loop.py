@@ -188,7 +188,14 @@ class AntennaLoop:
         bench = self._bench
         state_at = Terminal.from_scenario(bench.scenario).state
         stub = stub_on(
-            kind, state_at, port, hardware=Hardware(antenna=antenna), utc_ns=bench.utc_ns, directory=bench.runtime_dir
+            kind,
+            state_at,
+            port,
+            hardware=Hardware(antenna=antenna),
+            utc_ns=bench.utc_ns,
+            directory=bench.runtime_dir,
+            baud=None if kind == "rotctld" else self.settings.firmware.baud,
+            faults=[] if port == self.settings.port else line_faults(self.settings),
         )
         stub.start()
         self._stack.callback(stub.stop)
@@ -333,6 +340,12 @@ def fade(direction: str, loss_db: float) -> OverlayEvent:
     return OverlayEvent.model_validate(
         {"kind": "fade", "at_s": 0, "duration_s": FOR_EVER_S, "direction": direction, "fade_db": loss_db}
     )
+
+
+def line_faults(settings: AntennaTable) -> list[tuple[str, float, float]]:
+    """Those of a scenario's faults that are the line's."""
+    of_the_line = [one for one in settings.faults if one.kind in ("cut", "stuck", "noise")]
+    return [(one.kind, one.at_s, one.duration_s) for one in of_the_line]
 
 
 def mount_of(settings: AntennaTable) -> Mount:

@@ -47,14 +47,29 @@ def _list_kinds(context: click.Context, option: click.Parameter, wanted: bool) -
     "--port",
     required=True,
     metavar="PORT",
-    help="Path of a link to make to a pty, `pty` to choose one, a serial device such as /dev/ttyUSB0, or "
-    "tcp:127.0.0.1:4533 (port 0: any free one).",
+    help="Path of a link to make to a pty, `pty` to choose one, a serial device such as /dev/ttyUSB0, "
+    "tcp:127.0.0.1:4533 (port 0: any free one), rfc2217:127.0.0.1:2217, unix:PATH; or a port elsewhere at which the "
+    "stub is to answer: rfc2217://HOST:PORT, socket://HOST:PORT.",
 )
 @click.option(
     "--baud",
     type=click.IntRange(1),
     metavar="RATE",
-    help="Of a serial device.  [default: what the hardware is delivered with]",
+    help="Of the line.  [default: what the hardware is delivered with; over TCP, bytes take no time]",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[=SHARE][@START+LENGTH]",
+    help="What the line does wrong: cut, stuck, noise, lost, partial, echo; SHARE of the bytes; from START for LENGTH "
+    "seconds, such as noise=0.01 or cut@10+5; repeatable.",
+)
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what passes, with its times, as JSON lines.",
 )
 @click.option(
     "--antenna",
@@ -87,6 +102,8 @@ def stub(
     kind: str,
     port: str,
     baud: int | None,
+    faults: tuple[str, ...],
+    record: Path | None,
     antenna: tuple[str, ...],
     mailbox: Path | None,
     bars: int,
@@ -111,9 +128,12 @@ def stub(
             serve_dish(port, scenario, start_utc_ns, as_json=as_json)
         return
     from firmware_stubs.lines import CHOOSE, remove_stale_links
+    from firmware_stubs.record import Recorder
     from firmware_stubs.registry import Hardware, find
     from firmware_stubs.transport import open_stub
+    from firmware_stubs.wire import LineFault
 
+    line_faults = tuple(LineFault.parse(text) for text in faults)
     found, terminal = find(kind), Terminal.from_scenario(scenario)
     hardware = Hardware(
         antenna=Antenna(_mount(antenna)),
@@ -129,9 +149,17 @@ def stub(
     directory = runtime_root() if port == CHOOSE else None
     if directory is not None:
         remove_stale_links(directory)
-    with _ends_in_order():
+    with _ends_in_order(), Recorder(record, utc_ns) if record else contextlib.nullcontext() as recorder:
         serving = open_stub(
-            found, terminal.state, port, hardware=hardware, utc_ns=utc_ns, directory=directory, baud=baud
+            found,
+            terminal.state,
+            port,
+            hardware=hardware,
+            utc_ns=utc_ns,
+            directory=directory,
+            baud=baud,
+            faults=line_faults,
+            recorder=recorder,
         )
         try:
             if as_json:

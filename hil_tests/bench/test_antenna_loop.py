@@ -47,7 +47,7 @@ def bench_with(firmware: str, tmp_path: Path, *more: str) -> Iterator[Bench]:
             port = str(tmp_path / "ttyUSB0")
             state_at = Terminal(0, 0, 0).state
             running.enter_context(SerialStub("easycomm2", state_at, port, hardware=Hardware(antenna=antenna)))
-            settings.append(f'terminal.antenna.firmware={{ serial = "{port}", baud = 9600 }}')
+            settings.append(f'terminal.antenna.firmware={{ serial = "{port}", baud = 19200 }}')
         yield running.enter_context(Bench(load_scenario("geo_dvbs2", settings)))
 
 
