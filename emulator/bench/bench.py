@@ -23,6 +23,7 @@ from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
 from emulator.bench.sides import (
     Addresses,
     Side,
+    SideName,
     give_addresses,
     has_ipv6,
     numbers_in_use,
@@ -31,11 +32,13 @@ from emulator.bench.sides import (
 )
 from emulator.bench.snapshot import Counters, LinkState, with_port_drops
 from emulator.errors import EmulationError
+from emulator.link.compiled import cache_warning, compiling
 from emulator.link.link import Change, Link
 from emulator.link.store import VNET_BYTES
 from emulator.ports.access import SATELLITE, AccessNetwork, access_of, plan_access
 from emulator.ports.assembly import Direction, link_options
-from emulator.ports.fabric import FabricRelay, MirroredLink
+from emulator.ports.fabric import FabricRelay
+from emulator.ports.mirror import MirroredLink
 from emulator.ports.namespace import Namespace
 from emulator.ports.relay import Relay, warm_up
 from emulator.ports.tun import TunPort
@@ -109,6 +112,8 @@ class Bench:
     def _start(self) -> None:
         remove_leftovers()
         warm_up()  # compiling may take half a minute, and the sky must not wait for it
+        if warning := cache_warning():
+            self._warn(warning)
         self._clock = WorldClock(self._start_utc_ns)
         start_ns = self._clock.utc_ns()
         windows = self._windows or windows_for(self.scenario, elements=self._elements, epoch_utc_ns=start_ns)
@@ -121,6 +126,8 @@ class Bench:
         self._stack.callback(self.events.close)
         self._open_sides()
         self._open_links()
+        with compiling():
+            self.state_at(start_ns)  # who asks for it later shall not have to compile it, and lose a signal in doing so
         self._stack.callback(self._relay.stop)
         self._relay.start()
         if self._realtime:
@@ -181,9 +188,8 @@ class Bench:
             self._stack.callback(device.close)
             devices.append(device)
         if access is None:
-            self._addresses = give_addresses(
-                plan_addresses(ports, number, ipv6=has_ipv6()), devices[0], devices[1], self._warn
-            )
+            planned = plan_addresses(ports, number, ipv6=has_ipv6())
+            self._addresses = give_addresses(planned, devices[0], devices[1], self._warn)
         else:
             window = self.scenario.pep.initial_window_packets if self.scenario.pep is not None else 0
             plan = plan_access(access, ports, number, ipv6=has_ipv6())
@@ -195,9 +201,9 @@ class Bench:
         self.datacenter = self._side("datacenter", datacenter, devices[1], environment, own=self._isolate)
 
     def _side(
-        self, name: str, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool
+        self, name: SideName, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool
     ) -> Side:
-        own4, own6 = _of_side(self._addresses, name)
+        own4, own6 = self._addresses.of(name)
         ipv6 = str(own6.ip) if own6 else ""
         side = Side(name, namespace, device, str(own4.ip), ipv6, environment, own_namespace=own)
         self._stack.callback(side.close)
@@ -392,9 +398,3 @@ class Bench:
             self._injectors[direction].send(bytes(VNET_BYTES) + packet)
         except OSError as error:
             raise EmulationError(f"the packet loop takes no packet of {len(packet)} bytes: {error}") from error
-
-
-def _of_side(addresses: Addresses, name: str):  # type: ignore[no-untyped-def]
-    if name == "terminal":
-        return addresses.terminal4, addresses.terminal6
-    return addresses.datacenter4, addresses.datacenter6

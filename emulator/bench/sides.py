@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emulator.bench import guardian
 from emulator.bench.commands import check_command
-from emulator.bench.runtime import MARK
+from emulator.bench.runtime import ADDRESSES, MARK
 from emulator.errors import InterfaceError
 from emulator.ports.namespace import Namespace
 from emulator.ports.tun import TunPort
 from emulator.scenario.model import Ports
+
+SideName = Literal["terminal", "datacenter"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TERMINATION_GRACE_S = 2.0  # what a process gets to end itself after SIGTERM
 
@@ -31,6 +35,12 @@ class Addresses:
     datacenter4: ipaddress.IPv4Interface
     terminal6: ipaddress.IPv6Interface | None
     datacenter6: ipaddress.IPv6Interface | None
+
+    def of(self, side: SideName) -> tuple[ipaddress.IPv4Interface, ipaddress.IPv6Interface | None]:
+        """The addresses of one side."""
+        if side == "terminal":
+            return self.terminal4, self.terminal6
+        return self.datacenter4, self.datacenter6
 
 
 def plan_addresses(ports: Ports, number: int, *, ipv6: bool) -> Addresses:
@@ -60,7 +70,13 @@ def plan_addresses(ports: Ports, number: int, *, ipv6: bool) -> Addresses:
 def give_addresses(
     addresses: Addresses, terminal: TunPort, datacenter: TunPort, warn: Callable[[str], None]
 ) -> Addresses:
-    """Gives both ends their addresses; what they have got: not those of IPv6, with a warning, if the kernel refuses."""
+    """Gives both ends their addresses; what they have got: not those of IPv6, with a warning, if the kernel refuses.
+
+    Where the datacenter's side forwards IPv6, the terminal gets no way to everywhere: it would lead out of the machine.
+    """
+    routed6 = not forwards_ipv6(datacenter.namespace)
+    if not routed6:
+        warn("this machine forwards IPv6: over IPv6 the terminal reaches the datacenter's address only")
     terminal.add_address(addresses.terminal4, default_route=True)
     datacenter.add_address(addresses.datacenter4)
     given6: list[ipaddress.IPv6Interface | None] = []
@@ -71,7 +87,7 @@ def give_addresses(
         given6.append(address)
         if address is not None:
             try:
-                device.add_address(address, default_route=name == "terminal")
+                device.add_address(address, default_route=routed6 and name == "terminal")
             except OSError as error:
                 warn(f"no IPv6 at the {name}'s side: {error}")
                 given6[-1] = None
@@ -79,24 +95,44 @@ def give_addresses(
 
 
 def numbers_in_use(namespace: Namespace, ports: Ports) -> set[int]:
-    """The bench numbers whose IPv4 network overlaps an address or a route that `namespace` has already."""
+    """The bench numbers whose networks overlap an address of `namespace`, or a route that ends inside of `ports`' own.
+
+    A route that is wider than the network for benches is a way to everywhere, as the default route is, and not counted.
+    """
 
     def look() -> set[int]:
         from pyroute2 import IPRoute
 
-        base = int(ports.ipv4_network.network_address)
-        used = set()
+        used: set[int] = set()
         with IPRoute() as netlink:
-            for message in netlink.get_addr(family=2):
-                address = ipaddress.IPv4Interface(f"{message.get('address')}/{message['prefixlen']}")
-                overlap = (
-                    max(int(address.network.network_address), base),
-                    min(int(address.network.broadcast_address), int(ports.ipv4_network.broadcast_address)),
-                )
-                used |= set(range((overlap[0] - base) // 4, min((overlap[1] - base) // 4, 1 << 16) + 1))
+            for family, ours, spacing in (
+                (socket.AF_INET, ports.ipv4_network, 4),
+                (socket.AF_INET6, ports.ipv6_network, 1 << 64),
+            ):
+                taken = [f"{one.get('address')}/{one['prefixlen']}" for one in _dumped(netlink.get_addr, family)]
+                taken += [
+                    f"{one.get('dst')}/{one['dst_len']}"
+                    for one in _dumped(netlink.get_routes, family)
+                    if one.get("dst") and one["dst_len"] >= ours.prefixlen
+                ]
+                for network in taken:
+                    used.update(numbers_within(ipaddress.ip_interface(network).network, ours, spacing))
         return used
 
     return namespace.run(look)
+
+
+def _dumped(dump: Callable[..., Any], family: int) -> list[Any]:
+    """What the kernel tells of a family; one without IPv6 answers with what else it has."""
+    return [message for message in dump(family=family) if message["family"] == family]
+
+
+def numbers_within(network: Network, ours: Network, spacing: int) -> range:
+    """The numbers, below ADDRESSES, of the networks of `spacing` addresses in `ours` that overlap `network`."""
+    base = int(ours.network_address)
+    first = max(int(network.network_address), base)
+    last = min(int(network.broadcast_address), int(ours.broadcast_address))
+    return range((first - base) // spacing, min((last - base) // spacing + 1, ADDRESSES))
 
 
 def has_ipv6() -> bool:
@@ -104,34 +140,27 @@ def has_ipv6() -> bool:
     return Path("/proc/sys/net/ipv6").exists()
 
 
-class Side:
-    """One side of the bench. `ipv4` and `ipv6` are its own addresses, `ipv6` empty where there is none."""
+def forwards_ipv6(namespace: Namespace) -> bool:
+    """Whether `namespace` routes IPv6 between its interfaces: unlike IPv4's, no interface can be kept out of that."""
+    setting = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+    return namespace.run(lambda: setting.exists() and setting.read_text().strip() != "0")
 
-    def __init__(
-        self,
-        name: str,
-        namespace: Namespace,
-        port: TunPort,
-        ipv4: str,
-        ipv6: str,
-        environment: Mapping[str, str],
-        *,
-        own_namespace: bool,
-    ) -> None:
-        self.name, self.namespace, self.port = name, namespace, port
+
+class Station:
+    """A place where processes run that die with the bench: a namespace, and what holds them to our own life."""
+
+    def __init__(self, name: str, namespace: Namespace, ipv4: str, ipv6: str = "") -> None:
+        self.name, self.namespace = name, namespace
         self.ipv4, self.ipv6 = ipv4, ipv6
-        self.own_namespace = own_namespace
-        self._environment = dict(environment)
         self._life, self._held = os.pipe2(os.O_CLOEXEC)
         self._processes: list[subprocess.Popen[Any]] = []
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Starts `command` at this side; `options` as for subprocess.Popen. It and its children die with the bench.
+        """Starts `command` here; `options` as for subprocess.Popen. It and its children die with the bench.
 
         Raises CommandNotFoundError or CommandNotExecutableError.
         """
         check_command(command)
-        environment = {**(options.pop("env", None) or os.environ), **self._environment}
         passed = (*options.pop("pass_fds", ()), self._life, self.namespace.descriptor)
         guarded = [
             sys.executable,
@@ -142,12 +171,12 @@ class Side:
             str(self._life),
             *command,
         ]
-        process = subprocess.Popen(guarded, env=environment, pass_fds=passed, **options)
+        process = subprocess.Popen(guarded, pass_fds=passed, **options)
         self._processes.append(process)
         return process
 
     def close(self) -> None:
-        """Ends this side's processes: SIGTERM first, and after a grace the guardians kill what is left."""
+        """Ends the processes: SIGTERM first, and after a grace the guardians kill what is left."""
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -161,6 +190,32 @@ class Side:
         for process in self._processes:
             process.wait()
         self._processes.clear()
+
+
+class Side(Station):
+    """One side of the bench. `ipv4` and `ipv6` are its own addresses, `ipv6` empty where there is none.
+
+    `environment` is that of its processes, on top of what they are given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        namespace: Namespace,
+        port: TunPort,
+        ipv4: str,
+        ipv6: str,
+        environment: Mapping[str, str],
+        *,
+        own_namespace: bool,
+    ) -> None:
+        super().__init__(name, namespace, ipv4, ipv6)
+        self.port, self.own_namespace = port, own_namespace
+        self._environment = dict(environment)
+
+    def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        environment = {**(options.pop("env", None) or os.environ), **self._environment}
+        return super().popen(command, env=environment, **options)
 
 
 def side_environment(addresses: Addresses, token: str) -> dict[str, str]:

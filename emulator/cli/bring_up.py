@@ -50,14 +50,17 @@ def running_bench(
     ensure_network_privilege()  # before anything that starts threads is imported
     from emulator.bench import Bench
     from emulator.control.server import ControlServer
-    from emulator.ports.relay import is_compiled
+    from emulator.ports import fabric as zmq_fabric
+    from emulator.ports import relay
 
     def terminated(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED_STATUS[signal.Signals(number)])
 
     for number in TERMINATED_STATUS:
         signal.signal(number, terminated)
-    if not is_compiled() and not quiet:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain sh starts what ends in `&` with SIGINT ignored
+    compiled = relay.is_compiled() and (fabric == "direct" or zmq_fabric.is_compiled())
+    if not compiled and not quiet:
         tell("compiling the packet path for this machine, once: 15 s, on a busy machine a minute …")
     bench = Bench(
         scenario,

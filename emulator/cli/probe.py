@@ -1,6 +1,6 @@
 """What this machine lets a bench do, found out by doing it: in a child process, which takes everything with it.
 
-Run as a program (`python -m emulator.cli.probe`) it tries, and prints what it found as JSON; `probe()` runs that.
+Run as a program it tries, and prints what it found as JSON; `probe()` runs that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator.child import child_command
 from emulator.errors import BentpipeError, EmulationError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LONGEST_PROBE_S = 60.0  # a machine with no cache and a slow disk; usually it takes half a second
 PROBED_QUEUE_PACKETS = 10_000
 PROBED_PRIORITY = 10
+USER_NAMESPACE_ONLY = "user-namespace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +54,12 @@ class Probe:
 def probe() -> Probe:
     """Try everything, in a child process, once per process. Raises EmulationError if the child itself fails."""
     child = subprocess.run(
-        [sys.executable, "-m", "emulator.cli.probe"],
+        child_command("emulator.cli.probe"),
         capture_output=True,
         text=True,
         timeout=LONGEST_PROBE_S,
         check=False,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     if child.returncode != 0:
         raise EmulationError(f"probing this machine failed (status {child.returncode}): {child.stderr.strip()[-300:]}")
@@ -85,9 +86,9 @@ def _be_realtime() -> None:
 
 def _user_namespace_fault() -> str:
     """In a child of its own: who has entered a user namespace does not come out again."""
-    code = "from emulator.ports.namespace import become_root_of_own_namespace as enter; enter()"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return child.stderr.strip().rpartition("\n")[2].partition(": ")[2] if child.returncode else ""
+    command = child_command("emulator.cli.probe", USER_NAMESPACE_ONLY)
+    child = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return child.stdout or child.stderr.strip().rpartition("\n")[2]
 
 
 def _has_ipv6() -> bool:
@@ -155,5 +156,15 @@ def _transmit_queue_packets(interface: str) -> int:
         return int(netlink.link("get", ifname=interface)[0].get_attr("IFLA_TXQLEN"))
 
 
+def main() -> None:
+    """The child."""
+    if sys.argv[1:] == [USER_NAMESPACE_ONLY]:
+        from emulator.ports.namespace import become_root_of_own_namespace
+
+        sys.stdout.write(_fault(become_root_of_own_namespace))
+    else:
+        json.dump(asdict(_try_all()), sys.stdout)
+
+
 if __name__ == "__main__":
-    json.dump(asdict(_try_all()), sys.stdout)
+    main()

@@ -73,14 +73,23 @@ def run(
         stop=stop,
         dish=dish,
     ) as bench:
-        tell(f"a shell at the terminal's side: bentpipe enter --bench {os.getpid()}")
-        with contextlib.suppress(KeyboardInterrupt):
-            stay(bench, scenario, stop, duration_ns, quiet=quiet)
-        if as_json:
-            click.echo(json.dumps(report(bench), indent=1))
-        else:
-            for line in summary(bench):
-                click.echo(line)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                tell(f"a shell at the terminal's side: bentpipe enter --bench {os.getpid()}")
+                stay(bench, scenario, stop, duration_ns, quiet=quiet)
+        except SystemExit:  # SIGTERM, SIGHUP: the counters all the same, then the status that says so
+            show(bench, as_json=as_json)
+            raise
+        show(bench, as_json=as_json)
+
+
+def show(bench: Bench, *, as_json: bool) -> None:
+    """The counters, on stdout."""
+    if as_json:
+        click.echo(json.dumps(report(bench), indent=1))
+    else:
+        for line in summary(bench):
+            click.echo(line)
 
 
 def stay(bench: Bench, scenario: Scenario, stop: threading.Event, duration_ns: int | None, *, quiet: bool) -> None:

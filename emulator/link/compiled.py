@@ -16,6 +16,7 @@ import platform
 import shutil
 import signal
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ import numpy as np
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 KEPT_CACHES = 16  # some MB each: checkouts side by side, branches and flags stay warm
+ROOM_BYTES = 1 << 20  # what must be free where a cache is put; it grows to some 5 MB
 EMULATOR = Path(__file__).parent.parent
 COMPILED_FOLDERS = (EMULATOR / "link", EMULATOR / "ports")
 COMPILED_IN = (EMULATOR / "timeline" / "causes.py",)  # its numbers are constants of the compiled code
@@ -73,8 +75,8 @@ def private_directory(path: Path) -> bool:
         others_may_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_may_write:
             return False
-        with tempfile.TemporaryFile(dir=path):
-            return True
+        with tempfile.TemporaryFile(dir=path, buffering=0) as file:  # a full disk makes files and takes no bytes
+            return file.write(bytes(ROOM_BYTES)) == ROOM_BYTES
     except OSError:
         return False
 
@@ -102,6 +104,7 @@ def forget_old_caches(parent: Path, keep: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+cache_faults: list[str] = []  # what kept a compiled function out of the cache
 cache_directory: Path | None = None if interpreted else choose_cache()
 if cache_directory is not None:
     numba.config.CACHE_DIR = str(cache_directory)  # read by Numba when a function is decorated
@@ -113,9 +116,36 @@ def compiled(function: Function, inline: bool = True) -> Function:
     Compiled functions allocate nothing: they work on the arrays that they are given. That lets Numba leave out the
     reference counts of those arrays, which would cost more than the packet path itself (1,600 ns a packet against 20).
     """
-    return numba.njit(
+    dispatcher = numba.njit(
         nogil=True, cache=cache_directory is not None, error_model="numpy", forceinline=inline, _nrt=False
-    )(function)  # type: ignore[no-any-return,unused-ignore]
+    )(function)
+    if cache_directory is not None:
+        _go_on_unsaved(dispatcher._cache)
+    return dispatcher  # type: ignore[no-any-return,unused-ignore]
+
+
+def _go_on_unsaved(cache: Any) -> None:
+    """What was compiled is of use even where it cannot be saved: the disk may have filled up meanwhile."""
+    save = cache.save_overload
+
+    def save_if_possible(signature: Any, result: Any) -> None:
+        try:
+            save(signature, result)
+        except OSError as error:
+            cache_faults.append(f"{cache_directory}: {error.strerror or error}")
+
+    cache.save_overload = save_if_possible
+
+
+def cache_warning() -> str | None:
+    """Why the packet path has to be compiled again at the next start, if it has to."""
+    if cache_directory is None and not interpreted:
+        places = ", ".join(map(str, candidate_roots()))
+        reason = f"{places}: not private, not writable or full"
+        return f"the packet path is compiled at every start, as it cannot be kept ({reason}); set BENTPIPE_CACHE_DIR"
+    if cache_faults:
+        return f"the compiled packet path could not be kept: {cache_faults[0]}"
+    return None
 
 
 @contextlib.contextmanager
@@ -136,6 +166,11 @@ def compiling() -> Iterator[None]:
         pending.append(number)
         handlers[number](number, frame)
 
+    def tell(unraisable: Any) -> None:  # what was raised in a callback, and is raised again below, is no news
+        if not pending:
+            told(unraisable)
+
+    told, sys.unraisablehook = sys.unraisablehook, tell
     for number in handlers:
         signal.signal(number, remember)
     try:
@@ -144,6 +179,7 @@ def compiling() -> Iterator[None]:
         if not pending:
             raise
     finally:
+        sys.unraisablehook = told
         for number, handler in handlers.items():
             signal.signal(number, handler)
     for number in pending:

@@ -12,30 +12,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgpack
 import numpy as np
 import zmq
 
+from emulator.child import child_command
 from emulator.errors import EmulationError, EndpointError
 from emulator.link import state
 from emulator.link.compiled import compiling
-from emulator.link.link import (
-    Bursts,
-    Change,
-    DirectionCounters,
-    LaneOptions,
-    Link,
-    LinkOptions,
-    Rule,
-    direction_counters,
-)
+from emulator.link.link import DirectionCounters, direction_counters
 from emulator.link.path import next_event
 from emulator.ports import batch
+from emulator.ports.mirror import MirroredLink
 from emulator.ports.relay import (
     LATENESS_BINS,
     LONGEST_WAIT_NS,
@@ -44,120 +37,28 @@ from emulator.ports.relay import (
     WRITES_PER_TURN,
     RelayCounters,
     give_out,
+    in_cache,
     new_scratch,
 )
 from emulator.ports.scheduling import run_in_real_time, sleep_exactly
 from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, require_compiled, wait_readable
 from emulator.timeline.causes import Cause
-from emulator.timeline.model import Channel
 from emulator.units import NS_PER_MS, NS_PER_US
+
+Result = TypeVar("Result")
 
 HIGH_WATER_BATCHES = 256  # of at most 1 MiB: what may wait in one direction before packets are dropped, and counted
 CONTROL_PATIENCE_MS = 60_000  # the link process may have to compile the packet path first
 SWITCH_INTERVAL_S = 0.0002  # other Python threads give way to the packets within this time
 LAG_NS = 500 * NS_PER_US  # the link works this far behind the clock, so that what is still on its way to it is in time
-SOCKETS = ("arrivals-uplink", "arrivals-downlink", "departures-uplink", "departures-downlink")
+SOCKETS = ("in-up", "in-down", "out-up", "out-down")  # short: the path of a socket has room for 107 bytes, unix(7)
+CONTROL_SOCKET = "link"
+PATIENCE_MS = 200  # between two looks at whether the link process lives
 
 
-class MirroredLink(Link):
-    """The far end of a direction: the delay line of what has crossed, and a mirror of the channel for who asks.
-
-    What changes the channel goes to the link process too, once `connect` has given a way to it.
-    """
-
-    def __init__(
-        self,
-        beginning: Channel,
-        end_ns: int,
-        *,
-        seed: int,
-        direction: int,
-        options: LinkOptions | None = None,
-        utc_offset_ns: int = 0,
-    ) -> None:
-        self._tell: Any = None
-        self.setup = {
-            "verb": "setup",
-            "direction": direction,
-            "seed": seed,
-            "utc_offset_ns": utc_offset_ns,
-            "end_ns": end_ns,
-            "options": pack_options(options or LinkOptions()),
-            "rows": pack_channel(beginning),
-        }
-        super().__init__(
-            beginning, end_ns, seed=seed, direction=direction, options=options, utc_offset_ns=utc_offset_ns
-        )
-        self.direction = direction
-
-    def connect(self, tell: Any) -> None:
-        """From now on `tell(message)` takes each change to the link process."""
-        self._tell = tell
-        tell(self.setup)
-
-    def extend(self, window: Channel, end_ns: int, now_ns: int | None = None) -> bool:
-        if not super().extend(window, end_ns, now_ns):
-            return False
-        if self._tell:
-            rows = pack_channel(window)
-            self._tell(
-                {"verb": "extend", "direction": self.direction, "end_ns": end_ns, "now_ns": now_ns, "rows": rows}
-            )
-        return True
-
-    def replan(self, window: Channel, end_ns: int, utc_offset_ns: int) -> None:
-        super().replan(window, end_ns, utc_offset_ns)
-        if self._tell:
-            plan = {"end_ns": end_ns, "utc_offset_ns": utc_offset_ns, "rows": pack_channel(window)}
-            self._tell({"verb": "replan", "direction": self.direction, **plan})
-
-    def set_limit(self, lane: int, packets: int | None = None, queue_bytes: int | None = None) -> None:
-        super().set_limit(lane, packets, queue_bytes)
-        if self._tell:
-            limits = {"lane": lane, "packets": packets, "queue_bytes": queue_bytes}
-            self._tell({"verb": "limit", "direction": self.direction, **limits})
-
-    def overlay(self, changes: Sequence[Change]) -> None:
-        super().overlay(changes)
-        if self._tell:
-            self._tell(
-                {"verb": "overlay", "direction": self.direction, "changes": [asdict(change) for change in changes]}
-            )
-
-    def set_utc_offset(self, utc_minus_monotonic_ns: int) -> None:
-        super().set_utc_offset(utc_minus_monotonic_ns)
-        if self._tell:
-            self._tell({"verb": "offset", "direction": self.direction, "utc_offset_ns": utc_minus_monotonic_ns})
-
-
-def pack_channel(channel: Channel) -> bytes:
-    return np.stack([getattr(channel, field.name) for field in fields(channel)]).tobytes()
-
-
-def unpack_channel(packed: bytes) -> Channel:
-    columns = np.frombuffer(packed, np.int64).reshape(len(fields(Channel)), -1)
-    return Channel(*(column.copy() for column in columns))
-
-
-def pack_options(options: LinkOptions) -> dict[str, Any]:
-    packed = {field.name: getattr(options, field.name) for field in fields(options)}
-    packed["efficiency"] = b"" if options.efficiency is None else options.efficiency.tobytes()
-    packed["bursts"] = None if options.bursts is None else asdict(options.bursts)
-    packed["lanes"] = [asdict(lane) for lane in options.lanes]
-    packed["rules"] = [asdict(rule) for rule in options.rules]
-    return packed
-
-
-def unpack_options(packed: dict[str, Any]) -> LinkOptions:
-    return LinkOptions(
-        **{
-            **packed,
-            "efficiency": np.frombuffer(packed["efficiency"], np.int64).copy(),
-            "bursts": None if packed["bursts"] is None else Bursts(**packed["bursts"]),
-            "lanes": tuple(LaneOptions(**lane) for lane in packed["lanes"]),
-            "rules": tuple(Rule(**{**rule, "ports": tuple(rule["ports"])}) for rule in packed["rules"]),
-        }
-    )
+def is_compiled() -> bool:
+    """Whether both processes will find the packet path in the cache."""
+    return all(in_cache(function) for function in (batch.collect, batch.board, batch.offer_batch, batch.pack))
 
 
 class FabricRelay:
@@ -182,6 +83,8 @@ class FabricRelay:
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
         self._taken = np.zeros((2, 2), np.int64)  # by direction: wire packets and bytes read at the port
         self._lost = np.zeros((2, 2), np.int64)  # and of these, what the transport had no room for
+        self._empty_since = np.zeros(4, np.int64)  # by port, as in `Scratch`
+        self._slept_ns = self._wait_worst_ns = 0
         self._turns = 0
         self._broken_batches = 0
         self._turn = threading.Lock()
@@ -203,10 +106,13 @@ class FabricRelay:
         self._context = zmq.Context()
         for kind, name in zip((zmq.PUSH, zmq.PUSH, zmq.PULL, zmq.PULL), SOCKETS, strict=True):
             self._sockets.append(self._socket(kind, name))
-        self._control = self._socket(zmq.REQ, "link-control")
-        self._control.setsockopt(zmq.RCVTIMEO, 200)
+        self._control = self._socket(zmq.REQ, CONTROL_SOCKET)
+        self._control.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        self._control.setsockopt(zmq.SNDTIMEO, PATIENCE_MS)
+        self._control.setsockopt(zmq.REQ_RELAXED, 1)  # a question that was interrupted must not bar the next one,
+        self._control.setsockopt(zmq.REQ_CORRELATE, 1)  # nor its answer be taken for the next one's
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "emulator.ports.link_process", str(self._directory)], stdin=subprocess.PIPE
+            child_command("emulator.ports.link_process", self._directory), stdin=subprocess.PIPE
         )
         for line in self._lines:
             line.connect(self._tell)
@@ -282,6 +188,7 @@ class FabricRelay:
         watched = np.array([*entries, *(socket.getsockopt(zmq.FD) for socket in self._sockets[2:])], np.int64)
         events, poll = np.zeros(len(watched), np.int64), np.zeros(2 + len(watched), np.int64)
         sequences = [0, 0]
+        self._empty_since[:] = time.monotonic_ns()
         while not self._stopping:
             with self._turn:
                 busy = False
@@ -294,9 +201,12 @@ class FabricRelay:
                     )
                     busy |= written == WRITES_PER_TURN
                 self._turns += 1
-            due = min(next_event(line.state) for line in self._lines)
-            wait = 0 if busy else max(0, min(due - time.monotonic_ns() - WAKE_EARLY_NS, LONGEST_WAIT_NS))
-            wait_readable(watched, events, wait, poll)
+            due, now = min(next_event(line.state) for line in self._lines), time.monotonic_ns()
+            wait = 0 if busy else max(0, min(due - now - WAKE_EARLY_NS, LONGEST_WAIT_NS))
+            ready, woken = wait_readable(watched, events, wait, poll), time.monotonic_ns()
+            if ready >= 0:
+                self._empty_since[(events[:4] & POLLIN) == 0] = woken if ready else now + wait
+            self._slept_ns = min(woken - now, wait)
             for index in np.flatnonzero(events[:4] & (POLLERR | POLLHUP | POLLNVAL)):
                 if not events[index] & POLLIN:
                     self._miss(int(index))
@@ -309,7 +219,13 @@ class FabricRelay:
         batch.begin(words, batch.ARRIVALS, direction, sequences[direction])
         used = batch.HEADER_WORDS
         for index, descriptor in enumerate(self._entries[direction], 2 * direction):
+            read_ns, records = time.monotonic_ns(), int(words[batch.H_RECORDS])
+            if events[index] & POLLIN:  # a sleep that was not longer than asked for ended with an arrival
+                waited_ns = read_ns - self._slept_ns - int(self._empty_since[index])
+                self._wait_worst_ns = max(self._wait_worst_ns, waited_ns)
             before, used = used, batch.collect(descriptor, words, data, used, READS_PER_TURN, scratch.clock)
+            if words[batch.H_RECORDS] - records < READS_PER_TURN:
+                self._empty_since[index] = read_ns
             if used == before and events[index] & (POLLERR | POLLHUP | POLLNVAL):
                 self._miss(index)
         if words[batch.H_RECORDS] == 0:
@@ -347,21 +263,23 @@ class FabricRelay:
         """A request to the link process and its answer. Raises EmulationError if it is gone or refuses."""
         with self._asking:
             self._check()
-            try:
-                self._control.send(msgpack.packb(message))
-                for _ in range(CONTROL_PATIENCE_MS // 200):
-                    try:
-                        answer = msgpack.unpackb(self._control.recv())
-                        break
-                    except zmq.Again:
-                        self._check()
-                else:
-                    raise EmulationError("the link process does not answer")
-            except zmq.ZMQError as error:
-                raise EmulationError(f"the link process cannot be reached: {error}") from error
+            packed = msgpack.packb(message)
+            self._patiently(lambda: self._control.send(packed))
+            answer = msgpack.unpackb(self._patiently(self._control.recv))
         if "error" in answer:
             raise EmulationError(f"the link process refused {message['verb']}: {answer['error']}")
         return answer
+
+    def _patiently(self, step: Callable[[], Result]) -> Result:
+        """What `step` gives, for as long as the link process lives; until it has connected, even sending must wait."""
+        for _ in range(CONTROL_PATIENCE_MS // PATIENCE_MS):
+            try:
+                return step()
+            except zmq.Again:
+                self._check()
+            except zmq.ZMQError as error:
+                raise EmulationError(f"the link process cannot be reached: {error}") from error
+        raise EmulationError("the link process does not answer")
 
     def _check(self) -> None:
         if self.failure is not None:
@@ -386,7 +304,7 @@ class FabricRelay:
             uplink=sums[0],
             downlink=sums[1],
             lateness_us=self._lateness.copy(),
-            ingress_wait_worst_ns=0,
+            ingress_wait_worst_ns=self._wait_worst_ns,
             turns=self._turns,
             starved=int(answer["starved"]),
             broken_batches=self._broken_batches + int(answer["broken_batches"]),

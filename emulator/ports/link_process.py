@@ -1,4 +1,4 @@
-"""The link as a process of its own: `python -m emulator.ports.link_process DIRECTORY`.
+"""The link as a process of its own: its argument is the directory of the sockets.
 
 It knows neither ports nor plans: arrivals come in over ZeroMQ, departures go out, and what the channel is to be is told
 on the control socket. It ends when its standard input does, which only its parent holds open.
@@ -23,7 +23,8 @@ from emulator.link.path import next_event
 from emulator.link.store import VNET_BYTES
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports import batch
-from emulator.ports.fabric import HIGH_WATER_BATCHES, SOCKETS, lag_ns, unpack_channel, unpack_options
+from emulator.ports.fabric import CONTROL_SOCKET, HIGH_WATER_BATCHES, SOCKETS, lag_ns
+from emulator.ports.mirror import unpack_channel, unpack_options
 from emulator.ports.relay import LONGEST_WAIT_NS
 from emulator.ports.syscalls import wait_readable
 from emulator.timeline.causes import Cause, Gate
@@ -38,7 +39,7 @@ class LinkProcess:
         self._context = zmq.Context()
         kinds = (zmq.PULL, zmq.PULL, zmq.PUSH, zmq.PUSH)
         self._sockets = [self._socket(kind, directory / name) for kind, name in zip(kinds, SOCKETS, strict=True)]
-        self._control = self._socket(zmq.REP, directory / "link-control")
+        self._control = self._socket(zmq.REP, directory / CONTROL_SOCKET)
         self._links: list[Link | None] = [None, None]
         self._lags = [0, 0]
         self._last = np.zeros((2, 1), np.int64)

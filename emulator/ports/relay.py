@@ -50,6 +50,7 @@ from emulator.ports.scheduling import (
     sleep_exactly,
 )
 from emulator.ports.syscalls import (
+    NS_PER_S,
     POLLERR,
     POLLHUP,
     POLLIN,
@@ -212,30 +213,41 @@ def relay(
             wait = shared[REST] if now - rested > shared[SPIN_LONGEST] else 0
         if wait > 0:
             rested = now
-        if wait_readable(ports, events, min(wait, LONGEST_WAIT_NS), scratch.poll) <= 0:
-            empty_since[:] = now
+        wait = min(wait, LONGEST_WAIT_NS)
+        ready = wait_readable(ports, events, wait, scratch.poll)
+        if ready == 0:
+            empty_since[:] = now + wait
+        if ready <= 0:
             continue
+        woken = monotonic_ns(clock)
+        came = max(now, woken - wait)  # at the latest: a sleep that was not longer than asked for ended with an arrival
         for port in range(4):
             taken = 0
             if events[port] & POLLIN:
-                if wait == 0:  # what is here now came after the port was last seen empty; a sleep ends with an arrival
-                    waited = monotonic_ns(clock) - empty_since[port]
-                    shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], waited)
+                shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
                 link = up if port % 2 == 0 else down
                 taken = take_in(link, ports[port], scratch)
                 if taken < READS_PER_TURN:
-                    empty_since[port] = monotonic_ns(clock)
+                    empty_since[port] = (
+                        clock[0] * NS_PER_S + clock[1]
+                    )  # the last reading of the clock, while it was not
             else:
-                empty_since[port] = now
+                empty_since[port] = woken
             if taken == 0 and events[port] & (POLLERR | POLLHUP | POLLNVAL):
                 shared[FAULT] |= 1 << port
                 ports[port] = -1
 
 
+def in_cache(function: object) -> bool:
+    """Whether a compiled function is in the cache, in the version of these sources."""
+    path = getattr(getattr(function, "_cache", None), "cache_path", None)
+    name = getattr(function, "__name__", "")
+    return path is not None and any(Path(path).glob(f"*.{name}-*.nbi"))
+
+
 def is_compiled() -> bool:
     """Whether the loop is in the cache; if not, `warm_up` takes some 15 s, once for each place of the sources."""
-    path = getattr(getattr(relay, "_cache", None), "cache_path", None)
-    return path is not None and any(Path(path).glob("relay.relay-*.nbi"))
+    return in_cache(relay)
 
 
 def warm_up() -> None:

@@ -28,7 +28,10 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True)
 class KernelDrops:
-    """What the kernel dropped at the device: `transmit` before we could read it, `receive` after we wrote it."""
+    """What the kernel dropped at the device: `transmit` before we could read it, `receive` after we wrote it.
+
+    The kernel counts super-packets: each may have been up to 44 and more packets on the wire.
+    """
 
     transmit: int
     receive: int
@@ -80,14 +83,19 @@ class TunPort:
             except OSError:  # kernels before 6.2 do not know UDP segmentation
                 fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, TCP_OFFLOADS)
             index = netlink.link_lookup(ifname=self.name)[0]
-            self._no_chatter()
+            self._stay_apart()
             netlink.link("set", index=index, mtu=self.mtu, txqlen=self.queue_packets, state="up")
         # an open file of /proc/net stays with the namespace in which it was opened
         self._statistics = Path("/proc/thread-self/net/dev").open(encoding="ascii")  # noqa: SIM115
 
-    def _no_chatter(self) -> None:
-        """The device's own IPv6 traffic (solicitations, link-local addresses) would be packets that nobody sent."""
-        for key, value in {"accept_ra": 0, "addr_gen_mode": 1, "router_solicitations": 0, "dad_transmits": 0}.items():
+    def _stay_apart(self) -> None:
+        """What comes out of the device is for this machine: one that routes must not send it on to its own networks.
+
+        And the device's own IPv6 traffic (solicitations, link-local addresses) would be packets that nobody sent.
+        """
+        Path(f"/proc/sys/net/ipv4/conf/{self.name}/forwarding").write_text("0")
+        six = {"forwarding": 0, "accept_ra": 0, "addr_gen_mode": 1, "router_solicitations": 0, "dad_transmits": 0}
+        for key, value in six.items():
             try:
                 Path(f"/proc/sys/net/ipv6/conf/{self.name}/{key}").write_text(str(value))
             except OSError:  # no IPv6 here: nothing to quieten

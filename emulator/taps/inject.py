@@ -1,8 +1,7 @@
 """Packets from a scapy expression, built once in a process of their own, to be sent as often as anybody likes.
 
-scapy is GPL-2.0 and takes about a second to import: only the child process (`python -m emulator.taps.inject`)
-imports it. The child reads a request as JSON from stdin and answers as JSON on stdout; bytes of packets are all that
-comes back.
+scapy is GPL-2.0 and takes about a second to import: only the child process imports it. The child reads a request as
+JSON from stdin and answers as JSON on stdout; bytes of packets are all that comes back.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from emulator.child import child_command
 from emulator.errors import EmulationError, ExpressionError, ToolMissingError
 
 Direction = Literal["uplink", "downlink"]
@@ -66,15 +66,13 @@ def build(
     request = json.dumps(
         {"expression": expression, "direction": direction, "names": addresses.names(), "max_bytes": max_bytes}
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "emulator.taps.inject"],
+            child_command("emulator.taps.inject"),
             input=request,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=environment,
             timeout=time_limit_s,
             check=False,
         )

@@ -6,10 +6,8 @@ the run ends them in their order, so that what is on its way still arrives.
 
 from __future__ import annotations
 
-import os
 import select
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
+from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.testing.readings import BulkRun, ProbeRun, read_bulk, read_probes
 from emulator.testing.record import DIRECTIONS, Direction
@@ -179,15 +178,13 @@ class Session:
 
 def program(name: str, *arguments: object) -> list[str]:
     """The command line of a program of this package."""
-    return [sys.executable, "-m", f"emulator.testing.{name}", *(str(argument) for argument in arguments)]
+    return child_command(f"emulator.testing.{name}", *arguments)
 
 
 def start(side: Side, command: list[str], **options: Any) -> subprocess.Popen[str]:
-    """A process at a side, in a session of its own, that finds this package as we did."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    """A process at a side, in a session of its own."""
     return side.popen(
         command,
-        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from emulator.bench import Bench
+from emulator.child import child_command
 from emulator.errors import BentpipeError
 from emulator.terminal import Terminal
 from emulator.testing.record import Check
@@ -74,12 +74,10 @@ def inject_packet(bench: Bench) -> Shown:
 
 
 def _run_inject(expression: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "emulator.cli.main", "inject", "--json", "--bench", str(os.getpid()), expression]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = child_command("emulator.cli.main", "inject", "--json", "--bench", os.getpid(), expression)
     try:
         return subprocess.run(
             command,
-            env=environment,
             capture_output=True,
             text=True,
             timeout=INJECT_LIMIT_S,

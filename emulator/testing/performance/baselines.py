@@ -11,18 +11,13 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
-import os
 import socket
 import struct
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from emulator.bench import guardian
-from emulator.bench.commands import check_command
+from emulator.bench.sides import Station
 from emulator.errors import PrivilegeError
 from emulator.ports.namespace import Namespace
 
@@ -33,39 +28,6 @@ GET_AND_SET = {
     "gro": (0x2B, 0x2C),
 }  # linux/ethtool.h, ETHTOOL_G… and ETHTOOL_S…
 CLIENT, ROUTER_NEAR, ROUTER_FAR, SERVER = "198.18.0.2", "198.18.0.1", "198.18.0.5", "198.18.0.6"  # RFC 2544, two /30
-GRACE_S = 2.0
-
-
-class Station:
-    """One end of the baseline: like a side of a bench, a place where processes run that die with it."""
-
-    def __init__(self, name: str, ipv4: str, namespace: Namespace) -> None:
-        self.name, self.ipv4, self.ipv6, self.namespace = name, ipv4, "", namespace
-        self._life, self._held = os.pipe2(os.O_CLOEXEC)
-        self._processes: list[subprocess.Popen[Any]] = []
-
-    def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Starts `command` at this end; `options` as for subprocess.Popen."""
-        check_command(command)
-        held = self._life, self.namespace.descriptor
-        guarded = [sys.executable, "-I", "-S", guardian.__file__, str(held[1]), str(held[0]), *command]
-        process = subprocess.Popen(guarded, pass_fds=held, **options)
-        self._processes.append(process)
-        return process
-
-    def close(self) -> None:
-        """Ends the processes: SIGTERM first, and after a grace their guardians kill what is left."""
-        for process in self._processes:
-            if process.poll() is None:
-                process.terminate()
-        for process in self._processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_S)
-        os.close(self._held)
-        os.close(self._life)
-        for process in self._processes:
-            process.wait()
-        self._processes.clear()
 
 
 class KernelForwarding:
@@ -87,7 +49,7 @@ class KernelForwarding:
                 far.run(lambda: self._settle("server", SERVER, ROUTER_FAR))
             except (OSError, PrivilegeError) as error:
                 raise PrivilegeError(f"kernel forwarding between two veth pairs: {error}") from error
-            self.client, self.server = Station("client", CLIENT, near), Station("server", SERVER, far)
+            self.client, self.server = Station("client", near, CLIENT), Station("server", far, SERVER)
             for station in (self.client, self.server):
                 self._stack.callback(station.close)
             self._stack = self._stack.pop_all()

@@ -8,7 +8,6 @@ person may choose is a measure: some trials that belong together, a baseline fir
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from emulator.bench.bench import Fabric
+from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.scenario import load_scenario
 from emulator.testing.performance.bare_loop import BareLoop
@@ -263,7 +263,7 @@ def delay_link(settings: Settings, warnings: list[str]) -> Record:
 def start_python(settings: Settings, warnings: list[str]) -> Record:
     """How long Python takes to import what the packet path is made of, and to end."""
     begun = time.monotonic()
-    _run([sys.executable, "-c", "import numpy, numba"])
+    _run([sys.executable, "-P", "-c", "import numpy, numba"])
     return {"seconds": time.monotonic() - begun}
 
 
@@ -271,9 +271,7 @@ def start_shell(settings: Settings, warnings: list[str]) -> Record:
     """From the start of `bentpipe shell` to the first packet that has come back."""
     begun_ns = time.monotonic_ns()
     told = _run(
-        [
-            sys.executable,
-            "-m",
+        child_command(
             "emulator.cli.main",
             "shell",
             "fixed",
@@ -286,7 +284,7 @@ def start_shell(settings: Settings, warnings: list[str]) -> Record:
             "-I",
             "-S",
             FIRST_ANSWER,
-        ]
+        )
     )
     try:
         return {"seconds": (int(told) - begun_ns) / NS_PER_S}
@@ -295,11 +293,9 @@ def start_shell(settings: Settings, warnings: list[str]) -> Record:
 
 
 def _run(command: list[str]) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(
             command,
-            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

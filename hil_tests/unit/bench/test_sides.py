@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyroute2 import IPRoute
 
 from emulator.bench.commands import check_command
-from emulator.bench.sides import numbers_in_use, plan_addresses, side_environment
+from emulator.bench.runtime import ADDRESSES
+from emulator.bench.sides import give_addresses, numbers_in_use, plan_addresses, side_environment
 from emulator.errors import CommandNotExecutableError, CommandNotFoundError, InterfaceError
 from emulator.ports.namespace import Namespace
 from emulator.ports.tun import TunPort
@@ -67,6 +69,21 @@ def test_the_environment_tells_each_process_where_it_is() -> None:
 
 
 @pytest.mark.needs("netns", "tun", "root")
+def test_an_address_that_could_not_be_had_is_not_told() -> None:
+    warnings: list[str] = []
+    with Namespace.create() as near, Namespace.create() as far:
+        far.run(lambda: Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1"))
+        far.run(lambda: Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1"))
+        ports = [TunPort(space, "ut0", mtu=1500, queue_packets=10) for space in (near, far)]
+        given = give_addresses(plan_addresses(Ports(), 2, ipv6=True), ports[0], ports[1], warnings.append)
+        for port in ports:
+            port.close()
+    told = side_environment(given, "1-ab")
+    assert [name for name in told if name.endswith("6")] == ["BENTPIPE_TERMINAL6"]
+    assert len(warnings) == 1
+
+
+@pytest.mark.needs("netns", "tun", "root")
 class TestNumbersInUse:
     @pytest.fixture
     def space(self) -> Iterator[Namespace]:
@@ -82,6 +99,8 @@ class TestNumbersInUse:
             (["198.18.0.9/30", "198.18.0.21/32"], {2, 5}),
             (["198.18.0.1/29"], {0, 1}),
             (["198.18.1.1/24"], set(range(64, 128))),
+            (["2001:2:0:7::1/64", "2001:db8::1/64"], {7}),
+            (["2001:2:0:4::1/63"], {4, 5}),
         ],
     )
     def test_whoever_has_an_address_there_keeps_it(
@@ -90,6 +109,28 @@ class TestNumbersInUse:
         port = TunPort(space, "ut0", mtu=1500, queue_packets=10)
         for address in addresses:
             port.add_address(ipaddress.ip_interface(address))
+        assert numbers_in_use(space, Ports()) == used
+        port.close()
+
+    @pytest.mark.parametrize(
+        ("routes", "used"),
+        [
+            (["198.18.0.8/30"], {2}),
+            (["198.18.0.20/32", "2001:2:0:9::/64"], {5, 9}),
+            (["198.18.1.0/24"], set(range(64, 128))),
+            (["198.18.0.0/15"], set(range(ADDRESSES))),
+            (["0.0.0.0/0", "128.0.0.0/1", "::/0"], set()),
+        ],
+    )
+    def test_whoever_has_a_route_there_keeps_it(self, space: Namespace, routes: list[str], used: set[int]) -> None:
+        def add() -> None:
+            with IPRoute() as netlink:
+                index = netlink.link_lookup(ifname="ut0")[0]
+                for route in routes:
+                    netlink.route("add", dst=route, oif=index)
+
+        port = TunPort(space, "ut0", mtu=1500, queue_packets=10)
+        space.run(add)
         assert numbers_in_use(space, Ports()) == used
         port.close()
 

@@ -53,6 +53,20 @@ print(be16(np.array([1, 2], np.uint8), 0))
 """
 
 
+FULL = """
+import resource, sys
+def fill():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+if sys.argv[1] == "before":
+    fill()
+import numpy as np
+from emulator.link import compiled
+from emulator.link.wire import be16
+fill()
+print(be16(np.array([1, 2], np.uint8), 0), compiled.cache_directory is not None, compiled.cache_warning())
+"""
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package that may be changed."""
@@ -252,11 +266,12 @@ class TestUnsafeDirectories:
 
 
 def test_old_caches_are_forgotten_but_the_latest_few(tmp_path: Path) -> None:
-    for age in range(10):
+    oldest = compiled.KEPT_CACHES + 4
+    for age in range(oldest + 1):
         (tmp_path / str(age)).mkdir()
         os.utime(tmp_path / str(age), (1000 - age, 1000 - age))
-    compiled.forget_old_caches(tmp_path, keep=tmp_path / "9")
-    assert {path.name for path in tmp_path.iterdir()} == {"9", *map(str, range(compiled.KEPT_CACHES - 1))}
+    compiled.forget_old_caches(tmp_path, keep=tmp_path / str(oldest))
+    assert {path.name for path in tmp_path.iterdir()} == {str(oldest), *map(str, range(compiled.KEPT_CACHES - 1))}
 
 
 def test_interpreted_there_is_no_cache_and_nothing_is_compiled() -> None:
@@ -265,3 +280,17 @@ def test_interpreted_there_is_no_cache_and_nothing_is_compiled() -> None:
         "print(compiled.cache_directory, isinstance(wire.be16, types.FunctionType))"
     )
     assert python("-c", code, NUMBA_DISABLE_JIT="1") == "None True"
+
+
+def test_a_disk_that_is_full_is_no_place_for_a_cache(tmp_path: Path) -> None:
+    value, kept, warning = python("-c", FULL, "before", BENTPIPE_CACHE_DIR=str(tmp_path)).split(maxsplit=2)
+    assert (value, kept) == ("258", "False")
+    assert str(tmp_path) in warning
+    assert "BENTPIPE_CACHE_DIR" in warning
+
+
+def test_a_disk_that_fills_up_later_stops_nothing(tmp_path: Path) -> None:
+    value, kept, warning = python("-c", FULL, "later", BENTPIPE_CACHE_DIR=str(tmp_path)).split(maxsplit=2)
+    assert (value, kept) == ("258", "True")
+    assert f"{tmp_path}/compiled/" in warning
+    assert "File too large" in warning

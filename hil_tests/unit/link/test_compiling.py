@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -48,6 +50,15 @@ def test_a_compilation_that_fails_for_it_ends_as_the_signal_says(number: signal.
 
     with pytest.raises(Asked), compiling():
         compile_badly()
+
+
+def test_what_a_callback_could_not_raise_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))
+    hook = sys.unraisablehook
+    with pytest.raises(Asked), compiling():
+        callback()
+    assert sys.unraisablehook is hook
+    assert capsys.readouterr().err == ""
 
 
 def test_an_error_of_its_own_stays_that_error() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.link.link import DirectionCounters, Link, LinkOptions
-from emulator.ports.fabric import FabricRelay, MirroredLink
+from emulator.ports.fabric import FabricRelay
+from emulator.ports.mirror import MirroredLink
 from emulator.ports.relay import Relay
 from emulator.timeline.model import Channel
 
@@ -66,7 +67,7 @@ def rig(
             links = [up, down]
             relay = Relay(up, down, *ports, quantum_ns=quantum_ns)
         else:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bp")))
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bp", dir="/tmp")))
             near, far = (MirroredLink(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2))
             links = [near, far]
             relay = FabricRelay(near, far, *ports, directory=directory, quantum_ns=quantum_ns)
