@@ -31,12 +31,15 @@ def runtime_root() -> Path:
     Raises EndpointError if none can be written, or if it belongs to somebody else.
     """
     user = outer_user()
-    candidates = [Path(configured)] if (configured := os.environ.get("BENTPIPE_RUNTIME_DIR")) else []
-    if user == 0:
-        candidates.append(Path("/run/bentpipe"))
-    elif (session := os.environ.get("XDG_RUNTIME_DIR")) and os.access(session, os.W_OK):
-        candidates.append(Path(session) / "bentpipe")
-    candidates.append(Path(f"/tmp/bentpipe-{user}"))
+    configured, session = os.environ.get("BENTPIPE_RUNTIME_DIR"), os.environ.get("XDG_RUNTIME_DIR")
+    if configured:  # who names one does not look for benches elsewhere
+        candidates = [Path(configured)]
+    else:
+        candidates = [Path(f"/tmp/bentpipe-{user}")]
+        if user == 0:
+            candidates.insert(0, Path("/run/bentpipe"))
+        elif session and os.access(session, os.W_OK):
+            candidates.insert(0, Path(session) / "bentpipe")
     refused = []
     for path in candidates:
         try:
@@ -70,8 +73,11 @@ class RuntimeDirectory:
         root = runtime_root()
         self.token = f"{os.getpid()}-{secrets.token_hex(4)}"
         draft = root / f".{self.token}"  # it gets its name when its lock is held: nobody takes it for a dead one
-        draft.mkdir(mode=0o700)
-        lock = take_lock(draft / "lock")
+        try:
+            draft.mkdir(mode=0o700)
+            lock = take_lock(draft / "lock")
+        except OSError as error:
+            raise EndpointError(f"{draft}: cannot make a bench's directory: {error.strerror}") from error
         if lock is None:
             raise EndpointError(f"{draft}/lock: expected to be ours alone")
         self._lock = lock
@@ -81,8 +87,11 @@ class RuntimeDirectory:
     def describe(self, facts: dict[str, Any]) -> None:
         """Writes `bench.json`, whole or not at all."""
         draft = self.path / "bench.json.new"
-        draft.write_text(json.dumps({"pid": os.getpid(), "token": self.token, **facts}, indent=1))
-        draft.rename(self.path / "bench.json")
+        try:
+            draft.write_text(json.dumps({"pid": os.getpid(), "token": self.token, **facts}, indent=1))
+            draft.rename(self.path / "bench.json")
+        except OSError as error:
+            raise EndpointError(f"{draft}: cannot be written: {error.strerror}") from error
 
     def take_address_number(self, in_use: set[int]) -> int:
         """The lowest number below ADDRESSES that no other bench of this user has and that is not `in_use`."""

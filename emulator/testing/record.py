@@ -26,7 +26,7 @@ CAUSE_WORDS = {
     "NO_SATELLITE": "no satellite",
     "OBSTRUCTION": "obstruction",
     "FADE": "fade below the last MODCOD",
-    "COMMAND": "by command",
+    "COMMAND": "command (overlay)",
     "MALFORMED": "malformed",
     "MEMORY": "delay line full",
     "EGRESS": "refused behind the link",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import stat
@@ -161,15 +162,20 @@ def test_processes_are_known_by_their_mark_alone() -> None:
 def test_a_root_that_is_open_to_others_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root.mkdir()
     root.chmod(0o777)
+    with pytest.raises(EndpointError, match="open to others"):
+        runtime_root()
+    (root / "bentpipe").mkdir()
+    (root / "bentpipe").chmod(0o777)
     monkeypatch.setattr(runtime, "outer_user", lambda: 4_000_000_000)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(root.parent / "session"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(root))
+    monkeypatch.delenv("BENTPIPE_RUNTIME_DIR")
     chosen = runtime_root()
-    assert chosen == Path("/tmp/bentpipe-4000000000")
+    assert chosen == Path("/tmp/bentpipe-4000000000"), "where nobody named one, the next will do"
     chosen.rmdir()
 
 
-def test_no_root_at_all_is_told_with_the_remedy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root.write_text("a file where a directory should be")
+def test_no_root_at_all_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENTPIPE_RUNTIME_DIR")
     monkeypatch.setattr(runtime, "outer_user", lambda: "none/such")  # /tmp/bentpipe-none/such
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     Path("/tmp/bentpipe-none").write_text("")
@@ -178,3 +184,24 @@ def test_no_root_at_all_is_told_with_the_remedy(root: Path, monkeypatch: pytest.
             runtime_root()
     finally:
         Path("/tmp/bentpipe-none").unlink()
+
+
+def test_a_directory_that_was_named_and_cannot_be_used_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path / "file"))
+    with pytest.raises(EndpointError, match=r"file.*BENTPIPE_RUNTIME_DIR"):
+        runtime_root()
+
+
+def test_a_disk_that_takes_no_more_is_told_in_one_line() -> None:
+    bench = RuntimeDirectory()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(EndpointError, match=r"bench\.json.*cannot be written: File too large$"):
+            bench.describe({})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        bench.close()

@@ -105,7 +105,7 @@ def test_a_fixed_link_has_no_satellite() -> None:
 
 def test_a_shut_gate_is_told_with_its_cause(starlink: Scenario) -> None:
     shut = state(down=channel(Gate.DROP, Cause.COMMAND))
-    assert "shut: by command" in text_of(quiet_view(starlink), shut, counters())
+    assert "shut: command (overlay)" in text_of(quiet_view(starlink), shut, counters())
 
 
 def test_throughput_is_what_was_delivered_in_the_last_second(starlink: Scenario) -> None:
