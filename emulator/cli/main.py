@@ -47,6 +47,8 @@ COMMANDS = {
     "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
     "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
+    "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),
+    "runs": Lazy("emulator.cli.runs:runs", "Show what is in the store of runs."),
     "schema": Lazy("emulator.cli.schema:schema", "Print the JSON Schema of scenario files."),
     "doctor": Lazy("emulator.cli.doctor:doctor", "Say what this machine can and cannot do, and how to mend it."),
     "clean": Lazy("emulator.cli.clean:clean", "Remove what killed benches have left behind."),
@@ -58,6 +60,7 @@ EXTRA_OF_MODULE = {
     "grpc": "dish",
     "grpc_reflection": "dish",
     "google": "dish",
+    "distributed": "distributed",
 }
 """Packages that are not installed with Bentpipe itself → the extra that brings them."""
 
