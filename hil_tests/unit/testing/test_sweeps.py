@@ -206,13 +206,9 @@ def cluster(directory: Path) -> Iterator[tuple[str, list[subprocess.Popen[str]]]
             stack.callback(process.kill)
             return process
 
-        scheduler = start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-                          "--scheduler-file", f"{folder}/file.json")  # fmt: skip
+        scheduler = start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")  # fmt: skip
         assert scheduler.stderr is not None
-        for line in scheduler.stderr:
-            if "Scheduler at:" in line:
-                break
-        address = json.loads((directory / "file.json").read_text())["address"]
+        address = next(line for line in scheduler.stderr if "Scheduler at:" in line).split()[-1]
         workers = [
             start("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
                   "--local-directory", folder)
