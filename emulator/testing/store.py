@@ -132,7 +132,10 @@ class Store:
                 )
 
     def add(self, run: Run) -> int:
-        """Keeps a run, in place of one with the same key; returns its number. Raises EndpointError, and adds nothing."""
+        """Keeps a run, in place of one with the same key, and returns its number.
+
+        Raises EndpointError if it cannot; the store is then as before.
+        """
         values = (
             run.key, run.kind, run.name, run.outcome, run.scenario, run.seed, run.start_utc, run.version,
             run.finished_unix or time.time(), run.seconds, json.dumps(dict(run.parameters)),

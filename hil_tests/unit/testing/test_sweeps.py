@@ -206,7 +206,7 @@ def cluster(directory: Path) -> Iterator[tuple[str, list[subprocess.Popen[str]]]
             stack.callback(process.kill)
             return process
 
-        scheduler = start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")  # fmt: skip
+        scheduler = start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         assert scheduler.stderr is not None
         address = next(line for line in scheduler.stderr if "Scheduler at:" in line).split()[-1]
         workers = [
