@@ -57,7 +57,7 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
     ensure_network_privilege()  # before anything starts a thread: the kernel moves only processes of one
     from rich.console import Console
 
-    from emulator.cli.output import output_file
+    from emulator.output import output_file
     from emulator.ports.relay import is_compiled
     from emulator.testing.performance.measures import Settings, chosen_trials
     from emulator.testing.performance.run import expected_s, measure

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from emulator.cli.options import duration_option, elements_option, output_option, scenario_options, start_option
-from emulator.cli.output import output_file
 from emulator.cli.progress import progress
+from emulator.output import output_file
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_S
 

@@ -56,8 +56,8 @@ def replay(
     (-T fields -e frame.comment). The same input gives the same file, byte for byte. Without --start the capture's own
     stamps are the simulated UTC.
     """
-    from emulator.cli.output import output_file
     from emulator.cli.run import direction_report
+    from emulator.output import output_file
     from emulator.taps.pcapng import read_capture
     from emulator.taps.replay import replay as replay_capture
     from emulator.timeline.build import windows_for

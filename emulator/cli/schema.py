@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from emulator.cli.options import output_option
-from emulator.cli.output import output_file
+from emulator.output import output_file
 
 
 @click.command()

@@ -18,9 +18,9 @@ from emulator.cli.options import (
     scenario_options,
     start_option,
 )
-from emulator.cli.output import output_file
 from emulator.cli.progress import progress
 from emulator.errors import ScenarioError
+from emulator.output import output_file
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_S
 

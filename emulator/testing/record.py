@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emulator.errors import EndpointError, ScenarioError
+from emulator.output import output_file
 
 FORMAT: Literal["bentpipe-run-1"] = "bentpipe-run-1"
 
@@ -218,10 +219,8 @@ class RunRecord(Part):
 
     def save(self, path: Path) -> None:
         """Write the record. Raises EndpointError."""
-        try:
-            path.write_text(self.model_dump_json(), encoding="utf-8")
-        except OSError as error:
-            raise EndpointError(f"{path}: cannot write the run record: {error.strerror}") from error
+        with output_file(path) as file:
+            file.write(self.model_dump_json().encode())
 
 
 def load_record(path: Path) -> RunRecord:

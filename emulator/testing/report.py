@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.errors import BentpipeError, EndpointError
+from emulator.output import output_file
 from emulator.units import format_utc
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def write_report(record: RunRecord, directory: Path) -> dict[str, Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         record.save(paths["run.json"])  # first: from it, all else can be made again
-        paths["report.html"].write_text(to_html(record), encoding="utf-8")
-        paths["report.png"].write_bytes(to_png(record))
+        for name, data in (("report.html", to_html(record).encode()), ("report.png", to_png(record))):
+            with output_file(paths[name]) as file:
+                file.write(data)
     except OSError as error:
         if isinstance(error, EndpointError):
             raise

@@ -12,7 +12,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 # Left may not import right. timeline's model and causes are the meeting point: what is right of timeline uses them.
 ROOMS = (
-    ("units", "errors", "child"),
+    ("units", "errors", "child", "output"),
     ("scenario",),
     ("orbit",),
     ("serving",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,15 @@ def test_a_report_that_cannot_be_written_names_its_place(record: RunRecord, tmp_
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.json")]) == EndpointError.exit_status
     assert "none.json" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_leaves_the_report_that_was_there(record: RunRecord, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("the last one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(EndpointError, match=r"run\.json: cannot be written: File too large"):
+            record.save(tmp_path / "run.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.json", "the last one")]
