@@ -43,6 +43,7 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "ss": "iproute2",
     "tc": "iproute2",
     "tcpdump": "tcpdump",
+    "tshark": "tshark",
     "wg": "wireguard-tools",
     "wireguard-go": "wireguard-go",
 }

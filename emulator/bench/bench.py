@@ -130,8 +130,8 @@ class Bench:
             self.state_at(start_ns)  # who asks for it later shall not have to compile it, and lose a signal in doing so
         self._stack.callback(self._relay.stop)
         self._relay.start()
-        if self._realtime:
-            self._take_priority()
+        if self._realtime and not self._relay.take_priority():
+            self._warn("real-time priority was refused: the packet loop runs at ordinary priority")
         self._begin()
         self._overlay.add(self.scenario.overlay, self.started_monotonic_ns)
         keeper = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
@@ -246,10 +246,6 @@ class Bench:
         else:
             self._relay = Relay(uplink, downlink, *ports, quantum_ns=quantum_ns)
 
-    def _take_priority(self) -> None:
-        if not self._relay.take_priority():
-            self._warn("real-time priority was refused: the packet loop runs at ordinary priority")
-
     def _describe(self, start_ns: int) -> None:
         self._runtime.describe(
             {
@@ -291,6 +287,11 @@ class Bench:
     @property
     def runtime_dir(self) -> Path:
         return self._runtime.path
+
+    @property
+    def packet_loop(self) -> Relay | FabricRelay:
+        """What carries the packets."""
+        return self._relay
 
     @property
     def isolated(self) -> bool:

@@ -49,6 +49,7 @@ def running_bench(
     """
     ensure_network_privilege()  # before anything that starts threads is imported
     from emulator.bench import Bench
+    from emulator.bench.captures import serving_captures
     from emulator.control.server import ControlServer
     from emulator.ports import fabric as zmq_fabric
     from emulator.ports import relay
@@ -74,6 +75,7 @@ def running_bench(
     on_stop = stop.set if stop is not None else None
     with contextlib.ExitStack() as running:
         running.enter_context(bench)
+        running.enter_context(serving_captures(bench))
         running.enter_context(ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop))
         served = running.enter_context(_dish(bench)) if dish else None
         if not quiet:

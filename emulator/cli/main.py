@@ -43,6 +43,7 @@ COMMANDS = {
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
     "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
     "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
+    "capture": Lazy("emulator.cli.capture:capture", "Capture what crosses the link of a running bench."),
     "keys": Lazy("emulator.cli.keys:keys", "Make CURVE keys for a bench that other machines reach."),
     "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),

@@ -52,6 +52,7 @@ class Bench:
     def __enter__(self) -> Self:
         ensure_network_privilege()
         from emulator.bench.bench import Bench as RunningBench
+        from emulator.bench.captures import serving_captures
         from emulator.control.messages import SOCKET_NAME
         from emulator.control.server import ControlServer
 
@@ -66,6 +67,7 @@ class Bench:
             )
             self._running = stack.enter_context(running)
             stack.callback(setattr, self, "_running", None)
+            stack.enter_context(serving_captures(running))
             stack.enter_context(ControlServer(running, running.runtime_dir / SOCKET_NAME))
             self._stack = stack.pop_all()
         return self

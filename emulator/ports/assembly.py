@@ -21,6 +21,7 @@ SLACK_NS = 5 * NS_PER_MS  # by which the packet loop may be late before its memo
 LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's delay line
 LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
 SHORTEST_PACKET_BYTES = 60
+LEDGER_EVENTS = 1 << 17  # 4 MB: what became of the packets of the last 0.1 s at the fastest, for captures
 
 ANY = -1
 PROTOCOL_NUMBERS = {  # IANA, Assigned Internet Protocol Numbers
@@ -78,6 +79,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         egress_rate_bps=bits_per_s(scenario.ports.egress_rate_mbps),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
         flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
+        ledger_events=LEDGER_EVENTS,
         efficiency=table,
         efficiency_zero=-LOWEST_CN_CENTIDB // 10,
     )

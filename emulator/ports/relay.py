@@ -21,10 +21,12 @@ import numpy as np
 from emulator.errors import EmulationError
 from emulator.link import state
 from emulator.link.compiled import compiled, compiled_apart, compiling
+from emulator.link.ledger import note
 from emulator.link.link import DirectionCounters, Link, direction_counters
 from emulator.link.path import depart, discard, due_run, next_event, offer, refuse_frame
 from emulator.link.state import (
     LANE_COLUMNS,
+    OFFERED_PACKETS,
     RUN_COUNT,
     RUN_DUE,
     RUN_FIRST,
@@ -41,6 +43,7 @@ from emulator.link.state import (
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER, build_run
+from emulator.ports.capture_ring import ON, CaptureRing, new_ring, remember
 from emulator.ports.scheduling import (
     REALTIME_REST_NS,
     REALTIME_SPIN_NS,
@@ -125,7 +128,7 @@ def new_scratch() -> Scratch:
 
 
 @compiled_apart
-def take_in(link: LinkState, descriptor: int, scratch: Scratch) -> int:
+def take_in(link: LinkState, capture: CaptureRing, descriptor: int, injected: int, scratch: Scratch) -> int:
     """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
     for count in range(READS_PER_TURN):
         offset = reserve(link, LARGEST_SUPER)
@@ -133,12 +136,22 @@ def take_in(link: LinkState, descriptor: int, scratch: Scratch) -> int:
             length = read_into(descriptor, scratch.spare, 0, LARGEST_SUPER)
             if length <= 0:
                 return count
+            now = monotonic_ns(scratch.clock)
+            if capture.reg[ON]:
+                remember(link, capture, scratch.spare, 0, length, now, injected, scratch.entry)
+            number = link.reg[OFFERED_PACKETS]
             refuse_frame(link, scratch.spare, 0, length, scratch.entry, MEMORY)
+            while number < link.reg[OFFERED_PACKETS]:
+                number += 1
+                note(link, number, MEMORY, now)
             continue
         length = read_into(descriptor, link.ring, offset, LARGEST_SUPER)
         if length <= 0:
             return count
-        offer(link, monotonic_ns(scratch.clock), offset, length)
+        now = monotonic_ns(scratch.clock)
+        if capture.reg[ON]:
+            remember(link, capture, link.ring, offset, length, now, injected, scratch.entry)
+        offer(link, now, offset, length)
     return READS_PER_TURN
 
 
@@ -196,7 +209,15 @@ def answer(up: LinkState, down: LinkState, lateness: Ints, shared: Ints, answers
 
 @compiled
 def relay(
-    up: LinkState, down: LinkState, ports: Ints, shared: Ints, lateness: Ints, answers: Ints, scratch: Scratch
+    up: LinkState,
+    down: LinkState,
+    capture_up: CaptureRing,
+    capture_down: CaptureRing,
+    ports: Ints,
+    shared: Ints,
+    lateness: Ints,
+    answers: Ints,
+    scratch: Scratch,
 ) -> None:
     """The loop, until shared[STOP] is set. ports: (4,) file descriptors, −1 for none; a port that fails sets FAULT."""
     clock, events, empty_since = scratch.clock, scratch.events, scratch.empty_since
@@ -225,12 +246,10 @@ def relay(
             taken = 0
             if events[port] & POLLIN:
                 shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
-                link = up if port % 2 == 0 else down
-                taken = take_in(link, ports[port], scratch)
+                link, capture = (up, capture_up) if port % 2 == 0 else (down, capture_down)
+                taken = take_in(link, capture, ports[port], port // 2, scratch)
                 if taken < READS_PER_TURN:
-                    empty_since[port] = (
-                        clock[0] * NS_PER_S + clock[1]
-                    )  # the last reading of the clock, while it was not
+                    empty_since[port] = clock[0] * NS_PER_S + clock[1]  # the last reading, when it was not yet
             else:
                 empty_since[port] = woken
             if taken == 0 and events[port] & (POLLERR | POLLHUP | POLLNVAL):
@@ -282,6 +301,7 @@ class Relay:
         self._answers = np.zeros((3, max(LATENESS_BINS, answer_words)), np.int64)
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
         self._scratch = new_scratch()
+        self.captures = new_ring(), new_ring()
         self._shared[QUANTUM] = quantum_ns
         self._shared[SPIN_LONGEST], self._shared[REST] = SPIN_NS, REST_NS
         self._asking = threading.Lock()
@@ -306,6 +326,7 @@ class Relay:
         relay(
             self.uplink.state,
             self.downlink.state,
+            *self.captures,
             self._ports,
             self._shared,
             self._lateness,

@@ -14,9 +14,10 @@ from typing import BinaryIO, NamedTuple
 from emulator import __version__
 from emulator.errors import EndpointError
 
-SECTION, INTERFACE, PACKET = 0x0A0D0D0A, 1, 6  # block types
+SECTION, INTERFACE, STATISTICS, PACKET = 0x0A0D0D0A, 1, 5, 6  # block types
 BYTE_ORDER = 0x1A2B3C4D
 OPTION_COMMENT, OPTION_NAME, OPTION_APPLICATION, OPTION_RESOLUTION = 1, 2, 4, 9
+OPTION_RECEIVED, OPTION_DROPPED = 4, 5  # of interface statistics
 NANOSECONDS = 9  # if_tsresol: 10⁻⁹ s
 
 # link-layer types, from the registry of tcpdump.org
@@ -44,16 +45,28 @@ def _block(kind: int, body: bytes) -> bytes:
     return struct.pack("<II", kind, length) + body + struct.pack("<I", length)
 
 
+def section(interfaces: tuple[str, ...], link_type: int = RAW, snap_bytes: int = 0) -> bytes:
+    """The blocks that a capture of these interfaces begins with. snap_bytes: 0 for whole packets."""
+    head = struct.pack("<IHHq", BYTE_ORDER, 1, 0, -1)
+    blocks = [_block(SECTION, head + _options((OPTION_APPLICATION, f"bentpipe {__version__}".encode())))]
+    for name in interfaces:
+        options = _options((OPTION_NAME, name.encode()), (OPTION_RESOLUTION, bytes([NANOSECONDS])))
+        blocks.append(_block(INTERFACE, struct.pack("<HHI", link_type, 0, snap_bytes) + options))
+    return b"".join(blocks)
+
+
+def statistics(interface: int, utc_ns: int, received: int, dropped: int) -> bytes:
+    """The block that tells how many packets of an interface there were, and how many the capture missed."""
+    counts = _options((OPTION_RECEIVED, struct.pack("<Q", received)), (OPTION_DROPPED, struct.pack("<Q", dropped)))
+    return _block(STATISTICS, struct.pack("<III", interface, utc_ns >> 32, utc_ns & 0xFFFFFFFF) + counts)
+
+
 class PcapngWriter:
     """Writes raw IP packets of one or more named interfaces, with nanosecond stamps. Same calls, same bytes."""
 
     def __init__(self, file: BinaryIO, interfaces: tuple[str, ...]) -> None:
         self._file = file
-        section = struct.pack("<IHHq", BYTE_ORDER, 1, 0, -1)
-        file.write(_block(SECTION, section + _options((OPTION_APPLICATION, f"bentpipe {__version__}".encode()))))
-        for name in interfaces:
-            options = _options((OPTION_NAME, name.encode()), (OPTION_RESOLUTION, bytes([NANOSECONDS])))
-            file.write(_block(INTERFACE, struct.pack("<HHI", RAW, 0, 0) + options))
+        file.write(section(interfaces))
 
     def write(self, interface: int, utc_ns: int, packet: bytes, comment: str) -> None:
         """One packet of `interface` (an index into the names), as it was at `utc_ns`."""

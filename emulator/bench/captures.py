@@ -1,0 +1,68 @@
+"""Captures of a running bench: its links, clock and path as `emulator.taps.capture` wants to see them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import zmq
+
+from emulator.errors import EndpointError
+from emulator.link.link import Link
+from emulator.ports.relay import Relay
+from emulator.taps.capture import CaptureService, capture_endpoint, warm_up
+
+if TYPE_CHECKING:
+    from emulator.bench.bench import Bench
+
+
+class CapturedBench:
+    """A bench with the direct fabric, as the source of captures."""
+
+    def __init__(self, bench: Bench, relay: Relay) -> None:
+        self._bench = bench
+        self.links: tuple[Link, Link] = (relay.uplink, relay.downlink)
+        self.rings = relay.captures
+        classes = bench.scenario.classes
+        up, down = (
+            (*(wanted.name for wanted in classes if wanted.direction in ("both", direction)), "other")
+            for direction in ("uplink", "downlink")
+        )
+        self.lanes = up, down
+
+    def offset_ns(self) -> int:
+        return self._bench.utc_of_monotonic_ns(0)
+
+    def path_at(self, utc_ns: int) -> tuple[str, int]:
+        """Satellite and gateway at `utc_ns`, and until when they are known to serve."""
+        timeline = self._bench.timeline_at(utc_ns)
+        path = timeline.path
+        row = path.row_at(utc_ns)
+        until = int(path.start_ns[row + 1]) if row + 1 < len(path) else timeline.end_ns
+        satellite, gateway = int(path.satellite[row]), int(path.gateway[row])
+        names = [timeline.satellites[satellite]] if satellite >= 0 else []
+        names += [timeline.gateways[gateway]] if gateway >= 0 else []
+        return " and ".join(names), until
+
+
+@contextlib.contextmanager
+def serving_captures(bench: Bench) -> Iterator[None]:
+    """While this lasts, `bentpipe capture` finds the bench. Over ZeroMQ the link is in another process: no captures."""
+    relay = bench.packet_loop
+    if not isinstance(relay, Relay):
+        yield
+        return
+    source = CapturedBench(bench, relay)
+    warm_up(source.links[0])
+    endpoint = capture_endpoint(bench.runtime_dir)
+    with zmq.Context() as context:
+        try:
+            service = CaptureService(source, endpoint, context)
+        except zmq.ZMQError as error:
+            raise EndpointError(f"{endpoint}: cannot make the capture socket: {error.strerror}") from error
+        service.start()
+        try:
+            yield
+        finally:
+            service.stop()
