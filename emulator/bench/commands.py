@@ -11,6 +11,8 @@ from emulator.errors import CommandNotExecutableError, CommandNotFoundError
 
 def check_command(command: Sequence[str]) -> None:
     """Raises CommandNotFoundError or CommandNotExecutableError if `command` could not be started."""
+    if not command[0]:
+        raise CommandNotFoundError("CMD: expected a command, its first word is empty")
     if shutil.which(command[0]) is not None:
         return
     if "/" in command[0] and Path(command[0]).exists():

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from emulator.errors import EmulationError
 from emulator.link.link import Link
 from emulator.timeline.model import Timeline, Windows
 from emulator.timeline.splice import cut_timeline
@@ -68,8 +69,12 @@ class Planner:
         with self._changing:
             if self._kept[-1] is not last:
                 return False  # another plan has been put in the place of this one meanwhile
-            uplink.extend(timeline.uplink, timeline.end_ns, utc_ns)
-            downlink.extend(timeline.downlink, timeline.end_ns, utc_ns)
+            taken = uplink.extend(timeline.uplink, timeline.end_ns, utc_ns)
+            if not (downlink.extend(timeline.downlink, timeline.end_ns, utc_ns) and taken):
+                raise EmulationError(
+                    f"the plan has more rows in {WINDOW_NS // NS_PER_S} s than the packet loop has room for: "
+                    f"{len(timeline.uplink)} and {len(timeline.downlink)}"
+                )
             if anew:
                 self._kept.clear()
             self._kept.append(timeline)

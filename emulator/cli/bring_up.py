@@ -101,10 +101,12 @@ def _dish(bench: Bench) -> BenchDish:
 
 def summary(bench: Bench) -> list[str]:
     """A line per direction: what was offered, delivered, dropped by cause and is still under way."""
+    from emulator.testing.record import CAUSE_WORDS
+
     lines = []
     counters = bench.counters()
     for name, direction in (("uplink", counters.uplink), ("downlink", counters.downlink)):
-        causes = ", ".join(f"{cause.name.lower()} {count}" for cause, count in direction.dropped.items() if count)
+        causes = ", ".join(f"{CAUSE_WORDS[cause.name]} {count}" for cause, count in direction.dropped.items() if count)
         lines.append(
             f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
             f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way"

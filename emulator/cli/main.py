@@ -121,6 +121,13 @@ def run(arguments: Sequence[str]) -> int:
         return _status(bentpipe.main(list(arguments), prog_name="bentpipe", standalone_mode=False))
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "bentpipe"
+        click.echo(f"{command}: {' '.join(error.format_message().split())} (see {command} --help)", err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

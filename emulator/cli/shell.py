@@ -63,6 +63,7 @@ def shell(
 
     $BENTPIPE_DATACENTER and $BENTPIPE_TERMINAL hold the IPv4 addresses, ...6 the IPv6 ones. The datacenter's side is
     this machine's own network, or with --isolate a namespace of its own. stdout is CMD's; the exit status is CMD's.
+    What the datacenter's LINE prints goes to stderr: redirect it in LINE ('iperf3 -s >server.log') to keep it apart.
 
     \b
     bentpipe shell starlink_2025 -- sh -c 'ping -c 20 $BENTPIPE_DATACENTER'
@@ -90,7 +91,11 @@ def shell(
                 process_group=0,  # the keyboard's signals are for CMD, which may well survive them
             )
             if not wait_for_server(server, bench.datacenter) and not quiet:
-                tell("nothing listens at the datacenter's side yet: CMD starts all the same")
+                ended = server.poll()
+                found = "nothing listens at the datacenter's side yet"
+                if ended is not None:
+                    found = f"the datacenter's command has ended already, with status {ended}"
+                tell(f"{found}: CMD starts all the same")
         with contextlib.ExitStack() as restore:
             for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's signals are for CMD; we end when it ends
                 restore.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))

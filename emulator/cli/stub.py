@@ -119,8 +119,10 @@ def stub(
     from emulator.bench.runtime import runtime_root
     from emulator.terminal import Antenna, Terminal
     from firmware_stubs.gateway import MessageGateway, Service, always
-    from firmware_stubs.registry import NETWORK_KINDS
+    from firmware_stubs.registry import KINDS, NETWORK_KINDS
 
+    if kind not in KINDS and kind not in NETWORK_KINDS:
+        raise click.UsageError(f"KIND: expected one of {', '.join([*KINDS, *NETWORK_KINDS])}, got {kind!r}")
     if kind in NETWORK_KINDS:
         from emulator.cli.stub_dish import serve_dish
 

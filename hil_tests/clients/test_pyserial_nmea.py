@@ -121,7 +121,7 @@ def test_a_port_is_chosen_and_told_as_json(tmp_path: Path) -> None:
         (["--port", "/dev/ttyNONE0"], 71, "bentpipe: /dev/ttyNONE0: no such serial port\n"),
         (["--port", "/nonexistent/gnss"], 71, "bentpipe: /nonexistent/gnss: cannot make the link to a pty here: "),
         (["--port", "pty", "fixed"], 65, "bentpipe: "),
-        ([], 2, "Usage: "),
+        ([], 2, "bentpipe stub: "),
     ],
 )
 def test_what_is_wrong_has_its_status(arguments: list[str], status: int, fault: str) -> None:

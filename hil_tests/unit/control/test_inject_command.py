@@ -68,9 +68,9 @@ def test_packets_leave_no_faster_than_their_rate(bench: SmallBench) -> None:
         (["IP(dst=nowhere)"], 68, "bentpipe: IP(dst=nowhere): NameError: name 'nowhere' is not defined\n"),
         (["IP()/('x' * 1481)"], 68, "bentpipe: IP()/('x' * 1481): expected at most 1500 bytes, got 1501\n"),
         (["--bench", "1", "IP()"], 69, "bentpipe: no running bench has the process id 1, these run: "),
-        (["--count", "0", "IP()"], 2, "Usage: "),
-        (["--at", "sideways", "IP()"], 2, "Usage: "),
-        ([], 2, "Usage: "),
+        (["--count", "0", "IP()"], 2, "bentpipe inject: "),
+        (["--at", "sideways", "IP()"], 2, "bentpipe inject: "),
+        ([], 2, "bentpipe inject: "),
     ],
 )
 def test_what_is_wrong_has_its_status_and_sends_nothing(
