@@ -78,6 +78,11 @@ def running_bench(
         running.enter_context(serving_captures(bench))
         running.enter_context(ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop))
         served = running.enter_context(_dish(bench)) if dish else None
+        if scenario.script:
+            from emulator.testing.scripts import Script
+
+            told = (lambda performed: None) if quiet else (lambda performed: tell(str(performed)))
+            running.enter_context(Script(bench, scenario.script, told))
         if not quiet:
             sky = bench.state()
             tell(

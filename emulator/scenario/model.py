@@ -30,6 +30,7 @@ from emulator.scenario.fields import (
 )
 from emulator.scenario.hardware import AntennaTable, Device
 from emulator.scenario.links import LinkProfile
+from emulator.scenario.script import Step
 from emulator.units import parse_utc_ns
 
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
@@ -239,6 +240,7 @@ class Scenario(Table):
     overlay: tuple[OverlayEvent, ...] = Field(
         (), max_length=256, description="timed changes on top of the link, at most 256"
     )
+    script: tuple[Step, ...] = Field((), max_length=256, description="what is done to the link, and when")
     source: Path | None = Field(None, exclude=True, description="the file; relative paths in it count from there")
 
     @model_validator(mode="after")

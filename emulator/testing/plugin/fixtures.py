@@ -83,7 +83,8 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
                 ("satlink_seed", scenario.seed),
                 ("satlink_start", format_utc(link.start_utc_ns, 9)),
             ]
-            yield link
+            with contextlib.closing(link):
+                yield link
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from emulator.errors import EmulationError
 from emulator.scenario.model import OverlayEvent, Scenario
+from emulator.scenario.script import Step
 from emulator.testing.plugin.processes import TestSide
 from emulator.testing.record import Event, Evidence, RunRecord
 from emulator.testing.recorder import Recorder
+from emulator.testing.scripts import Performed, Script, steps_of
 from emulator.testing.verdicts import Limits, Verdict
 from emulator.testing.verdicts.evidence import evidence_between, faults
 from emulator.units import NS_PER_MS, NS_PER_S, format_utc
@@ -39,6 +41,10 @@ class Satlink:
         self._began = bench.counters()
         self._events: list[Event] = []
         self._end: Counters | None = None
+        self._stack = contextlib.ExitStack()
+        self.scripts: list[Script] = []
+        if bench.scenario.script:
+            self.script(*bench.scenario.script)
 
     @property
     def scenario(self) -> Scenario:
@@ -75,6 +81,35 @@ class Satlink:
         )
         self._events.append(event)
         return event
+
+    def script(self, *steps: Step | dict[str, Any]) -> Script:
+        """Performs steps beside the test, in the words of a scenario's [[script]]; `wait` waits until all are done.
+
+            satlink.script({"at": "next-slot", "action": "outage", "duration_s": 0.5}).wait(20)
+
+        Raises ScenarioError for a step that is wrong, or that can never come on this link.
+        """
+        script = self._stack.enter_context(Script(self.bench, steps_of(*steps), self._note))
+        self.scripts.append(script)
+        return script
+
+    def _note(self, performed: Performed) -> None:
+        if performed.outcome == "done" and performed.utc_ns is not None:
+            step = performed.step
+            lasts = step.action not in ("mark", "inject", "move")
+            self._events.append(
+                Event(
+                    kind=step.action,
+                    label=step.name,
+                    at_ns=performed.utc_ns - self.start_utc_ns,
+                    duration_ns=round(step.duration_s * NS_PER_S) if lasts else 0,
+                    direction=step.direction,
+                )
+            )
+
+    def close(self) -> None:
+        """Ends the scripts."""
+        self._stack.close()
 
     @contextlib.contextmanager
     def measuring(
@@ -121,9 +156,12 @@ class Satlink:
 
     def done(self) -> list[str]:
         """What was done to the link, a line each."""
-        return [
+        lines = [
             f"{format_utc(self.start_utc_ns + event.at_ns, 3)}  {event.label}, {event.direction}"
             for event in self._events
+        ]
+        return lines + [
+            str(performed) for script in self.scripts for performed in script.performed if performed.outcome != "done"
         ]
 
     @property
