@@ -124,7 +124,8 @@ class Script:
                     return
                 performed = Performed(number, step, "done", self._bench.utc_of_monotonic_ns(at_ns))
             self._performed.append(performed)
-            self._bench.events.record("script", author=AUTHOR, step=number, text=str(performed))
+            if self._bench.events is not None:
+                self._bench.events.record("script", author=AUTHOR, step=number, text=str(performed))
             self._on_done(performed)
         self._over.set()
 
