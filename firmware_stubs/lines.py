@@ -74,6 +74,11 @@ def open_line(port: str, *, name: str, baud: int, directory: Path | None = None)
     return PtyLine(path, baud)
 
 
+def open_hardware(port: str, baud: int) -> Line:
+    """Opens the port of a device, by path or URL, as a program does that uses it. Raises EndpointError."""
+    return UrlLine(port, baud) if "://" in port else SerialDevice(Path(port).expanduser().absolute(), baud)
+
+
 def _open_chosen(directory: Path, name: str, baud: int) -> Line:
     for number in range(100):
         with contextlib.suppress(_ServedError):

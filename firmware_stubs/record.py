@@ -71,6 +71,7 @@ class RecordedStub:
     def __init__(self, stub: Stub, recorder: Recorder) -> None:
         self._stub, self._recorder = stub, recorder
         self.next_event_ns = stub.next_event_ns
+        self.wake_fd: int = getattr(stub, "wake_fd", -1)
 
     @property
     def closed(self) -> bool:

@@ -11,6 +11,28 @@ from emulator.errors import EndpointError
 from emulator.terminal import Antenna, TerminalState
 from firmware_stubs.gateway import MessageGateway, Service, ServiceAt, always
 
+__all__ = [  # and what there is on its way to a bench, which knows no other module of this package
+    "KINDS",
+    "NETWORK_KINDS",
+    "AntennaLine",
+    "Hardware",
+    "MessageGateway",
+    "NetworkKind",
+    "NetworkServer",
+    "NoPackets",
+    "PacketPort",
+    "Place",
+    "ServedStub",
+    "Service",
+    "StateAt",
+    "Stub",
+    "StubKind",
+    "bridge",
+    "controller_line",
+    "find",
+    "stub_on",
+]
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,6 +57,30 @@ class Stub(Protocol):
         """When `poll` next has something to say: None means not before something was received."""
 
 
+class PacketPort(Protocol):
+    """Where a data path's packets come from and go to; nothing here waits. `fd`: readable when there is one; or −1."""
+
+    fd: int
+
+    def read(self) -> bytes:
+        """The next packet; b"" if there is none."""
+
+    def write(self, packet: bytes) -> None:
+        """Hands a packet on; one for which there is no room is lost."""
+
+
+class NoPackets:
+    """A data path that leads nowhere."""
+
+    fd = -1
+
+    def read(self) -> bytes:
+        return b""
+
+    def write(self, packet: bytes) -> None:
+        """It is lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """What firmware is attached to, and a bench looks at from its other side. Shared by stubs and threads."""
@@ -42,6 +88,7 @@ class Hardware:
     antenna: Antenna = field(default_factory=Antenna)
     gateway: MessageGateway = field(default_factory=MessageGateway)
     service_at: ServiceAt = field(default_factory=lambda: always(Service()))
+    packets: PacketPort = field(default_factory=NoPackets)
 
 
 Maker = Callable[[StateAt, int, Hardware], Stub]
@@ -112,6 +159,12 @@ def _jspr(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
     return JsprModem(hardware.gateway, hardware.service_at)
 
 
+def _slip(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.slip import SlipStub
+
+    return SlipStub(hardware.packets)
+
+
 KINDS: dict[str, StubKind] = {
     kind.name: kind
     for kind in (
@@ -124,6 +177,7 @@ KINDS: dict[str, StubKind] = {
         StubKind("sbd", "Iridium 9602/9603: short burst data by AT commands", 19200, _sbd),
         StubKind("ntn", "3GPP NTN modem: messages over the control plane, by AT commands", 115200, _ntn_modem),
         StubKind("jspr", "Iridium 9704: messages by JSPR", 230400, _jspr),
+        StubKind("slip", "IP over the line (RFC 1055), to the link of a bench; alone, to nowhere", 115200, _slip),
     )
 }
 
@@ -284,5 +338,32 @@ def controller_line(
         on_report=on_report,
         on_tick=on_tick,
         utc_ns=utc_ns,
+        recorder=Recorder(record, utc_ns) if record is not None else None,
+    )
+
+
+def bridge(
+    kind: str,
+    port: str,
+    url: str,
+    baud: int | None,
+    *,
+    silence_ns: int,
+    utc_ns: Callable[[], int],
+    directory: Path | None = None,
+    record: Path | None = None,
+) -> ServedStub:
+    """Hardware at `url` behind a port of ours, watched: see `bridge.Bridge`. Raises EndpointError."""
+    from firmware_stubs.bridge import Bridge
+    from firmware_stubs.record import Recorder
+
+    return Bridge(
+        kind,
+        port,
+        url,
+        baud or find(kind).baud,
+        silence_ns=silence_ns,
+        utc_ns=utc_ns,
+        directory=directory,
         recorder=Recorder(record, utc_ns) if record is not None else None,
     )

@@ -64,6 +64,8 @@ class StubServer:
             epoll.register(self._line.fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
             if stop_fd is not None:
                 epoll.register(stop_fd, select.EPOLLIN)
+            if (wake_fd := getattr(self._stub, "wake_fd", -1)) >= 0:
+                epoll.register(wake_fd, select.EPOLLIN | select.EPOLLET)
             while True:
                 more = self._read()
                 self._notice_client()
@@ -223,7 +225,8 @@ class SerialStub:
 
     `state_at` gives the terminal's state at an instant of simulated UTC, from the stub's thread; `hardware` is what the
     firmware is attached to, for those that drive something. `port` is "pty" (a link is chosen in `directory`), the path
-    of a link to make, a serial device, or `tcp:ADDRESS:PORT`. `address` is what a client opens.
+    of a link to make, a serial device, or `tcp:ADDRESS:PORT`. `address` is what a client opens. `recorder` is closed at
+    the end.
     """
 
     def __init__(
@@ -294,6 +297,8 @@ class SerialStub:
         self._thread.join()
         self._undo.close()
         self._thread = None
+        if self._recorder is not None:
+            self._recorder.close()
         if self._failure is not None:
             raise self._failure
 

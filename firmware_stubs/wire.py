@@ -189,6 +189,7 @@ class WiredStub:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._stub, self._baud, self._client_baud, self._clock = stub, baud, client_baud, clock
+        self.wake_fd: int = getattr(stub, "wake_fd", -1)
         start_ns = clock()
         self._inward = Pipe(baud, faults, seed=seed, start_ns=start_ns)
         self._outward = Pipe(baud, faults, seed=seed, start_ns=start_ns, from_device=True)

@@ -48,6 +48,7 @@ from emulator.timeline.model import ChannelState, Timeline, Windows
 from emulator.units import NS_PER_S, NS_PER_US, format_utc
 
 if TYPE_CHECKING:
+    from emulator.bench.devices import BenchDevices
     from emulator.bench.loop import AntennaLoop
 
 Fabric = Literal["direct", "zmq"]
@@ -154,6 +155,11 @@ class Bench:
             from emulator.bench.loop import AntennaLoop
 
             self.antenna = self._stack.enter_context(AntennaLoop(self))
+        self.devices: BenchDevices | None = None
+        if self.scenario.devices:
+            from emulator.bench.devices import BenchDevices
+
+            self.devices = self._stack.enter_context(BenchDevices(self))
 
     def _begin(self) -> None:
         """The simulated time begins now, when the link carries packets, and the overlay's times count from now."""

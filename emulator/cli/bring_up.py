@@ -92,6 +92,10 @@ def running_bench(
             )
             if served is not None:
                 tell(f"the dish: gRPC at {served.host}:{served.port} of the terminal's side, gRPC-Web one port above")
+            if bench.antenna is not None and bench.antenna.address:
+                tell(f"the antenna: rotctld at {bench.antenna.address}")
+            for kind, address in bench.devices.addresses if bench.devices is not None else []:
+                tell(f"{kind}: {address}")
         try:
             yield bench
         finally:

@@ -1,0 +1,192 @@
+"""The terminal's devices in a bench: stubs that see the live link, hardware behind the same port, IP over serial."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import serial
+
+from emulator.bench import Bench
+from emulator.ports.namespace import Namespace
+from emulator.ports.tun import IFF_NO_PI, IFF_TUN, TUNSETIFF
+from emulator.scenario import load_scenario
+from emulator.scenario.model import OverlayEvent
+from emulator.terminal import Terminal
+from emulator.timeline.causes import Cause
+from firmware_stubs.record import read_record
+from firmware_stubs.slip import Framing, frame
+from firmware_stubs.transport import SerialStub
+
+PATIENCE_S = 60
+MTU, BAUD = 1006, 460_800  # as RFC 1055 advises; a fast port
+FIXED = ("link.delay_ms=5", "terminal.latitude_deg=48.5", "terminal.longitude_deg=-123.3")
+
+pytestmark = pytest.mark.needs("netns", "tun")
+
+
+def bench_with(*settings: str) -> Bench:
+    return Bench(load_scenario("fixed", [*FIXED, *settings]))
+
+
+def until(done: Callable[[], bool]) -> None:
+    give_up, pause = time.monotonic() + PATIENCE_S, threading.Event()
+    while not done():
+        assert time.monotonic() < give_up
+        pause.wait(0.01)
+
+
+def address_of(bench: Bench) -> str:
+    assert bench.devices is not None
+    ((_, address),) = bench.devices.addresses
+    return address
+
+
+def ask(port: serial.Serial, command: bytes, end: bytes = b"OK\r\n") -> bytes:
+    port.write(command + b"\r")
+    answer = port.read_until(end)
+    assert answer.endswith(end)
+    return answer
+
+
+def test_a_message_service_is_there_when_the_link_is(tmp_path: Path) -> None:
+    with (
+        bench_with(f'devices=[{{ kind = "sbd", port = "{tmp_path}/modem", mailbox = "{tmp_path}/mail" }}]') as bench,
+        serial.Serial(address_of(bench), 19200, timeout=PATIENCE_S) as port,
+    ):
+        assert b"+CSQ:5" in ask(port, b"AT+CSQ")
+        ask(port, b"AT+SBDWT=hello")
+        bench.apply(OverlayEvent(kind="outage", at_s=0, duration_s=3600, direction="uplink"))
+        until(lambda: b"+CSQ:0" in ask(port, b"AT+CSQ"))
+        assert b"+SBDIX: 32," in ask(port, b"AT+SBDIX")
+        assert list((tmp_path / "mail" / "mo").iterdir()) == []
+
+
+@pytest.mark.parametrize("firmware", ["stub", "hardware"])
+def test_the_same_port_has_a_stub_or_the_hardware_and_what_that_does_wrong_is_told(
+    firmware: str, tmp_path: Path
+) -> None:
+    port, record = tmp_path / "gnss", tmp_path / "gnss.jsonl"
+    with contextlib.ExitStack() as running:
+        behind, hardware = "", None
+        if firmware == "hardware":
+            site = Terminal(48.5, -123.3, 0)
+            hardware = running.enter_context(SerialStub("nmea", site.state, str(tmp_path / "ttyUSB0")))
+            behind = f', firmware = {{ serial = "{tmp_path}/ttyUSB0" }}'
+        device = f'{{ kind = "nmea", port = "{port}", record = "{record}"{behind} }}'
+        bench = running.enter_context(bench_with(f"devices=[{device}]"))
+        with serial.Serial(str(port), 9600, timeout=PATIENCE_S) as client:
+            assert client.read_until(b"GGA")
+            assert b",4830.0" in client.readline()
+        if hardware is not None:
+            assert bench.devices is not None
+            oddities = bench.devices.served[0].oddities  # type: ignore[attr-defined]
+            assert not oddities
+            hardware.stop()
+            until(lambda: bool(oddities))
+            assert oddities[0][1] == "line lost"
+            assert b"No such" in oddities[0][2] or oddities[0][2]
+    assert b"GGA" in b"".join(piece.data for piece in read_record(record) if piece.speaker == "device")
+    assert not port.exists()
+
+
+class SerialHost:
+    """A host whose only way to the world is a serial line: a namespace with a TUN, and SLIP by pyserial."""
+
+    def __init__(self, line: str, address: str) -> None:
+        self.space = Namespace.create()
+        self._tun = self.space.run(lambda: self._open(address))
+        self._line = serial.Serial(line, BAUD, timeout=0)
+        self._stop_fd = os.eventfd(0)
+        self._thread = threading.Thread(target=self._carry)
+        self._thread.start()
+
+    @staticmethod
+    def _open(address: str) -> int:
+        from pyroute2 import IPRoute
+
+        tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", b"sl0", IFF_TUN | IFF_NO_PI))
+        with IPRoute() as netlink:
+            index = netlink.link_lookup(ifname="sl0")[0]
+            netlink.link("set", index=index, mtu=MTU, state="up")
+            netlink.addr("add", index=index, address=address, prefixlen=32)
+            netlink.route("add", dst="0.0.0.0/0", oif=index)
+        return tun
+
+    def _carry(self) -> None:
+        framing, unsent = Framing(), b""
+        while True:
+            line = self._line.fileno()
+            ready, _, _ = select.select([self._tun, line, self._stop_fd], [line] if unsent else [], [], 0.5)
+            if self._stop_fd in ready:
+                return
+            for packet in framing.feed(self._line.read(4096)):
+                os.write(self._tun, packet)
+            while len(unsent) < 4096:
+                try:
+                    unsent += frame(os.read(self._tun, 65_535))
+                except BlockingIOError:
+                    break
+            with contextlib.suppress(BlockingIOError):
+                unsent = unsent[os.write(line, unsent) :] if unsent else b""
+
+    def close(self) -> None:
+        os.eventfd_write(self._stop_fd, 1)
+        self._thread.join()
+        self._line.close()
+        for descriptor in (self._tun, self._stop_fd):
+            os.close(descriptor)
+        self.space.close()
+
+
+@pytest.fixture
+def serial_host(tmp_path: Path) -> Iterator[tuple[Bench, SerialHost]]:
+    device = f'{{ kind = "slip", port = "{tmp_path}/sl", firmware = {{ baud = {BAUD} }} }}'
+    with bench_with(f"devices=[{device}]") as bench:
+        host = SerialHost(address_of(bench), bench.terminal.ipv4)
+        try:
+            yield bench, host
+        finally:
+            host.close()
+
+
+@pytest.mark.needs("ping")
+def test_ping_and_tcp_cross_the_link_over_a_serial_line(serial_host: tuple[Bench, SerialHost]) -> None:
+    bench, host = serial_host
+    ping = ["ping", "-c", "3", "-i", "0.2", "-W", "10", "-s", "900", bench.datacenter.ipv4]
+    done = host.space.run(lambda: subprocess.run(ping, capture_output=True, text=True, check=False, timeout=PATIENCE_S))
+    assert ", 0% packet loss" in done.stdout
+
+    listener = bench.datacenter.namespace.run(lambda: socket.create_server((bench.datacenter.ipv4, 0)))
+    sent = os.urandom(20_000)
+    with listener:
+        listener.settimeout(PATIENCE_S)
+        address = listener.getsockname()
+        near = host.space.run(lambda: socket.create_connection(address, PATIENCE_S))
+        with near:
+            far, _ = listener.accept()
+            with far, far.makefile("rb") as file:
+                far.settimeout(PATIENCE_S)
+                near.sendall(sent)
+                near.shutdown(socket.SHUT_WR)
+                assert file.read() == sent
+                far.sendall(sent)
+                far.shutdown(socket.SHUT_WR)
+                with near.makefile("rb") as back:
+                    assert back.read() == sent
+
+    counters = bench.counters()
+    assert counters.uplink.delivered_packets > 20
+    assert counters.downlink.delivered_packets > 20
+    assert not counters.uplink.dropped.get(Cause.MALFORMED, 0)
