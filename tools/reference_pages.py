@@ -127,6 +127,7 @@ UNITS = {  # by the last word of a key
     "w": "watts",
     "bytes": "bytes",
     "packets": "packets",
+    "h": "mm/h",
 }
 KEYS_IN_BYTES = {"mtu": "bytes"}
 

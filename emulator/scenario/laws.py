@@ -59,6 +59,18 @@ class Outages(Table):
     kinds: tuple[OutageKind, ...] = Field((), max_length=16, description="the same by cause, on top of these")
 
 
+class Weather(Table):
+    """Rain over the terminal as a series in time, with the site's climate and seasons (ITU-R P.618, P.837, P.1853)."""
+
+    rain: bool = Field(False, description="whether it ever rains; it takes from the C/N, which the rate follows")
+    uplink_ghz: float = Field(14.25, ge=1, le=100, description="frequency at which the terminal sends")
+    downlink_ghz: float = Field(11.7, ge=1, le=100, description="frequency at which the terminal receives")
+    tilt_deg: float = Field(45.0, ge=0, le=90, description="of the polarization; 45 for circular")
+    rain_rate_mm_h: float | None = Field(
+        None, ge=0, le=300, description="exceeded 0.01 % of the time; default: of the site, by ITU-R P.837"
+    )
+
+
 class Unsettled(Table):
     """Seconds of a slot, counted from its boundary, in which loss is multiplied."""
 

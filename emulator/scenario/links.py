@@ -18,7 +18,7 @@ from emulator.scenario.fields import (
     QueuePackets,
     Table,
 )
-from emulator.scenario.laws import Handover, Outages, Quantiles, Unsettled
+from emulator.scenario.laws import Handover, Outages, Quantiles, Unsettled, Weather
 
 
 class LossBursts(Table):
@@ -146,6 +146,7 @@ class SkyLink(Table):
         1.3, ge=1, le=5, description="length of the fibre over the great circle, gateway to PoP"
     )
     outages: Outages = Field(Outages(), description="when the link is down")
+    weather: Weather = Field(Weather(), description="what rain takes")
 
 
 class OrbitLink(SkyLink):

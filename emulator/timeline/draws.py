@@ -37,6 +37,8 @@ class Purpose(IntEnum):
     OUTAGE_START = 20  # UTC second
     OUTAGE_OFFSET = 21  # UTC second
     OUTAGE_DURATION = 22  # UTC second
+    RAIN_RADIUS = 23  # UTC minute
+    RAIN_ANGLE = 24  # UTC minute
     DISH_PING = 40  # number of the ping since 1970
 
 

@@ -17,6 +17,7 @@ from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Way
 from emulator.timeline.model import Ints
 from emulator.timeline.sky import Phase, Seen, SkyWindows, Stint
+from emulator.timeline.weather import weather_of
 from emulator.units import NS_PER_S
 
 MINUTE_NS = 60 * NS_PER_S
@@ -48,6 +49,7 @@ class GeoWindows(SkyWindows):
         self.policy = GeoPolicy(link, scenario.terminal, stations)
         ways = link.uplink, link.downlink
         super().__init__(scenario, link, ways, (link.satellite,), stations, stretch_ns=MINUTE_NS)
+        self._weather = weather_of(link.weather, scenario.terminal, scenario.seed)
         self._geo_ways = {Way.UP: ("uplink", link.uplink), Way.DOWN: ("downlink", link.downlink)}
         self._hours: OrderedDict[tuple[int, Way], Radio] = OrderedDict()
 
@@ -96,6 +98,11 @@ class GeoWindows(SkyWindows):
         width_deg = beam_width_deg(way.receiver_antenna_m, way.receiver_ghz)
         added_k = sun_noise_k(angle_deg, width_deg, self._link.sun_temperature_k)
         cn_db = way.clear_sky_cn_db - noise_rise_db(added_k, way.receiver_noise_k)
+        if self._weather is not None:
+            elevation_deg = self.policy.seen(utc_ns).elevation_deg
+            cn_db = cn_db - self._weather.lost_db(
+                Way.UP if direction == "uplink" else Way.DOWN, utc_ns, np.broadcast_to(elevation_deg, utc_ns.shape)
+            )
         margin_db = self._link.modcod_margin_db
         cn_centidb = np.floor(100 * (cn_db - margin_db)).astype(np.int64)
         return Radio(cn_centidb, followed_efficiency(cn_db, margin_db, self._link.modcod_hysteresis_db))

@@ -18,6 +18,7 @@ from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, quantile, uniform
 from emulator.timeline.model import Ints
 from emulator.timeline.sky import Phase, Seen, SkyWindows, Stint
+from emulator.timeline.weather import slowed, weather_of
 from emulator.units import NS_PER_MS, NS_PER_S
 
 LEAST_RATE_BPS = 1_000  # a drawn rate of 0 would mean no limit
@@ -59,6 +60,7 @@ class OrbitWindows(SkyWindows):
         self._orbit_ways = {Way.UP: link.uplink, Way.DOWN: link.downlink}
         self._handover_law = link.handover
         self._cn_range_m = link.cn_range_km * 1000
+        self._weather = weather_of(link.weather, scenario.terminal, self._seed)
 
     def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
         return bent_pipe(self.policy, stint, times_ns)
@@ -75,10 +77,20 @@ class OrbitWindows(SkyWindows):
         stretch_bps = quantile(link.rate_mbps, uniform(self._seed, way, Purpose.RATE, np.array([number]))) * 1e6
         seconds = (seconds_ns - self._phase_ns) // NS_PER_S
         wobble = 1 + link.rate_wobble * (2 * uniform(self._seed, way, Purpose.WOBBLE, seconds) - 1)
-        return np.maximum(np.rint(stretch_bps * wobble).astype(np.int64), LEAST_RATE_BPS)
+        rates_bps = np.rint(stretch_bps * wobble).astype(np.int64)
+        if self._weather is not None and np.isfinite(seen.slant_range_m).all():
+            clear, now = self._clear_cn(way, seen), self._cn(way, seen, seconds_ns)
+            rates_bps = slowed(rates_bps, clear / 100, now / 100)
+        return np.maximum(rates_bps, LEAST_RATE_BPS)
+
+    def _clear_cn(self, way: Way, seen: Seen) -> Ints:
+        return clear_sky_cn_centidb(seen.slant_range_m[:-1], self._orbit_ways[way].clear_sky_cn_db, self._cn_range_m)
 
     def _cn(self, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
-        return clear_sky_cn_centidb(seen.slant_range_m[:-1], self._orbit_ways[way].clear_sky_cn_db, self._cn_range_m)
+        clear = self._clear_cn(way, seen)
+        if self._weather is None:
+            return clear
+        return clear - np.ceil(100 * self._weather.lost_db(way, seconds_ns, seen.elevation_deg[:-1])).astype(np.int64)
 
     def handover_phases(self, at_ns: int) -> list[Phase]:
         return self._handover(at_ns)

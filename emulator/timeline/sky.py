@@ -18,8 +18,10 @@ from threading import Lock
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from emulator.errors import EmulationError
+from emulator.radio.adaptive import best_efficiency
 from emulator.radio.modcod import LOWEST_CN_CENTIDB
 from emulator.scenario.laws import Quantiles
 from emulator.scenario.links import OrbitDirection, SkyDirection, SkyLink
@@ -119,6 +121,7 @@ class SkyWindows(Windows):
     ) -> None:
         self._seed = scenario.seed
         self._outage_law = link.outages
+        self._fades = link.weather.rain
         self._scheduled = any(isinstance(way, OrbitDirection) and way.slot_spread_ms > 0 for way in ways)
         self._ways = dict(zip((Way.UP, Way.DOWN), ways, strict=True))
         self.satellites = satellites
@@ -292,7 +295,11 @@ class SkyWindows(Windows):
                         self._loss(way, seconds_ns[:-1])[second],
                         np.full(len(second), round(link.jitter_ms * NS_PER_MS)),
                         cn[second],
-                        *_gates(starts_ns, [phase for phase in phases if phase.way in (way, Way.BOTH)]),
+                        *_gates(
+                            starts_ns,
+                            [phase for phase in phases if phase.way in (way, Way.BOTH)],
+                            faded=(best_efficiency(cn / 100) == 0)[second] if serves and self._fades else None,
+                        ),
                     ]
                 )
             )
@@ -358,13 +365,16 @@ class SkyWindows(Windows):
         ]
 
 
-def _gates(times_ns: Ints, phases: list[Phase]) -> tuple[Ints, Ints]:
-    """Gate and cause at each time; later phases of the list are the stronger ones."""
+def _gates(times_ns: Ints, phases: list[Phase], faded: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Ints]:
+    """Gate and cause at each time; later phases of the list are the stronger ones. faded: where no MODCOD closes."""
     gate = np.full(len(times_ns), int(Gate.PASS), np.int64)
     cause = np.full(len(times_ns), int(Cause.NONE), np.int64)
     for phase in phases:
         inside = (times_ns >= phase.start_ns) & (times_ns < phase.end_ns)
         gate[inside], cause[inside] = int(phase.gate), int(phase.cause)
+    if faded is not None:
+        shut = faded & (gate != Gate.DROP)
+        gate[shut], cause[shut] = int(Gate.DROP), int(Cause.FADE)
     return gate, cause
 
 

@@ -1,0 +1,64 @@
+"""The weather of a link: what rain and air take from its C/N, by direction and time. It moves rate, never delay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from emulator.radio.adaptive import best_efficiency
+from emulator.radio.atmosphere import gas_db
+from emulator.radio.climate import climate_of
+from emulator.radio.rain_series import RainSeries
+from emulator.scenario.laws import Weather
+from emulator.scenario.model import Terminal
+from emulator.timeline.draws import Purpose, Way, uniform
+from emulator.timeline.model import Floats, Ints
+
+ZENITH_DEG = np.array([90.0])
+
+
+class LinkWeather:
+    """Rain and gas over the terminal (of a track: over where it begins), at the frequencies of its two directions."""
+
+    def __init__(self, law: Weather, terminal: Terminal, seed: int) -> None:
+        climate = climate_of(terminal.latitude_deg, terminal.longitude_deg)
+        if law.rain_rate_mm_h is not None:
+            climate = replace(climate, rain_rate_mm_h=law.rain_rate_mm_h)
+        self._climate = climate
+        self._law = law
+        self._site_km = max(terminal.altitude_m, 0.0) / 1000
+        self._frequencies_ghz = {Way.UP: law.uplink_ghz, Way.DOWN: law.downlink_ghz}
+
+        def normal(minutes: Ints) -> Floats:
+            """Box and Muller's transform of two draws."""
+            radius = np.sqrt(-2 * np.log(uniform(seed, Way.BOTH, Purpose.RAIN_RADIUS, minutes)))
+            deviates: Floats = radius * np.cos(2 * np.pi * uniform(seed, Way.BOTH, Purpose.RAIN_ANGLE, minutes))
+            return deviates
+
+        self._rain = RainSeries(climate, terminal.latitude_deg, terminal.altitude_m, normal)
+
+    def lost_db(self, way: Way, utc_ns: Ints, elevation_deg: Floats) -> Floats:
+        """What a direction loses at times (times,) against a clear sky at the zenith."""
+        frequency_ghz = self._frequencies_ghz[way]
+        towards = np.nan_to_num(elevation_deg, nan=90.0)
+        rain = self._rain.attenuation_db(utc_ns, towards, frequency_ghz, self._law.tilt_deg)
+        gas = gas_db(
+            frequency_ghz,
+            np.concatenate([towards, ZENITH_DEG]),
+            vapour_kg_m2=self._climate.vapour_kg_m2,
+            kelvin=self._climate.temperature_k,
+            site_km=self._site_km,
+        )
+        return rain + gas[:-1] - gas[-1]
+
+
+def weather_of(law: Weather, terminal: Terminal | None, seed: int) -> LinkWeather | None:
+    """The weather of a link, None where the scenario has none."""
+    return LinkWeather(law, terminal, seed) if law.rain and terminal is not None else None
+
+
+def slowed(rates_bps: Ints, clear_db: Floats, now_db: Floats) -> Ints:
+    """Rates under a clear sky → what is left of them where the C/N is another, in the steps of the MODCODs."""
+    clear, now = best_efficiency(clear_db), best_efficiency(now_db)
+    return np.where(clear > 0, rates_bps * now // np.maximum(clear, 1), rates_bps)
