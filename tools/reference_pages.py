@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from emulator.errors import BentpipeError
 from emulator.scenario import embedded_scenarios, load_scenario
 from emulator.scenario.keys import expectation
 from emulator.scenario.schema import scenario_schema
+from tools.control_pages import control_page, telemetry_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 REMEDY = "tools/with -- python tools/reference_pages.py"
@@ -81,6 +82,11 @@ def command_section(command: click.Command) -> Iterator[str]:
             yield from paragraph(text)
     if options:
         yield from table(["option", "", "default"], map(option_row, options))
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        below = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+        rows = ([f"[`{name}`](control.md#{name})", one.help or ""] for name, one in below if one is not None)
+        yield from table(["command", ""], rows)
 
 
 def option_row(option: click.Option) -> Sequence[str]:
@@ -380,7 +386,9 @@ def reference_index() -> str:
     return joined([MADE, "# Reference", "", *lines])
 
 
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/control.md": lambda: control_page(MADE),
+    "reference/telemetry.md": lambda: telemetry_page(MADE),
     "reference/commands.md": commands_page,
     "reference/scenario.md": scenario_page,
     "reference/exit_status.md": exit_status_page,

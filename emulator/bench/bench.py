@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from emulator.bench.clock import WorldClock
 from emulator.bench.course import Course
 from emulator.bench.eventlog import EventLog
+from emulator.bench.instants import instants
 from emulator.bench.network import Surroundings
 from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
@@ -83,7 +84,7 @@ class Bench:
         log: Path | None = None,
     ) -> None:
         self.scenario = scenario
-        self.events: EventLog | None = None
+        self._events: EventLog | None = None
         self.warnings: list[str] = []
         self._listener = on_warning
         self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
@@ -123,7 +124,7 @@ class Bench:
             self._warn(note)
         self._runtime = RuntimeDirectory()
         self._stack.callback(self._runtime.close)
-        self.events = EventLog(self._clock, self._runtime.path, also=self._log)
+        self._events = EventLog(self._clock, self._runtime.path, also=self._log)
         self._stack.callback(self.events.close)
         self._open_sides()
         self._open_links()
@@ -174,8 +175,8 @@ class Bench:
 
     def _warn(self, line: str) -> None:
         self.warnings.append(line)
-        if self.events is not None:
-            self.events.record("warning", text=line)
+        if self._events is not None:
+            self._events.record("warning", text=line)
         if self._listener is not None:
             self._listener(line)
 
@@ -231,7 +232,6 @@ class Bench:
             )
         self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
         self._course = Course(self._clock, self._planner, self._links, self._gate_both, self._stopping)
-        assert self.events is not None
         self.operator = Operator(
             self.scenario, self._clock, self._course, self._overlay, self._links, self.events, self._stopping
         )
@@ -313,6 +313,13 @@ class Bench:
         """The most that the two delay lines and their tables can take."""
         return sum(array.nbytes for link in self._links.values() for array in link.state)
 
+    @property
+    def events(self) -> EventLog:
+        """What has happened. Raises EmulationError before the bench runs."""
+        if self._events is None:
+            raise EmulationError("the bench does not run yet")
+        return self._events
+
     def utc_ns(self) -> int:
         """Simulated UTC now."""
         return self._clock.utc_ns()
@@ -365,6 +372,16 @@ class Bench:
             uplink=self._links["uplink"].channel_at(monotonic_ns),
             downlink=self._links["downlink"].channel_at(monotonic_ns),
         )
+
+    def instants(self, after_ns: int, until_ns: int) -> list[int]:
+        """The times of the packets' clock, in (after_ns, until_ns], at which the link changed."""
+        return instants(self._clock, self._planner, self._overlay, after_ns, until_ns)
+
+    def slot_at_monotonic_ns(self, monotonic_ns: int) -> int | None:
+        """The number of the scheduling slot; None on a link without slots."""
+        utc_ns = self._clock.utc_of_monotonic_ns(monotonic_ns)
+        path = self._planner.timeline_at(utc_ns).path
+        return int(path.slot[path.row_at(utc_ns)]) if self.windows.slotted else None
 
     def channel_at(self, direction: Direction, utc_ns: int, *, jitter: bool = False) -> ChannelState:
         """One direction at a simulated UTC, as in `state_at`; with `jitter`, as a packet of that instant meets it."""

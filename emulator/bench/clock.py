@@ -52,6 +52,11 @@ class WorldClock:
         self._pieces: tuple[Piece, ...] = (Piece(now_ns, start_ns),)
 
     @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The last few, in order."""
+        return self._pieces
+
+    @property
     def standing(self) -> bool:
         """Whether simulated UTC stands still, now or with the last change that was ordered."""
         return self._pieces[-1].standing

@@ -77,6 +77,12 @@ class Overlay:
                 key: own for key, own in self._owned.items() if any(change.end_ns > zero_ns for change in own)
             }
 
+    def edges(self, after_ns: int, until_ns: int) -> set[int]:
+        """When changes begin or end, within (after_ns, until_ns]."""
+        with self._changing:
+            edges = {edge for there in self._changes.values() for one in there for edge in (one.start_ns, one.end_ns)}
+        return {edge for edge in edges if after_ns < edge <= until_ns}
+
     def _with(self, direction: str, added: list[Change], now_ns: int) -> list[Change]:
         """The direction's changes and the `added` ones; of those that are over, as many as there is room for."""
         return self._fitting(self._changes[direction] + added, now_ns)

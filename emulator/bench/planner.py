@@ -38,6 +38,11 @@ class Planner:
                     return timeline
             return self._kept[0]
 
+    def between(self, start_ns: int, end_ns: int) -> list[Timeline]:
+        """The windows that are kept of a stretch of UTC."""
+        with self._changing:
+            return [timeline for timeline in self._kept if timeline.start_ns <= end_ns and timeline.end_ns > start_ns]
+
     def next_handover_ns(self, utc_ns: int) -> int | None:
         """The next planned change of satellite or gateway; None if none is planned yet."""
         with self._changing:

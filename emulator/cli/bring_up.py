@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from emulator.bench.privilege import ensure_network_privilege
+from emulator.ports.curve import check_endpoint
 from emulator.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -40,17 +41,23 @@ def running_bench(
     quiet: bool = False,
     stop: threading.Event | None = None,
     dish: bool = False,
+    log: Path | None = None,
+    control: Sequence[str] = (),
+    telemetry: Sequence[str] = (),
+    keys: Path | None = None,
 ) -> Iterator[Bench]:
     """A bench that carries packets and answers on its control socket; `stop` is set when a client asks it to end.
 
-    `dish`: clients at the terminal's side find a Starlink dish.
+    `dish`: clients at the terminal's side find a Starlink dish. control, telemetry: endpoints beside those in the
+    runtime directory, for which tcp:// needs `keys`. log: a file for the events.
 
     SIGTERM and SIGHUP end the block in order, and the process with the status that a shell expects.
     """
+    for one in (*control, *telemetry):
+        check_endpoint(one, keys)
     ensure_network_privilege()  # before anything that starts threads is imported
     from emulator.bench import Bench
-    from emulator.bench.captures import serving_captures
-    from emulator.control.server import ControlServer
+    from emulator.control.session import session
     from emulator.ports import fabric as zmq_fabric
     from emulator.ports import relay
 
@@ -71,12 +78,12 @@ def running_bench(
         realtime=realtime,
         elements=elements,
         on_warning=None if quiet else tell,
+        log=log,
     )
     on_stop = stop.set if stop is not None else None
     with contextlib.ExitStack() as running:
         running.enter_context(bench)
-        running.enter_context(serving_captures(bench))
-        running.enter_context(ControlServer(bench, bench.runtime_dir / "control.ipc", on_stop=on_stop))
+        running.enter_context(session(bench, on_stop=on_stop, control=control, telemetry=telemetry, keys=keys))
         served = running.enter_context(_dish(bench)) if dish else None
         if scenario.script:
             from emulator.testing.scripts import Script

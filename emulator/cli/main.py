@@ -45,6 +45,8 @@ COMMANDS = {
     "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
     "capture": Lazy("emulator.cli.capture:capture", "Capture what crosses the link of a running bench."),
     "keys": Lazy("emulator.cli.keys:keys", "Make CURVE keys for a bench that other machines reach."),
+    "watch": Lazy("emulator.cli.watch:watch", "Show what happens on a running bench."),
+    "ctl": Lazy("emulator.cli.ctl:ctl", "Command a running bench: see and change its link."),
     "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
     "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),

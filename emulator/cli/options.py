@@ -130,6 +130,35 @@ def dish_option(command: Callable[P, R]) -> Callable[P, R]:
     )(command)
 
 
+def serving_options(command: Callable[..., R]) -> Callable[..., R]:
+    """`--log`, `--control`, `--telemetry`, `--keys`: what a bench writes and serves beside its runtime directory."""
+    for option in (
+        click.option(
+            "--keys",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIRECTORY",
+            help="CURVE keys and allow-lists for tcp:// endpoints; see `bentpipe keys`.",
+        ),
+        click.option(
+            "--telemetry",
+            multiple=True,
+            metavar="ENDPOINT",
+            help="Publish telemetry there too: tcp://ADDRESS:PORT, which needs --keys, or ipc://PATH. May be repeated.",
+        ),
+        click.option(
+            "--control", multiple=True, metavar="ENDPOINT", help="Take commands there too, likewise. May be repeated."
+        ),
+        click.option(
+            "--log",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write what happens as JSON lines to FILE.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def output_option(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`-o FILE` → `output: Path | None`; `what` is written there, or to stdout."""
     return click.option(

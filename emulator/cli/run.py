@@ -19,6 +19,7 @@ from emulator.cli.options import (
     elements_option,
     json_option,
     scenario_options,
+    serving_options,
     start_option,
 )
 from emulator.scenario import Scenario
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     help="How the packets cross: in this process, or over ZeroMQ through a second one.",
 )
 @dish_option
+@serving_options
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 @json_option
@@ -54,13 +56,18 @@ def run(
     isolate: bool,
     fabric: Literal["direct", "zmq"],
     dish: bool,
+    log: Path | None,
+    control: tuple[str, ...],
+    telemetry: tuple[str, ...],
+    keys: Path | None,
     realtime: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Keep a bench up until Ctrl-C, with a live view on stderr, and print its counters.
 
-    `bentpipe enter` gives a shell at either side of this bench, and `bentpipe inject` sends it a packet.
+    `bentpipe enter` gives a shell at either side of this bench, `bentpipe ctl` changes its link, `bentpipe watch` shows
+    what happens, and `bentpipe inject` sends it a packet.
     """
     stop = threading.Event()
     with running_bench(
@@ -72,6 +79,10 @@ def run(
         realtime=realtime,
         stop=stop,
         dish=dish,
+        log=log,
+        control=control,
+        telemetry=telemetry,
+        keys=keys,
     ) as bench:
         try:
             with contextlib.suppress(KeyboardInterrupt):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket as sockets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +14,10 @@ import zmq
 
 from emulator import errors
 from emulator.control.messages import MAX_MESSAGE_BYTES, SOCKET_NAME, VERSION, MessageError, decode, encode, endpoint
+from emulator.control.model import Command
+from emulator.control.verbs import Reply, Verbs, values_of
 from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError, ScenarioError
+from emulator.ports.curve import check_endpoint, client_name, secure_client
 from emulator.taps.inject import Addresses, Direction
 
 TIME_LIMIT_S = 5.0
@@ -46,18 +49,31 @@ def choose(directories: Iterable[Path], pid: int | None = None) -> Path:
     raise BenchNotFoundError(f"no running bench has the process id {pid}, these run: {listed}")
 
 
-class ControlClient:
-    """Asks the bench whose control socket is `path`. For one thread; close it, or use it as a context manager.
+class ControlClient(Verbs[Reply]):
+    """Asks a running bench. For one thread; close it, or use it as a context manager.
 
-    Raises BenchNotFoundError if nobody serves that socket. A request that takes longer than `time_limit_s` raises
-    EmulationError; one that the bench refuses, the error that the bench names.
+    target: the path of a control socket, an endpoint (ipc://, tcp://), a process id, or None for this user's one
+    running bench. keys, name: for tcp://, a directory with CURVE keys and which client of it we are, if it has several.
+    author: who gives the commands, for the event log.
+    Raises BenchNotFoundError if nobody serves that socket, EndpointError for keys that cannot be used. A request that
+    takes longer than `time_limit_s` raises EmulationError; one that the bench refuses, the error that the bench names.
     """
 
-    def __init__(self, path: Path, *, time_limit_s: float = TIME_LIMIT_S) -> None:
-        self.path = path
+    def __init__(
+        self,
+        target: Path | str | int | None = None,
+        *,
+        time_limit_s: float = TIME_LIMIT_S,
+        keys: Path | None = None,
+        name: str | None = None,
+        author: str = "",
+    ) -> None:
         self._time_limit_ms = max(1, round(time_limit_s * 1000))
-        where = endpoint(path, BenchNotFoundError)
-        _check_served(path)
+        self._author = author
+        where = endpoint_of(target, SOCKET_NAME)
+        self.path = Path(where.removeprefix("ipc://"))
+        if where.startswith("ipc://"):
+            _check_served(self.path)
         with contextlib.ExitStack() as undo:
             context = zmq.Context()
             undo.callback(context.term)
@@ -67,30 +83,40 @@ class ControlClient:
             self._socket.setsockopt(zmq.REQ_RELAXED, 1)  # a request without an answer does not end the conversation,
             self._socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and an answer that comes late is not taken for the next
             self._socket.setsockopt(zmq.SNDTIMEO, self._time_limit_ms)
+            if not where.startswith("ipc://"):
+                check_endpoint(where, keys)
+                assert keys is not None
+                secure_client(self._socket, keys, name or client_name(keys))
             self._socket.connect(where)
+            self._where = where.removeprefix("ipc://")
             self._undo = undo.pop_all()
 
     @classmethod
     def find(cls, pid: int | None = None, *, time_limit_s: float = TIME_LIMIT_S) -> Self:
         """A client of this user's one running bench, or of that with this `pid`. Raises BenchNotFoundError."""
-        from emulator.bench.runtime import running_benches
+        return cls(pid, time_limit_s=time_limit_s)
 
-        return cls(choose(running_benches(), pid) / SOCKET_NAME, time_limit_s=time_limit_s)
+    def do(self, command: Command) -> Reply:
+        """What the bench answers to a command."""
+        return dict(self.request(command.verb, **values_of(command)))
 
     def request(self, verb: str, **values: Any) -> Any:
         """The result of a verb; see docs/reference/control.md."""
-        data = encode({"version": VERSION, "verb": verb, **values})
+        author = {"author": self._author} if self._author else {}
+        data = encode({"version": VERSION, "verb": verb, **author, **values})
         if len(data) > MAX_MESSAGE_BYTES:
             raise EmulationError(f"{verb}: expected a request of at most {MAX_MESSAGE_BYTES} bytes, got {len(data)}")
         try:
             self._socket.send(data)
             if not self._socket.poll(self._time_limit_ms):
-                raise EmulationError(f"{self.path}: the bench did not answer {verb!r} within {self._time_limit_ms} ms")
+                raise EmulationError(
+                    f"{self._where}: the bench did not answer {verb!r} within {self._time_limit_ms} ms"
+                )
             reply = decode(self._socket.recv())
         except zmq.ZMQError as error:
-            raise EmulationError(f"{self.path}: cannot ask the bench for {verb!r}: {error.strerror}") from error
+            raise EmulationError(f"{self._where}: cannot ask the bench for {verb!r}: {error.strerror}") from error
         except MessageError as error:
-            raise EmulationError(f"{self.path}: the bench's answer to {verb!r}: {error}") from error
+            raise EmulationError(f"{self._where}: the bench's answer to {verb!r}: {error}") from error
         if reply.get("ok") is not True:
             raise _refused(str(reply.get("kind")), str(reply.get("error")))
         return reply.get("result")
@@ -99,25 +125,29 @@ class ControlClient:
         """The addresses of the link's two ends."""
         return Addresses(**self.request("addresses"))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Reply:
         """The link now: the bench's LinkState as a map, gates and causes by name."""
         return dict(self.request("state"))
 
-    def counters(self) -> dict[str, Any]:
+    def counters(self) -> Reply:
         """The bench's counters as a map."""
         return dict(self.request("counters"))
 
-    def inject(self, direction: Direction, packets: Sequence[bytes]) -> dict[str, Any]:
-        """Sends IP packets into the link, at most messages.MAX_PACKETS; {packets, bytes, utc_ns}."""
+    def plan(self, duration_s: float = 60.0, start: str | None = None) -> Reply:
+        """What is planned ahead, for at most 10 minutes from a UTC on; None: from now."""
+        return dict(self.request("plan", duration_s=duration_s, start=start))
+
+    def pending(self) -> list[Reply]:
+        """The commands that are in force or still to come."""
+        return list(self.request("pending"))
+
+    def snapshot(self) -> Reply:
+        """Where telemetry stands."""
+        return dict(self.request("snapshot"))
+
+    def inject(self, direction: Direction, packets: Sequence[bytes]) -> Reply:
+        """Sends IP packets into the link, at most model.MAX_PACKETS; {packets, bytes, utc_ns}."""
         return dict(self.request("inject", direction=direction, packets=list(packets)))
-
-    def overlay(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Applies a timed change, keys as in a scenario's [[overlay]], at_s from now; {monotonic_ns, utc_ns}."""
-        return dict(self.request("overlay", event=dict(event)))
-
-    def stop(self) -> None:
-        """Asks the bench to end."""
-        self.request("stop")
 
     def close(self) -> None:
         """Twice is allowed."""
@@ -130,6 +160,17 @@ class ControlClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def endpoint_of(target: Path | str | int | None, socket_name: str) -> str:
+    """A bench's socket by path, endpoint or process id; None: this user's one bench. Raises BenchNotFoundError."""
+    if target is None or isinstance(target, int):
+        from emulator.bench.runtime import running_benches
+
+        target = choose(running_benches(), target) / socket_name
+    elif isinstance(target, str) and "://" in target and not target.startswith("ipc://"):
+        return target
+    return endpoint(Path(str(target).removeprefix("ipc://")), BenchNotFoundError)
 
 
 def _check_served(path: Path) -> None:

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
-from pydantic import ValidationError
-
-from emulator.control.messages import (
-    MAX_PACKET_BYTES,
-    MAX_PACKETS,
-    VERSION,
-    MessageError,
-    decode,
-    encode,
-    plain,
-)
-from emulator.errors import BentpipeError, EmulationError, ScenarioError
+from emulator.bench.eventlog import EventLog
+from emulator.bench.operator import FOR_EVER_S, Done, Moment, Operator
+from emulator.control import model
+from emulator.control.messages import VERSION, MessageError, decode, encode, plain
+from emulator.control.model import COMMANDS, MAX_PACKET_BYTES, Command, Direction, Timed, may
+from emulator.control.plan import plan_of
+from emulator.errors import BentpipeError, EmulationError, PrivilegeError, ScenarioError
+from emulator.ports.curve import ROLES, Role
 from emulator.scenario.model import OverlayEvent
+from emulator.timeline.model import Windows
+from emulator.units import parse_utc_ns
 
-Direction = Literal["uplink", "downlink"]
 log = logging.getLogger("bentpipe.control")
-
-# Verbs for what stands around the link: the keys that each takes, and those that it needs.
-AROUND: dict[str, tuple[dict[str, type], tuple[str, ...]]] = {
-    "access": ({}, ()),
-    "new_address": ({}, ()),
-    "attach": (
-        {"at": str, "kind": str, "where": str, "target": str}
-        | {"device": str, "network": str, "interface": str, "default_route": bool},
-        ("at", "kind", "where", "target"),
-    ),
-    "detach": ({"name": str}, ("name",)),
-    "attachments": ({}, ()),
-}
-CHOICES = {"at": ("terminal", "datacenter"), "kind": ("namespace", "bridge", "nic")}
+ALL_ROLES: frozenset[Role] = frozenset(ROLES)
+MAX_AUTHOR = 64
 
 
 class Side(Protocol):
@@ -58,138 +43,202 @@ class ControlledBench(Protocol):
     @property
     def datacenter(self) -> Side: ...
 
-    def utc_ns(self) -> int: ...
+    @property
+    def operator(self) -> Operator: ...
 
-    def utc_of_monotonic_ns(self, monotonic_ns: int, /) -> int: ...
+    @property
+    def windows(self) -> Windows: ...
+
+    @property
+    def events(self) -> EventLog: ...
+
+    @property
+    def network(self) -> Any: ...
+
+    def monotonic_ns(self) -> int: ...
+
+    def utc_ns(self) -> int: ...
 
     def state(self) -> Any: ...
 
     def counters(self) -> Any: ...
 
-    def apply(self, event: OverlayEvent, /) -> int: ...
-
     def inject(self, direction: Direction, packet: bytes, /) -> None: ...
 
-    @property
-    def network(self) -> Any: ...
+
+Switch = Callable[[bool, Mapping[str, Any]], Mapping[str, Any]]
+"""Turns captures on (True) or off, with options; what it returns stands in the answer."""
 
 
 class Commands:
-    """Answers requests for one bench. `on_stop` is called when somebody asks the bench to end."""
+    """Answers requests for one bench. `on_stop` is called when somebody asks the bench to end.
 
-    def __init__(self, bench: ControlledBench, on_stop: Callable[[], None] | None = None) -> None:
-        self._bench, self._on_stop = bench, on_stop
-        self._verbs: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "addresses": self._addresses,
-            "state": self._state,
-            "counters": self._counters,
-            "inject": self._inject,
-            "overlay": self._overlay,
-            **{verb: functools.partial(self._around, verb) for verb in AROUND},
-            "stop": self._stop,
-        }
+    captures: does what `capture` asks for. snapshot: what telemetry would tell who comes late.
+    """
 
-    def answer(self, data: bytes) -> bytes:
-        """The reply to a request. Never raises: whatever is wrong is told in the reply."""
+    def __init__(
+        self,
+        bench: ControlledBench,
+        on_stop: Callable[[], None] | None = None,
+        *,
+        captures: Switch | None = None,
+        snapshot: Callable[[], Any] | None = None,
+    ) -> None:
+        self._bench, self._on_stop, self._captures, self._snapshot = bench, on_stop, captures, snapshot
+
+    def answer(self, data: bytes, roles: frozenset[Role] = ALL_ROLES, who: str = "") -> bytes:
+        """The reply to a request of somebody with these roles, known as `who`. Never raises: the reply tells."""
         try:
             request = decode(data)
-            verb = request.pop("verb", None)
+            verb, author = request.pop("verb", None), request.pop("author", "")
             del request["version"]
-            if not isinstance(verb, str) or verb not in self._verbs:
-                raise MessageError(f"verb: expected one of {', '.join(self._verbs)}, got {str(verb)[:60]!r}")
-            return encode({"version": VERSION, "ok": True, "result": self._verbs[verb](request)})
+            if not isinstance(verb, str) or verb not in COMMANDS:
+                raise MessageError(f"verb: expected one of {', '.join(COMMANDS)}, got {str(verb)[:60]!r}")
+            if not isinstance(author, str) or len(author) > MAX_AUTHOR or not author.isprintable():
+                raise MessageError(f"author: expected at most {MAX_AUTHOR} printable characters")
+            if not may(roles, COMMANDS[verb]):
+                raise PrivilegeError(f"{verb}: expected the role {COMMANDS[verb].role}, {who or 'you'} may not do this")
+            by = "/".join(part for part in (who, author) if part)
+            return encode({"version": VERSION, "ok": True, "result": self.do(model.parse(verb, request), by)})
         except MessageError as error:
-            return _refusal("MessageError", str(error))
+            return refusal("MessageError", str(error))
         except BentpipeError as error:
-            return _refusal(type(error).__name__, str(error))
+            return refusal(type(error).__name__, str(error))
         except Exception as error:
             log.exception("a control request failed")
-            return _refusal(EmulationError.__name__, f"{type(error).__name__}: {error}")
+            return refusal(EmulationError.__name__, f"{type(error).__name__}: {error}")
 
-    def _addresses(self, request: dict[str, Any]) -> Any:
-        _take(request)
-        terminal, datacenter = self._bench.terminal, self._bench.datacenter
-        return {
-            "terminal": terminal.ipv4,
-            "terminal6": terminal.ipv6,
-            "datacenter": datacenter.ipv4,
-            "datacenter6": datacenter.ipv6,
-        }
+    def do(self, command: Command, author: str = "") -> Any:
+        """What a command answers. Raises BentpipeError for what cannot be done."""
+        if not isinstance(command, Timed):
+            return plain(self._ask(command))
+        try:
+            return self._done(self._act(command, self._bench.operator.moment(command.at), author))
+        except ValueError as error:
+            if isinstance(error, BentpipeError):
+                raise
+            raise ScenarioError([f"{command.verb}: {error}"]) from error
 
-    def _state(self, request: dict[str, Any]) -> Any:
-        _take(request)
-        return plain(self._bench.state())
+    def _ask(self, command: Command) -> Any:
+        """What needs no time."""
+        bench = self._bench
+        match command:
+            case model.Addresses():
+                terminal, datacenter = bench.terminal, bench.datacenter
+                return {
+                    "terminal": terminal.ipv4,
+                    "terminal6": terminal.ipv6,
+                    "datacenter": datacenter.ipv4,
+                    "datacenter6": datacenter.ipv6,
+                }
+            case model.State():
+                return bench.state()
+            case model.Counters():
+                return bench.counters()
+            case model.Plan(duration_s=duration_s, start=start):
+                try:
+                    start_ns = bench.utc_ns() if start is None else parse_utc_ns(start)
+                except ValueError as error:
+                    raise ScenarioError([f"plan: start: {error}"]) from error
+                return plan_of(bench.windows, start_ns, duration_s)
+            case model.Pending():
+                return bench.operator.standing()
+            case model.Snapshot():
+                if self._snapshot is None:
+                    raise EmulationError("snapshot: this bench has no telemetry")
+                return self._snapshot()
+            case model.Around():
+                return bench.network.do(command.verb, **command.model_dump(exclude_unset=True))
+            case model.Inject(direction=direction, packets=packets):
+                return self._inject(direction, packets)
+        raise EmulationError(f"{command.verb}: this bench does not know how")
 
-    def _counters(self, request: dict[str, Any]) -> Any:
-        _take(request)
-        return plain(self._bench.counters())
+    def _act(self, command: Timed, at: Moment, author: str) -> Done:
+        """What has a time."""
+        operator = self._bench.operator
+        match command:
+            case model.Clear(number=number):
+                return operator.clear(number, at, author)
+            case model.Handover(satellite=satellite):
+                return operator.hand_over(satellite, at, author)
+            case model.PinCommand(satellite=satellite, gateway=gateway):
+                if satellite is None and gateway is None:
+                    raise ValueError("expected a satellite, a gateway, or both")
+                return operator.pin(satellite, gateway, at, author)
+            case model.Unpin():
+                return operator.pin(None, None, at, author)
+            case model.Freeze():
+                return operator.freeze(at, author)
+            case model.Resume():
+                return operator.resume(at, author)
+            case model.Jump(to=to, before_s=before_s):
+                return operator.jump(to, round(before_s * 1e9), at, author)
+            case model.Limit():
+                if command.packets is None and command.queue_bytes is None:
+                    raise ValueError("expected packets, queue_bytes, or both")
+                both: tuple[Direction, ...] = ("uplink", "downlink")
+                ways = both if command.direction == "both" else (command.direction,)
+                return operator.limit(command.traffic_class, ways, command.packets, command.queue_bytes, at, author)
+            case model.Mark(text=text):
+                return operator.call("mark", lambda: {"text": text}, at, author)
+            case model.Capture(switch=switch, options=options):
+                captures = self._captures
+                if captures is None:
+                    raise EmulationError("capture: this bench has no captures")
+                return operator.call("capture", lambda: captures(switch == "on", options), at, author, switch=switch)
+            case model.Stop():
+                stop = self._on_stop
+                if stop is None:
+                    raise EmulationError("this bench ends with its command, and cannot be stopped from outside")
+                return operator.call("stop", stop, at, author)
+        event = event_of(command)
+        values = command.model_dump(exclude={"at"}, exclude_none=True)
+        return operator.lay(command.verb, [event], at, author, **values)
 
-    def _inject(self, request: dict[str, Any]) -> Any:
-        direction, packets = _take(request, "direction", "packets")
-        if direction not in ("uplink", "downlink"):
-            raise MessageError(f"direction: expected 'uplink' or 'downlink', got {str(direction)[:60]!r}")
-        if not isinstance(packets, list) or not 1 <= len(packets) <= MAX_PACKETS:
-            raise MessageError(f"packets: expected a list of 1 to {MAX_PACKETS} packets")
+    def _done(self, done: Done) -> dict[str, Any]:
+        answer = asdict(done)
+        return plain({**answer.pop("data"), **answer})  # type: ignore[no-any-return]
+
+    def _inject(self, direction: Direction, packets: list[bytes]) -> Any:
         for number, packet in enumerate(packets):
-            if not _is_packet(packet):
-                raise MessageError(f"packets[{number}]: expected the 20 to {MAX_PACKET_BYTES} bytes of an IP packet")
+            if not 20 <= len(packet) <= MAX_PACKET_BYTES or packet[0] >> 4 not in (4, 6):
+                expected = f"expected the 20 to {MAX_PACKET_BYTES} bytes of an IP packet"
+                raise ScenarioError([f"inject: packets.{number}: {expected}"])
         utc_ns = self._bench.utc_ns()
         for packet in packets:
             self._bench.inject(direction, packet)
         return {"packets": len(packets), "bytes": sum(map(len, packets)), "utc_ns": utc_ns}
 
-    def _overlay(self, request: dict[str, Any]) -> Any:
-        (event,) = _take(request, "event")
-        if not isinstance(event, dict):
-            raise MessageError("event: expected a map")
-        try:
-            overlay = OverlayEvent.model_validate(event)
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False)
-            raise ScenarioError([_fault_line(fault) for fault in faults]) from error
-        monotonic_ns = self._bench.apply(overlay)
-        return {"monotonic_ns": monotonic_ns, "utc_ns": self._bench.utc_of_monotonic_ns(monotonic_ns)}
 
-    def _around(self, verb: str, request: dict[str, Any]) -> Any:
-        allowed, needed = AROUND[verb]
-        for key, value in request.items():
-            if key not in allowed:
-                raise MessageError(f"{key[:60]}: expected no such key here")
-            if not isinstance(value, allowed[key]) or (key in CHOICES and value not in CHOICES[key]):
-                wanted = " or ".join(map(repr, CHOICES.get(key, ()))) or allowed[key].__name__
-                raise MessageError(f"{key}: expected {wanted}, got {str(value)[:60]!r}")
-        if missing := [key for key in needed if key not in request]:
-            raise MessageError(f"{missing[0]}: expected a value, the key is missing")
-        return self._bench.network.do(verb, **request)
-
-    def _stop(self, request: dict[str, Any]) -> Any:
-        _take(request)
-        if self._on_stop is None:
-            raise EmulationError("this bench ends with its command, and cannot be stopped from outside")
-        self._on_stop()
-        return {}
+def event_of(command: Timed) -> OverlayEvent:
+    """The change of the overlay that a command stands for; it begins when the command takes effect."""
+    if isinstance(command, model.Overlay):
+        return command.event
+    lasting = command.model_dump()
+    basis: dict[str, Any] = {
+        "at_s": 0.0,
+        "duration_s": lasting["duration_s"] or FOR_EVER_S,
+        "direction": lasting["direction"],
+    }
+    match command:
+        case model.Outage(cause=cause):
+            return OverlayEvent(kind="outage", cause=cause, **basis)
+        case model.Drop():
+            return OverlayEvent(kind="outage", **basis)
+        case model.Hold():
+            return OverlayEvent(kind="hold", **basis)
+        case model.Fade(fade_db=fade_db):
+            return OverlayEvent(kind="fade", fade_db=fade_db, **basis)
+        case model.Delay(delay_ms=delay_ms):
+            return OverlayEvent(kind="extra_delay", extra_delay_ms=delay_ms, **basis)
+        case model.Jitter(jitter_ms=jitter_ms):
+            return OverlayEvent(kind="jitter", jitter_ms=jitter_ms, **basis)
+        case model.Loss(loss=loss):
+            return OverlayEvent(kind="loss", loss=loss, **basis)
+    raise EmulationError(f"{command.verb}: this bench does not know how")
 
 
-def _is_packet(packet: Any) -> bool:
-    return isinstance(packet, bytes) and 20 <= len(packet) <= MAX_PACKET_BYTES and packet[0] >> 4 in (4, 6)
-
-
-def _fault_line(fault: Mapping[str, Any]) -> str:
-    key = ".".join(map(str, fault["loc"])) or "event"
-    return f"overlay: {key}: {fault['msg']}, got {fault['input']!r:.60}"
-
-
-def _take(request: dict[str, Any], *names: str) -> list[Any]:
-    """The values of exactly these keys."""
-    unknown = sorted(set(request) - set(names))
-    if unknown:
-        raise MessageError(f"{unknown[0][:60]}: expected no such key here")
-    missing = [name for name in names if name not in request]
-    if missing:
-        raise MessageError(f"{missing[0]}: expected a value, the key is missing")
-    return [request[name] for name in names]
-
-
-def _refusal(kind: str, text: str) -> bytes:
+def refusal(kind: str, text: str) -> bytes:
+    """A reply that says no. kind: the name of a class of emulator.errors, or MessageError."""
     sendable = text[:2000].encode("utf-8", "replace").decode("utf-8")  # a file name may be no UTF-8
     return encode({"version": VERSION, "ok": False, "kind": kind, "error": sendable})

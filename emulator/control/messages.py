@@ -1,6 +1,7 @@
 """What goes over the control socket: one msgpack map per message, versioned and bounded.
 
-Request: {"version": 1, "verb": …, and what the verb takes}. Reply: {"version": 1, "ok": true, "result": …} or
+Request: {"version": 1, "verb": …, "author": … if you like, and what the verb takes by emulator.control.model}.
+Reply: {"version": 1, "ok": true, "result": …} or
 {"version": 1, "ok": false, "kind": name of an error class, "error": one line per fault}.
 """
 
@@ -19,8 +20,6 @@ from emulator.errors import BenchNotFoundError, EndpointError
 VERSION = 1
 SOCKET_NAME = "control.ipc"  # in the bench's runtime directory
 MAX_MESSAGE_BYTES = 1 << 20
-MAX_PACKETS = 1000  # per request
-MAX_PACKET_BYTES = 65_535
 LONGEST_SOCKET_PATH = 107  # unix(7): sun_path has 108 bytes, the last of them 0
 
 

@@ -99,7 +99,7 @@ def change_of(event: OverlayEvent, zero_ns: int) -> Change:
     end = start + round(event.duration_s * NS_PER_S)
     match event.kind:
         case "outage":
-            return Change(start, end, gate=Gate.DROP, cause=Cause.COMMAND)
+            return Change(start, end, gate=Gate.DROP, cause=Cause[event.cause.upper()])
         case "hold":
             return Change(start, end, gate=Gate.HOLD, cause=Cause.COMMAND)
         case "fade":

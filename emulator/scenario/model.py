@@ -208,6 +208,9 @@ class OverlayEvent(Table):
     fade_db: float = Field(0.0, ge=0, le=100, description="for kind fade: taken from the C/N, which the rate follows")
     extra_delay_ms: Milliseconds = Field(0.0, description="for kind extra_delay")
     loss: Probability = Field(0.0, description="for kind loss: added to the Timeline's")
+    cause: Literal["command", "outage", "obstruction", "no_satellite", "handover", "fade"] = Field(
+        "command", description="for kind outage: as what it is shown and counted"
+    )
     jitter_ms: Milliseconds = Field(0.0, description="for kind jitter: mean of what is added to the access jitter")
 
     @model_validator(mode="after")

@@ -1,0 +1,82 @@
+"""`bentpipe watch`: what happens on a running bench, line by line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from emulator.cli.options import duration_option, json_option
+from emulator.control.topics import TOPICS
+from emulator.units import NS_PER_S, format_utc
+
+if TYPE_CHECKING:
+    from emulator.control.subscriber import Message
+
+QUIET = ("counters", "lag", "state", "snapshot")  # every second, and more
+
+
+@click.command()
+@click.option("--bench", "pid", type=click.IntRange(1), metavar="PID", help="Process id of the bench, if several run.")
+@click.option("--endpoint", metavar="ENDPOINT", help="ipc://PATH or tcp://HOST:PORT of a bench's telemetry elsewhere.")
+@click.option(
+    "--keys",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
+    help="For tcp://, a directory with server.key and NAME.key_secret; see `bentpipe keys`.",
+)
+@click.option("--name", metavar="NAME", help="Which client of that directory, if it has several.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many messages.")
+@duration_option(help_text="End after this long.  [default: with the bench]")
+@json_option
+@click.argument("topics", nargs=-1, metavar="[TOPIC]...", type=click.Choice(list(TOPICS)))
+def watch(
+    pid: int | None,
+    endpoint: str | None,
+    keys: Path | None,
+    name: str | None,
+    count: int | None,
+    duration_ns: int | None,
+    as_json: bool,
+    topics: tuple[str, ...],
+) -> None:
+    """Show what happens on a running bench: handovers, outages, drops, commands, and more on request.
+
+    TOPIC is one or more of those of the telemetry; without, all but those that come every second. What this program was
+    too slow for is told on stderr.
+    """
+    import time
+
+    from emulator.control.subscriber import Subscriber
+
+    target = endpoint if endpoint is not None else pid
+    chosen = topics or tuple(topic for topic in TOPICS if topic not in QUIET)
+    ends_ns = None if duration_ns is None else time.monotonic_ns() + duration_ns
+    with Subscriber(target, [*chosen, *(["end"] if "end" not in chosen else [])], keys=keys, name=name) as messages:
+        left = count
+        while left is None or left > 0:
+            limit_s = None if ends_ns is None else max(0.0, (ends_ns - time.monotonic_ns()) / NS_PER_S)
+            message = messages.receive(limit_s)
+            if message is None:
+                return
+            if message.missed:
+                click.echo(f"bentpipe: {message.missed} messages of {message.topic} were missed", err=True)
+            if message.topic in chosen:
+                click.echo(json.dumps(asdict(message)) if as_json else line(message))
+                left = None if left is None else left - 1
+            if message.topic == "end":
+                return
+
+
+def line(message: Message) -> str:
+    """A message for a person."""
+    words = " ".join(f"{key}={_short(value)}" for key, value in message.data.items())
+    author = f" by {message.author}" if message.author else ""
+    return f"{format_utc(message.utc_ns)} {message.topic}{author} {words}".rstrip()
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)

@@ -1,0 +1,58 @@
+"""All that a running bench offers to programs outside, started and ended together: captures, control, telemetry."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.bench.captures import serving_captures
+from emulator.control import topics
+from emulator.control.commands import Commands, Switch
+from emulator.control.messages import SOCKET_NAME
+from emulator.control.server import ControlServer
+from emulator.control.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from emulator.bench import Bench
+
+
+@dataclass(frozen=True)
+class Session:
+    """commands: for the owner of the bench, in its own process."""
+
+    commands: Commands
+    server: ControlServer
+    telemetry: Telemetry
+
+
+@contextlib.contextmanager
+def session(
+    bench: Bench,
+    *,
+    on_stop: Callable[[], None] | None = None,
+    captures: Switch | None = None,
+    control: Sequence[str] = (),
+    telemetry: Sequence[str] = (),
+    keys: Path | None = None,
+) -> Iterator[Session]:
+    """Serves a running bench in its runtime directory, and at more endpoints: tcp:// needs `keys`.
+
+    captures: turns captures on and off. Raises EndpointError.
+    """
+    told = Telemetry(bench, bench.runtime_dir / topics.SOCKET_NAME, listen=telemetry, keys=keys)
+    server = ControlServer(
+        bench,
+        bench.runtime_dir / SOCKET_NAME,
+        on_stop=on_stop,
+        captures=captures,
+        snapshot=told.snapshot,
+        listen=control,
+        keys=keys,
+    )
+    with serving_captures(bench), told, server:
+        yield Session(Commands(bench, on_stop, captures=captures, snapshot=told.snapshot), server, told)
