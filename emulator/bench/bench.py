@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,33 +17,22 @@ from emulator.bench.course import Course
 from emulator.bench.eventlog import EventLog
 from emulator.bench.instants import instants
 from emulator.bench.network import Surroundings
+from emulator.bench.opening import open_ends
 from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
 from emulator.bench.planner import Planner
 from emulator.bench.privilege import ensure_network_privilege, has_machine_network
 from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
-from emulator.bench.sides import (
-    Addresses,
-    Side,
-    SideName,
-    give_addresses,
-    has_ipv6,
-    numbers_in_use,
-    plan_addresses,
-    side_environment,
-)
+from emulator.bench.sides import ethernet_header
 from emulator.bench.snapshot import Counters, LinkState, with_port_drops
 from emulator.errors import EmulationError
 from emulator.link.compiled import cache_warning, compiling
 from emulator.link.link import Change, Link
 from emulator.link.store import VNET_BYTES
-from emulator.ports.access import SATELLITE, AccessNetwork, access_of, plan_access
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay
 from emulator.ports.mirror import MirroredLink
-from emulator.ports.namespace import Namespace
 from emulator.ports.relay import Relay, warm_up
-from emulator.ports.tun import TunPort
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.timeline.build import windows_for
 from emulator.timeline.model import ChannelState, Timeline, Windows
@@ -54,7 +44,6 @@ if TYPE_CHECKING:
 
 Fabric = Literal["direct", "zmq"]
 
-FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
 HOUSEKEEPING_S = 0.5
 INJECTION_PATIENCE_S = 2.0
 
@@ -89,16 +78,15 @@ class Bench:
         self._listener = on_warning
         self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
         self._elements, self._windows, self._log = elements, windows, log
-        self.access: AccessNetwork | None = None
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
-        self._failure: Exception | None = None
+        self._failure: EmulationError | None = None
 
     # life
 
     def __enter__(self) -> Self:
         ensure_network_privilege()
-        if not self._isolate and not has_machine_network():
+        if not self._isolate and self.scenario.ports.kind != "nic" and not has_machine_network():
             self._isolate = True
             self._warn("an ordinary user has no part in the machine's own network: the bench is isolated")
         with self._stack:
@@ -181,40 +169,19 @@ class Bench:
             self._listener(line)
 
     def _open_sides(self) -> None:
-        ports, access = self.scenario.ports, access_of(self.scenario)
-        enter = self._stack.enter_context
-        terminal = enter(Namespace.create())
-        datacenter = enter(Namespace.create() if self._isolate else Namespace.current())
-        router = datacenter if access is None else enter(Namespace.create())
-        number = 0 if self._isolate else self._runtime.take_address_number(numbers_in_use(datacenter, ports))
-        far_name = ports.datacenter_interface or FREE_NAME
-        places = (terminal, ports.terminal_interface), (router, far_name if access is None else SATELLITE)
-        devices = []
-        for namespace, name in places:
-            device = TunPort(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
-            self._stack.callback(device.close)
-            devices.append(device)
-        if access is None:
-            planned = plan_addresses(ports, number, ipv6=has_ipv6())
-            self._addresses = give_addresses(planned, devices[0], devices[1], self._warn)
-        else:
-            window = self.scenario.pep.initial_window_packets if self.scenario.pep is not None else 0
-            plan = plan_access(access, ports, number, ipv6=has_ipv6())
-            self.access = AccessNetwork(access, plan, devices[1], devices[0], datacenter, far_name, ports, window)
-            self._stack.callback(self.access.close)
-            self._addresses = Addresses(plan.terminal4, plan.datacenter4, plan.terminal6(0), plan.datacenter6)
-        environment = self.marking = side_environment(self._addresses, self._runtime.token)
-        self.terminal = self._side("terminal", terminal, devices[0], environment, own=True)
-        self.datacenter = self._side("datacenter", datacenter, devices[1], environment, own=self._isolate)
+        ends = open_ends(
+            self.scenario, self._runtime, self._stack, isolate=self._isolate, warn=self._warn, fail=self._fail
+        )
+        self.terminal, self.datacenter, self.access, self.marking = (
+            ends.terminal,
+            ends.datacenter,
+            ends.access,
+            ends.marking,
+        )
+        self._longest_packet = ends.longest_packet
 
-    def _side(
-        self, name: SideName, namespace: Namespace, device: TunPort, environment: dict[str, str], *, own: bool
-    ) -> Side:
-        own4, own6 = self._addresses.of(name)
-        ipv6 = str(own6.ip) if own6 else ""
-        side = Side(name, namespace, device, str(own4.ip), ipv6, environment, own_namespace=own)
-        self._stack.callback(side.close)
-        return side
+    def _fail(self, error: EmulationError) -> None:
+        self._failure = error
 
     def _open_links(self) -> None:
         first = self._planner.first
@@ -222,13 +189,14 @@ class Bench:
         for number, direction in enumerate[Direction](("uplink", "downlink")):
             channel = getattr(first, direction)
             make = MirroredLink if self._fabric == "zmq" else Link
+            options = link_options(self.scenario, direction, int(channel.delay_ns.max()))
             self._links[direction] = make(
                 channel,
                 first.end_ns,
                 seed=self.scenario.seed,
                 direction=number,
                 utc_offset_ns=self._clock.offset_ns,
-                options=link_options(self.scenario, direction, int(channel.delay_ns.max())),
+                options=replace(options, longest_packet=self._longest_packet),
             )
         self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
         self._course = Course(self._clock, self._planner, self._links, self._gate_both, self._stopping)
@@ -244,13 +212,16 @@ class Bench:
             readers.append(self._stack.enter_context(reader).fileno())
             self._injectors[direction] = self._stack.enter_context(writer)
         ports = self.terminal.port.descriptor, self.datacenter.port.descriptor, (readers[0], readers[1])
+        kinds = self.terminal.port.kind, self.datacenter.port.kind
         quantum_ns = round(self.scenario.ports.write_quantum_us * NS_PER_US)
         uplink, downlink = self._links["uplink"], self._links["downlink"]
         self._relay: Relay | FabricRelay
         if isinstance(uplink, MirroredLink) and isinstance(downlink, MirroredLink):
-            self._relay = FabricRelay(uplink, downlink, *ports, directory=self._runtime.path, quantum_ns=quantum_ns)
+            self._relay = FabricRelay(
+                uplink, downlink, *ports, directory=self._runtime.path, kinds=kinds, quantum_ns=quantum_ns
+            )
         else:
-            self._relay = Relay(uplink, downlink, *ports, quantum_ns=quantum_ns)
+            self._relay = Relay(uplink, downlink, *ports, kinds=kinds, quantum_ns=quantum_ns)
 
     def _describe(self, start_ns: int) -> None:
         self._runtime.describe(
@@ -264,6 +235,8 @@ class Bench:
                 "datacenter_ipv4": self.datacenter.ipv4,
                 "terminal_ipv6": self.terminal.ipv6,
                 "datacenter_ipv6": self.datacenter.ipv6,
+                "ports": self.scenario.ports.kind,
+                "interfaces": [self.terminal.port.name, self.datacenter.port.name],
                 "namespaces": {side.name: side.namespace.path for side in (self.terminal, self.datacenter)},
                 "mtu": self.scenario.ports.mtu,
                 "tx_queue_packets": self.scenario.ports.tx_queue_packets,
@@ -276,7 +249,7 @@ class Bench:
         try:
             self._keep_house()
         except Exception as error:  # noqa: BLE001 (shown to whoever asks for the counters next)
-            self._failure = error
+            self._fail(EmulationError(f"planning the link failed: {error}"))
 
     def _keep_house(self) -> None:
         while not self._stopping.wait(HOUSEKEEPING_S):
@@ -390,7 +363,7 @@ class Bench:
     def counters(self) -> Counters:
         """A snapshot. Raises EmulationError if the packet loop or the planning has failed."""
         if self._failure is not None:
-            raise EmulationError(f"planning the link failed: {self._failure}") from self._failure
+            raise self._failure
         relay = self._relay.counters()
         return Counters(
             uplink=with_port_drops(relay.uplink, self.terminal.port),
@@ -418,7 +391,8 @@ class Bench:
 
         Raises EmulationError if the packet loop does not take it.
         """
+        ends = (self.terminal.port, self.datacenter.port)[:: 1 if direction == "uplink" else -1]
         try:
-            self._injectors[direction].send(bytes(VNET_BYTES) + packet)
+            self._injectors[direction].send(bytes(VNET_BYTES) + ethernet_header(ends, packet) + packet)
         except OSError as error:
             raise EmulationError(f"the packet loop takes no packet of {len(packet)} bytes: {error}") from error

@@ -16,14 +16,19 @@ from typing import Any, Literal
 from emulator.bench import guardian
 from emulator.bench.commands import check_command
 from emulator.bench.runtime import ADDRESSES, MARK
+from emulator.bench.snapshot import Port
 from emulator.errors import InterfaceError
+from emulator.link.wire import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from emulator.ports.namespace import Namespace
+from emulator.ports.nic import NicPort
+from emulator.ports.tap import TapPort
 from emulator.ports.tun import TunPort
 from emulator.scenario.model import Ports
 
 SideName = Literal["terminal", "datacenter"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+BROADCAST, INJECTOR_MAC = bytes(6 * [255]), bytes.fromhex("02bb00000000")  # 02: locally administered
 TERMINATION_GRACE_S = 2.0  # what a process gets to end itself after SIGTERM
 
 
@@ -77,7 +82,11 @@ def give_addresses(
     routed6 = not forwards_ipv6(datacenter.namespace)
     if not routed6:
         warn("this machine forwards IPv6: over IPv6 the terminal reaches the datacenter's address only")
-    terminal.add_address(addresses.terminal4, default_route=True)
+    gateway4 = gateway6 = ""
+    if isinstance(terminal, TapPort):  # at layer 2 the kernel asks for the next hop's Ethernet address
+        gateway4 = str(addresses.datacenter4.ip)
+        gateway6 = str(addresses.datacenter6.ip) if addresses.datacenter6 else ""
+    terminal.add_address(addresses.terminal4, default_route=True, gateway=gateway4)
     datacenter.add_address(addresses.datacenter4)
     given6: list[ipaddress.IPv6Interface | None] = []
     for name, device, address in (
@@ -87,7 +96,7 @@ def give_addresses(
         given6.append(address)
         if address is not None:
             try:
-                device.add_address(address, default_route=routed6 and name == "terminal")
+                device.add_address(address, default_route=routed6 and name == "terminal", gateway=gateway6)
             except OSError as error:
                 warn(f"no IPv6 at the {name}'s side: {error}")
                 given6[-1] = None
@@ -193,7 +202,7 @@ class Station:
 
 
 class Side(Station):
-    """One side of the bench. `ipv4` and `ipv6` are its own addresses, `ipv6` empty where there is none.
+    """One side of the bench. `ipv4` and `ipv6` are its own addresses, empty where there is none.
 
     `environment` is that of its processes, on top of what they are given.
     """
@@ -202,7 +211,7 @@ class Side(Station):
         self,
         name: str,
         namespace: Namespace,
-        port: TunPort,
+        port: Port,
         ipv4: str,
         ipv6: str,
         environment: Mapping[str, str],
@@ -227,3 +236,15 @@ def side_environment(addresses: Addresses, token: str) -> dict[str, str]:
         "BENTPIPE_DATACENTER": str(addresses.datacenter4.ip),
         **{name: str(address.ip) for name, address in six.items() if address is not None},
     }
+
+
+def ethernet_header(ends: Sequence[Port], packet: bytes) -> bytes:
+    """What goes before an IP packet that enters the link at the first of `ends` and leaves it at the other.
+
+    Nothing at layer 3. Nobody knows who is wired to a network card: there the packet goes to everybody.
+    """
+    if not any(isinstance(port, TapPort | NicPort) for port in ends):
+        return b""
+    source, target = (port.mac if isinstance(port, TapPort) else b"" for port in ends)
+    ethertype = ETHERTYPE_IPV6 if packet[:1] and packet[0] >> 4 == 6 else ETHERTYPE_IPV4
+    return (target or BROADCAST) + (source or INJECTOR_MAC) + ethertype.to_bytes(2, "big")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from emulator.link.link import DirectionCounters
+from emulator.ports.nic import NicPort
 from emulator.ports.relay import RelayCounters
 from emulator.ports.tun import TunPort
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import ChannelState
+
+Port = TunPort | NicPort
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Counters:
     relay: RelayCounters
 
 
-def with_port_drops(counters: DirectionCounters, entry: TunPort) -> DirectionCounters:
+def with_port_drops(counters: DirectionCounters, entry: Port) -> DirectionCounters:
     """Adds what the kernel dropped at the entry, before we could read it: it was offered to the link all the same."""
     before = entry.kernel_drops().transmit
     if not before:

@@ -55,6 +55,8 @@ def running_bench(
     """
     for one in (*control, *telemetry):
         check_endpoint(one, keys)
+    if dish and scenario.ports.kind == "nic":
+        raise click.UsageError("--dish needs a terminal's side on this machine, and ports.kind nic has none")
     ensure_network_privilege()  # before anything that starts threads is imported
     from emulator.bench import Bench
     from emulator.control.session import session
@@ -93,8 +95,9 @@ def running_bench(
         if not quiet:
             sky = bench.state()
             tell(
-                f"{scenario.name or 'scenario'}, seed {scenario.seed}: terminal {bench.terminal.ipv4} → "
-                f"datacenter {bench.datacenter.ipv4}"
+                f"{scenario.name or 'scenario'}, seed {scenario.seed}: "
+                f"terminal {bench.terminal.ipv4 or bench.terminal.port.name} → "
+                f"datacenter {bench.datacenter.ipv4 or bench.datacenter.port.name}"
                 + (f", by {sky.satellite} and {sky.gateway}" if sky.satellite else "")
             )
             if served is not None:

@@ -61,12 +61,17 @@ def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]],
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
         def load_first(
-            *arguments: Any, scenario_name: str, overrides: tuple[str, ...], seed: int | None, **options: Any
+            *arguments: Any,
+            scenario_name: str,
+            overrides: tuple[str, ...],
+            seed: int | None,
+            nic: tuple[str, ...] = (),
+            **options: Any,
         ) -> R:
             from emulator.scenario import load_scenario
 
             seeded = overrides if seed is None else (*overrides, f"seed={seed}")
-            return command(*arguments, scenario=load_scenario(scenario_name, seeded), **options)
+            return command(*arguments, scenario=load_scenario(scenario_name, (*seeded, *nic)), **options)
 
         for option in (
             click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the channel; as --set seed=N."),
@@ -85,6 +90,25 @@ def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]],
         return load_first
 
     return decorate
+
+
+def nic_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--nic A,B` → overrides of the scenario's ports. To be put below `scenario_options`."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+        if value is None:
+            return ()
+        names = value.split(",")
+        if len(names) != 2 or not all(names) or any(character in value for character in "\"'"):
+            raise click.BadParameter(f"expected two network cards, as in eth1,eth2, got {value!r}", ctx, param)
+        return "ports.kind=nic", f'ports.terminal="{names[0]}"', f'ports.datacenter="{names[1]}"'
+
+    return click.option(
+        "--nic",
+        callback=read,
+        metavar="TERMINAL,DATACENTER",
+        help="Stand between two network cards, at layer 2: the terminal's and the datacenter's, as in eth1,eth2.",
+    )(command)
 
 
 def start_option(command: Callable[P, R]) -> Callable[P, R]:

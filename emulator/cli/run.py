@@ -18,6 +18,7 @@ from emulator.cli.options import (
     duration_option,
     elements_option,
     json_option,
+    nic_option,
     scenario_options,
     serving_options,
     start_option,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @scenario_options()
+@nic_option
 @start_option
 @elements_option
 @duration_option(help_text="Stop after this long.  [default: Ctrl-C]")
@@ -86,7 +88,8 @@ def run(
     ) as bench:
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                tell(f"a shell at the terminal's side: bentpipe enter --bench {os.getpid()}")
+                if scenario.ports.kind != "nic":
+                    tell(f"a shell at the terminal's side: bentpipe enter --bench {os.getpid()}")
                 stay(bench, scenario, stop, duration_ns, quiet=quiet)
         except SystemExit:  # SIGTERM, SIGHUP: the counters all the same, then the status that says so
             show(bench, as_json=as_json)

@@ -72,6 +72,8 @@ def shell(
     from emulator.bench.commands import check_command
 
     check_command(command)
+    if scenario.ports.kind == "nic":
+        raise click.UsageError("ports.kind nic: the terminal's side is outside this machine; use `bentpipe run`")
     isolate = isolate or datacenter_cmd is not None
     with running_bench(
         scenario,

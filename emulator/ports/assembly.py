@@ -76,6 +76,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         bursts=None
         if bursts is None
         else Bursts(round(bursts.every_s * NS_PER_S), round(bursts.length_ms * NS_PER_MS), bursts.loss),
+        ethernet=scenario.ports.kind != "tun",
         egress_rate_bps=bits_per_s(scenario.ports.egress_rate_mbps),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
         flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),

@@ -41,7 +41,8 @@ from emulator.link.state import (
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, keep, reserve
 from emulator.link.wire import all_wire_bytes, build_run, dissect_frame, wire_bytes
-from emulator.ports.syscalls import monotonic_ns, read_into
+from emulator.ports.frames import read_frame
+from emulator.ports.syscalls import FRAME_ARRIVAL, FRAME_OFFSET
 from emulator.timeline.causes import Cause
 
 MAGIC = 0x0001_4B50_5442  # "BTPK", version 1
@@ -84,19 +85,21 @@ def is_time(at: int) -> bool:
 
 
 @compiled_apart
-def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, clock: Ints) -> int:
+def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, reading: Ints) -> int:
     """Reads what waits at a port into a batch that has `used` words; at most `most` records. Returns the words used.
 
-    words, data: the same memory, as words and as bytes.
+    words, data: the same memory, as words and as bytes. reading: as `read_frame` takes it.
     """
     for _ in range(most):
-        frame = (used + 2) * 8
-        if words[H_RECORDS] >= MOST_RECORDS or frame + LARGEST_SUPER > len(data):
+        start = (used + 2) * 8
+        if words[H_RECORDS] >= MOST_RECORDS or start + LARGEST_SUPER > len(data):
             break
-        length = read_into(descriptor, data, frame, LARGEST_SUPER)
+        length = read_frame(descriptor, data, start, reading)
         if length <= 0:
             break
-        words[used] = monotonic_ns(clock)
+        if reading[FRAME_OFFSET] > start:
+            copy_bytes(data, reading[FRAME_OFFSET], length, data, start)
+        words[used] = reading[FRAME_ARRIVAL]
         words[used + 1] = length
         words[H_RECORDS] += 1
         used += 2 + (length + 7) // 8

@@ -28,6 +28,7 @@ from emulator.link.compiled import compiling
 from emulator.link.link import DirectionCounters, direction_counters
 from emulator.link.path import next_event
 from emulator.ports import batch
+from emulator.ports.frames import DEVICE, FAULTS
 from emulator.ports.mirror import MirroredLink
 from emulator.ports.relay import (
     LATENESS_BINS,
@@ -41,7 +42,7 @@ from emulator.ports.relay import (
     new_scratch,
 )
 from emulator.ports.scheduling import run_in_real_time, sleep_exactly
-from emulator.ports.syscalls import POLLERR, POLLHUP, POLLIN, POLLNVAL, require_compiled, wait_readable
+from emulator.ports.syscalls import EMPTY_SINCE, POLLERR, POLLIN, PORT_KIND, require_compiled, wait_readable
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_MS, NS_PER_US
 
@@ -73,11 +74,13 @@ class FabricRelay:
         injection: tuple[int, int],
         *,
         directory: Path,
+        kinds: tuple[int, int] = (DEVICE, DEVICE),
         quantum_ns: int = 0,
     ) -> None:
         self._lines = (uplink, downlink)
         self._entries = ((terminal, injection[0]), (datacenter, injection[1]))  # by direction: port, injector
         self._exits = (datacenter, terminal)
+        self._kinds = (kinds[0], DEVICE, kinds[1], DEVICE)  # of the entries, in the order in which they are watched
         self._names = ("terminal's interface", "datacenter's interface", "uplink injection", "downlink injection")
         self._directory, self._quantum_ns = directory, quantum_ns
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
@@ -139,7 +142,7 @@ class FabricRelay:
         scratch, (words, data) = new_scratch(), batch.batch_memory()
         total, entry = np.zeros(2, np.int64), scratch.entry
         batch.begin(words, batch.ARRIVALS, 0, 0)
-        batch.collect(-1, words, data, batch.HEADER_WORDS, 1, scratch.clock)
+        batch.collect(-1, words, data, batch.HEADER_WORDS, 1, scratch.reading)
         batch.count_wire(words, data, entry, total, 0)
         batch.board(self._lines[0].state, *batch.as_batch(bytes(8)), 0)
         give_out(self._lines[0].state, -1, 0, self._lateness, scratch)
@@ -205,28 +208,29 @@ class FabricRelay:
             wait = 0 if busy else max(0, min(due - now - WAKE_EARLY_NS, LONGEST_WAIT_NS))
             ready, woken = wait_readable(watched, events, wait, poll), time.monotonic_ns()
             if ready >= 0:
-                self._empty_since[(events[:4] & POLLIN) == 0] = woken if ready else now + wait
+                self._empty_since[(events[:4] & (POLLIN | POLLERR)) == 0] = woken if ready else now + wait
             self._slept_ns = min(woken - now, wait)
-            for index in np.flatnonzero(events[:4] & (POLLERR | POLLHUP | POLLNVAL)):
-                if not events[index] & POLLIN:
-                    self._miss(int(index))
+            for index in range(4):
+                if events[index] & FAULTS[self._kinds[index]] and not events[index] & POLLIN:
+                    self._miss(index)
 
     def _take_in(self, direction: int, events: Any, sequences: list[int], memory: Any, scratch: Any) -> bool:
         """Reads what waits at a direction's port and injector, and sends it to the link."""
-        if not (events[2 * direction] | events[2 * direction + 1]) & POLLIN:
+        if not (events[2 * direction] | events[2 * direction + 1]) & (POLLIN | POLLERR):
             return False
         words, data = memory
         batch.begin(words, batch.ARRIVALS, direction, sequences[direction])
         used = batch.HEADER_WORDS
         for index, descriptor in enumerate(self._entries[direction], 2 * direction):
-            read_ns, records = time.monotonic_ns(), int(words[batch.H_RECORDS])
-            if events[index] & POLLIN:  # a sleep that was not longer than asked for ended with an arrival
+            read_ns, records, kind = time.monotonic_ns(), int(words[batch.H_RECORDS]), self._kinds[index]
+            if events[index] & POLLIN and kind == DEVICE:  # a sleep not longer than asked for ended with an arrival
                 waited_ns = read_ns - self._slept_ns - int(self._empty_since[index])
                 self._wait_worst_ns = max(self._wait_worst_ns, waited_ns)
-            before, used = used, batch.collect(descriptor, words, data, used, READS_PER_TURN, scratch.clock)
+            scratch.reading[PORT_KIND], scratch.reading[EMPTY_SINCE] = kind, self._empty_since[index]
+            before, used = used, batch.collect(descriptor, words, data, used, READS_PER_TURN, scratch.reading)
             if words[batch.H_RECORDS] - records < READS_PER_TURN:
                 self._empty_since[index] = read_ns
-            if used == before and events[index] & (POLLERR | POLLHUP | POLLNVAL):
+            if used == before and events[index] & FAULTS[kind]:
                 self._miss(index)
         if words[batch.H_RECORDS] == 0:
             return False

@@ -44,6 +44,7 @@ from emulator.link.state import (
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER, build_run
 from emulator.ports.capture_ring import ON, CaptureRing, new_ring, remember
+from emulator.ports.frames import DEVICE, FAULTS, PACKET, read_frame
 from emulator.ports.scheduling import (
     REALTIME_REST_NS,
     REALTIME_SPIN_NS,
@@ -53,13 +54,14 @@ from emulator.ports.scheduling import (
     sleep_exactly,
 )
 from emulator.ports.syscalls import (
-    NS_PER_S,
+    EMPTY_SINCE,
+    FRAME_ARRIVAL,
+    FRAME_OFFSET,
     POLLERR,
-    POLLHUP,
     POLLIN,
-    POLLNVAL,
+    PORT_KIND,
+    READING_WORDS,
     monotonic_ns,
-    read_into,
     require_compiled,
     wait_readable,
     write_two,
@@ -74,7 +76,7 @@ WRITES_PER_TURN = 64
 WAKE_EARLY_NS = 60_000  # a sleep this much shorter is made up for by spinning
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
 
-STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST = range(9)
+STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST, KIND_0, KIND_1 = range(11)
 SHARED_WORDS = 16
 LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
 
@@ -84,7 +86,8 @@ class RelayCounters:
     """A snapshot, taken between two turns of the loop, so that it adds up.
 
     lateness_us: (LATENESS_BINS,) packets by how many µs after their due time they were written, last bin: or more.
-    ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped.
+    ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped, at
+    ports where that is the loop's to do.
     starved: how often the Timeline had ended before the planner went on. broken_batches: between the processes of the
     ZeroMQ fabric, batches that were not understood.
     """
@@ -102,6 +105,8 @@ class Scratch(NamedTuple):
     """What the loop needs room for: compiled functions allocate nothing."""
 
     clock: Ints  # (2,) struct timespec
+    reading: Ints  # (READING_WORDS,) for `read_frame`
+    arrived: Ints  # (2,) the latest arrival by direction
     vector: Ints  # (4,) two struct iovec
     events: Ints  # (4,) poll events by port
     poll: Ints  # (6,) for `wait_readable`
@@ -117,6 +122,8 @@ def new_scratch() -> Scratch:
 
     return Scratch(
         clock=ints(2),
+        reading=ints(READING_WORDS),
+        arrived=ints(2),
         vector=ints(4),
         events=ints(4),
         poll=ints(6),
@@ -127,31 +134,40 @@ def new_scratch() -> Scratch:
     )
 
 
+@compiled
+def latest(arrived: Ints, way: int, at: int) -> int:
+    """`at`, but never before the arrival before it in the same direction."""
+    arrived[way] = max(arrived[way], at)
+    return arrived[way]
+
+
 @compiled_apart
-def take_in(link: LinkState, capture: CaptureRing, descriptor: int, injected: int, scratch: Scratch) -> int:
+def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, port: int, scratch: Scratch) -> int:
     """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
+    reading, way = scratch.reading, port % 2
+    reading[PORT_KIND], reading[EMPTY_SINCE] = kind, scratch.empty_since[port]
     for count in range(READS_PER_TURN):
         offset = reserve(link, LARGEST_SUPER)
         if offset < 0:
-            length = read_into(descriptor, scratch.spare, 0, LARGEST_SUPER)
+            length = read_frame(descriptor, scratch.spare, 0, reading)
             if length <= 0:
                 return count
-            now = monotonic_ns(scratch.clock)
+            at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
             if capture.reg[ON]:
-                remember(link, capture, scratch.spare, 0, length, now, injected, scratch.entry)
+                remember(link, capture, scratch.spare, at, length, now, port // 2, scratch.entry)
             number = link.reg[OFFERED_PACKETS]
-            refuse_frame(link, scratch.spare, 0, length, scratch.entry, MEMORY)
+            refuse_frame(link, scratch.spare, at, length, scratch.entry, MEMORY)
             while number < link.reg[OFFERED_PACKETS]:
                 number += 1
                 note(link, number, MEMORY, now)
             continue
-        length = read_into(descriptor, link.ring, offset, LARGEST_SUPER)
+        length = read_frame(descriptor, link.ring, offset, reading)
         if length <= 0:
             return count
-        now = monotonic_ns(scratch.clock)
+        at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
         if capture.reg[ON]:
-            remember(link, capture, link.ring, offset, length, now, injected, scratch.entry)
-        offer(link, now, offset, length)
+            remember(link, capture, link.ring, at, length, now, port // 2, scratch.entry)
+        offer(link, now, at, length)
     return READS_PER_TURN
 
 
@@ -243,16 +259,17 @@ def relay(
         woken = monotonic_ns(clock)
         came = max(now, woken - wait)  # at the latest: a sleep that was not longer than asked for ended with an arrival
         for port in range(4):
-            taken = 0
-            if events[port] & POLLIN:
-                shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
+            taken, kind = 0, shared[KIND_0 + port] if port < 2 else DEVICE
+            if events[port] & POLLIN or (kind == PACKET and events[port] & POLLERR):
+                if kind == DEVICE:
+                    shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
                 link, capture = (up, capture_up) if port % 2 == 0 else (down, capture_down)
-                taken = take_in(link, capture, ports[port], port // 2, scratch)
-                if taken < READS_PER_TURN:
-                    empty_since[port] = clock[0] * NS_PER_S + clock[1]  # the last reading, when it was not yet
+                taken = take_in(link, capture, ports[port], kind, port, scratch)
+                if taken < READS_PER_TURN:  # since the last reading of the clock, when it was not yet
+                    empty_since[port] = scratch.arrived[port % 2] if taken > 0 else woken
             else:
                 empty_since[port] = woken
-            if taken == 0 and events[port] & (POLLERR | POLLHUP | POLLNVAL):
+            if taken == 0 and events[port] & FAULTS[kind]:
                 shared[FAULT] |= 1 << port
                 ports[port] = -1
 
@@ -280,7 +297,8 @@ def warm_up() -> None:
 class Relay:
     """Runs the compiled loop between two descriptors (virtio_net_hdr) and two links in a thread of its own.
 
-    injection: two descriptors from which injected packets are read, for the uplink and the downlink.
+    injection: two descriptors from which injected packets are read, for the uplink and the downlink. kinds: of the two
+    ports, DEVICE or PACKET (`frames`).
     """
 
     def __init__(
@@ -291,6 +309,7 @@ class Relay:
         datacenter: int,
         injection: tuple[int, int],
         *,
+        kinds: tuple[int, int] = (DEVICE, DEVICE),
         quantum_ns: int = 0,
     ) -> None:
         self.uplink, self.downlink = uplink, downlink
@@ -303,6 +322,7 @@ class Relay:
         self._scratch = new_scratch()
         self.captures = new_ring(), new_ring()
         self._shared[QUANTUM] = quantum_ns
+        self._shared[KIND_0], self._shared[KIND_1] = kinds
         self._shared[SPIN_LONGEST], self._shared[REST] = SPIN_NS, REST_NS
         self._asking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)

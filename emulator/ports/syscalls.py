@@ -14,13 +14,23 @@ from emulator.link.compiled import compiled, interpreted
 from emulator.link.state import Bytes, Ints
 
 _read = types.ExternalFunction("read", types.int64(types.int32, types.intp, types.uint64))
+_recvmsg = types.ExternalFunction("recvmsg", types.int64(types.int32, types.intp, types.int32))
 _writev = types.ExternalFunction("writev", types.int64(types.int32, types.intp, types.int32))
 _ppoll = types.ExternalFunction("ppoll", types.int32(types.intp, types.uint64, types.intp, types.intp))
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
 
-CLOCK_MONOTONIC = 1  # linux/time.h
+CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1  # linux/time.h
 POLLIN, POLLERR, POLLHUP, POLLNVAL = 1, 8, 16, 32  # poll.h
+MSG_TRUNC = 0x20  # linux/socket.h
 NS_PER_S = 1_000_000_000
+
+# What reading a frame takes (`frames`), in words: struct timespec; where the frame begins, when it arrived; the port's
+# kind, when it was last seen empty; from MESSAGE on struct msghdr (name, its length, vectors, their number, ancillary
+# data, its length, flags), its one vector (base, length), and the ancillary data.
+FRAME_OFFSET, FRAME_ARRIVAL, PORT_KIND, EMPTY_SINCE, MESSAGE = range(2, 7)
+CONTROL_BYTES, MESSAGE_FLAGS, VECTOR, CONTROL = MESSAGE + 5, MESSAGE + 6, MESSAGE + 7, MESSAGE + 9
+MOST_CONTROL_WORDS = 16
+READING_WORDS = CONTROL + MOST_CONTROL_WORDS
 
 
 def require_compiled() -> None:
@@ -31,9 +41,34 @@ def require_compiled() -> None:
 
 @compiled
 def monotonic_ns(scratch: Ints) -> int:
-    """CLOCK_MONOTONIC, ns. `scratch`: (2,) int64, overwritten."""
+    """CLOCK_MONOTONIC, ns. `scratch`: (2,) int64 or longer, the first two overwritten."""
     _clock_gettime(CLOCK_MONOTONIC, scratch.ctypes.data)
     return scratch[0] * NS_PER_S + scratch[1]
+
+
+@compiled
+def realtime_ns(scratch: Ints) -> int:
+    """CLOCK_REALTIME, ns. `scratch`: (2,) int64 or longer, the first two overwritten."""
+    _clock_gettime(CLOCK_REALTIME, scratch.ctypes.data)
+    return scratch[0] * NS_PER_S + scratch[1]
+
+
+@compiled
+def receive_message(descriptor: int, data: Bytes, at: int, room: int, reading: Ints) -> int:
+    """recvmsg(2) into `data[at:at + room]`: bytes read, or −1.
+
+    reading: (READING_WORDS,), from MESSAGE on overwritten: from CONTROL on the ancillary data, CONTROL_BYTES of it; the
+    lower half of MESSAGE_FLAGS holds the flags.
+    """
+    if at < 0 or room < 0 or at + room > len(data) or len(reading) < READING_WORDS:
+        return -1
+    here = reading.ctypes.data
+    reading[MESSAGE] = reading[MESSAGE + 1] = 0
+    reading[MESSAGE + 2], reading[MESSAGE + 3] = here + VECTOR * 8, 1
+    reading[MESSAGE + 4], reading[CONTROL_BYTES] = here + CONTROL * 8, MOST_CONTROL_WORDS * 8
+    reading[MESSAGE_FLAGS] = 0
+    reading[VECTOR], reading[VECTOR + 1] = data.ctypes.data + at, room
+    return _recvmsg(np.int32(descriptor), here + MESSAGE * 8, np.int32(0))
 
 
 @compiled

@@ -13,11 +13,12 @@ from typing import TextIO
 
 from emulator.errors import InterfaceError, PrivilegeError
 from emulator.link.store import VNET_BYTES
+from emulator.ports.frames import DEVICE
 from emulator.ports.namespace import Namespace
 
 # linux/if_tun.h
 TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
-IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+IFF_TUN, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x0002, 0x1000, 0x4000
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 TCP_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 UDP_OFFLOADS = TUN_F_USO4 | TUN_F_USO6
@@ -45,6 +46,9 @@ class TunPort:
     Raises InterfaceError if the name is taken, PrivilegeError if the kernel refuses.
     """
 
+    layer = IFF_TUN
+    kind = DEVICE
+
     def __init__(self, namespace: Namespace, name: str, *, mtu: int, queue_packets: int) -> None:
         self.namespace, self.name, self.mtu, self.queue_packets = namespace, name, mtu, queue_packets
         self.sees_udp_segments = False
@@ -63,7 +67,7 @@ class TunPort:
             self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise PrivilegeError(f"/dev/net/tun: {error.strerror}; see `bentpipe doctor`") from error
-        request = struct.pack("16sH22x", self.name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+        request = struct.pack("16sH22x", self.name.encode(), self.layer | IFF_NO_PI | IFF_VNET_HDR)
         with IPRoute() as netlink:
             if netlink.link_lookup(ifname=self.name):
                 raise InterfaceError(f"interface {self.name}: expected a free name, but it exists already")
@@ -101,14 +105,15 @@ class TunPort:
             except OSError:  # no IPv6 here: nothing to quieten
                 return
 
-    def add_address(self, address: Interface, *, default_route: bool = False) -> None:
+    def add_address(self, address: Interface, *, default_route: bool = False, gateway: str = "") -> None:
         """Gives the device an address, usable at once; with `default_route` all that is not local goes this way.
 
+        gateway: who takes what is not local, where the device needs to know that (TAP).
         Raises InterfaceError if the kernel refuses, as it does for IPv6 where that is switched off.
         """
-        self.namespace.run(lambda: self._add_address(address, default_route))
+        self.namespace.run(lambda: self._add_address(address, default_route, gateway))
 
-    def _add_address(self, address: Interface, default_route: bool) -> None:
+    def _add_address(self, address: Interface, default_route: bool, gateway: str) -> None:
         from pyroute2 import IPRoute, NetlinkError
 
         with IPRoute() as netlink:
@@ -118,7 +123,7 @@ class TunPort:
                 netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
                 if default_route:
                     everything = "0.0.0.0/0" if address.version == 4 else "::/0"
-                    netlink.route("add", dst=everything, oif=index)
+                    netlink.route("add", dst=everything, oif=index, **({"gateway": gateway} if gateway else {}))
             except NetlinkError as error:
                 raise InterfaceError(f"interface {self.name}: address {address}: {error.args[-1]}") from error
 

@@ -34,6 +34,7 @@ from emulator.scenario.script import Step
 from emulator.units import parse_utc_ns
 
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
+CARD = r"^[^\s/:]{0,15}$"  # what the kernel takes for an interface's name
 
 
 class Site(Table):
@@ -128,8 +129,16 @@ class Constellation(Table):
 class Ports(Table):
     """The two ends at which packets enter and leave, and their addresses."""
 
+    kind: Literal["tun", "tap", "nic"] = Field(
+        "tun", description="where packets enter and leave: TUN (IP), TAP (Ethernet), or two network cards, inline"
+    )
+    terminal: str = Field("", pattern=CARD, description="for kind nic: the card to which the terminal's side is wired")
+    datacenter: str = Field("", pattern=CARD, description="for kind nic: the card to the datacenter's side")
+    force: bool = Field(False, description="for kind nic: take cards that this machine seems to need itself, too")
     mtu: int = Field(1500, ge=1280, le=65_535, description="largest IP packet of either interface")
-    tx_queue_packets: int = Field(10_000, ge=1, le=1_000_000, description="txqueuelen of the TUN devices")
+    tx_queue_packets: int = Field(
+        10_000, ge=1, le=1_000_000, description="txqueuelen of the devices; for kind nic, room in the socket's queue"
+    )
     terminal_interface: str = Field(
         "ut0", pattern=r"^[A-Za-z0-9_.-]{1,15}$", description="name of the interface at the terminal's side"
     )

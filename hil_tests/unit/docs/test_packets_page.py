@@ -14,6 +14,7 @@ from emulator.link.link import Link
 from emulator.link.state import SUPER_COLUMNS
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports import batch
+from emulator.ports.syscalls import READING_WORDS
 from emulator.timeline.model import Channel
 from hil_tests.unit.docs.pages import CHECKOUT, blocks
 
@@ -131,7 +132,7 @@ def test_a_port_makes_the_arrival_of_what_it_reads() -> None:
     with reader, writer:
         os.set_blocking(reader.fileno(), False)
         writer.send(record.frame)
-        used = batch.collect(reader.fileno(), words, data, batch.HEADER_WORDS, 16, np.zeros(2, np.int64))
+        used = batch.collect(reader.fileno(), words, data, batch.HEADER_WORDS, 16, np.zeros(READING_WORDS, np.int64))
     made = decode(data[: used * 8].tobytes())
     assert made.records[0].frame == record.frame
     assert encode(made._replace(records=(record,))) == VECTORS[0]

@@ -1,0 +1,125 @@
+"""Opens the two ends of a bench: TUN or TAP devices in namespaces of their own, or two network cards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emulator.bench.cards import Cards
+from emulator.bench.runtime import MARK, RuntimeDirectory
+from emulator.bench.sides import (
+    Addresses,
+    Side,
+    give_addresses,
+    has_ipv6,
+    numbers_in_use,
+    plan_addresses,
+    side_environment,
+)
+from emulator.errors import EmulationError, InterfaceError
+from emulator.ports.access import SATELLITE, AccessNetwork, access_of, plan_access
+from emulator.ports.namespace import Namespace
+from emulator.ports.tap import TapPort
+from emulator.ports.tun import TunPort
+from emulator.scenario.model import Scenario
+
+FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What is there once they are open. marking: in the environment of each process of the bench.
+
+    longest_packet: the longest IP packet that the ports take, 0 where the kernel sees to that.
+    """
+
+    terminal: Side
+    datacenter: Side
+    marking: dict[str, str]
+    access: AccessNetwork | None = None
+    longest_packet: int = 0
+
+
+def open_ends(
+    scenario: Scenario,
+    runtime: RuntimeDirectory,
+    stack: contextlib.ExitStack,
+    *,
+    isolate: bool,
+    warn: Callable[[str], None],
+    fail: Callable[[EmulationError], None],
+) -> Ends:
+    """Opens them, and has `stack` close them. fail: is told that a network card has gone.
+
+    Raises InterfaceError, PrivilegeError.
+    """
+    if scenario.ports.kind != "tun" and access_of(scenario) is not None:
+        raise InterfaceError(f"ports.kind {scenario.ports.kind!r}: an access network needs kind 'tun'")
+    if scenario.ports.kind == "nic":
+        return _open_cards(scenario, runtime, stack, warn, fail)
+    return _open_devices(scenario, runtime, stack, isolate, warn)
+
+
+def _open_cards(
+    scenario: Scenario,
+    runtime: RuntimeDirectory,
+    stack: contextlib.ExitStack,
+    warn: Callable[[str], None],
+    fail: Callable[[EmulationError], None],
+) -> Ends:
+    here = stack.enter_context(Namespace.current())
+    cards = Cards(scenario.ports, here, on_warning=warn, on_failure=fail)
+    stack.callback(cards.close)
+    for note in cards.notes:
+        warn(note)
+    marking = {MARK: runtime.token}
+    sides = [
+        Side(name, here, port, "", "", marking, own_namespace=False)
+        for name, port in zip(("terminal", "datacenter"), cards.ports, strict=True)
+    ]
+    for side in sides:
+        stack.callback(side.close)
+    return Ends(sides[0], sides[1], marking, longest_packet=min(cards.mtu, scenario.ports.mtu))
+
+
+def _open_devices(
+    scenario: Scenario,
+    runtime: RuntimeDirectory,
+    stack: contextlib.ExitStack,
+    isolate: bool,
+    warn: Callable[[str], None],
+) -> Ends:
+    ports, access = scenario.ports, access_of(scenario)
+    terminal = stack.enter_context(Namespace.create())
+    datacenter = stack.enter_context(Namespace.create() if isolate else Namespace.current())
+    router = datacenter if access is None else stack.enter_context(Namespace.create())
+    number = 0 if isolate else runtime.take_address_number(numbers_in_use(datacenter, ports))
+    far_name = ports.datacenter_interface or FREE_NAME
+    places = (terminal, ports.terminal_interface), (router, far_name if access is None else SATELLITE)
+    make = TapPort if ports.kind == "tap" else TunPort
+    devices = []
+    for namespace, name in places:
+        device = make(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
+        stack.callback(device.close)
+        devices.append(device)
+    network: AccessNetwork | None = None
+    if access is None:
+        addresses = give_addresses(plan_addresses(ports, number, ipv6=has_ipv6()), devices[0], devices[1], warn)
+    else:
+        window = scenario.pep.initial_window_packets if scenario.pep is not None else 0
+        plan = plan_access(access, ports, number, ipv6=has_ipv6())
+        network = AccessNetwork(access, plan, devices[1], devices[0], datacenter, far_name, ports, window)
+        stack.callback(network.close)
+        addresses = Addresses(plan.terminal4, plan.datacenter4, plan.terminal6(0), plan.datacenter6)
+    marking = side_environment(addresses, runtime.token)
+    sides = []
+    for name, namespace, device, own4, own6, own in (
+        ("terminal", terminal, devices[0], addresses.terminal4, addresses.terminal6, True),
+        ("datacenter", datacenter, devices[1], addresses.datacenter4, addresses.datacenter6, isolate),
+    ):
+        ipv6 = str(own6.ip) if own6 else ""
+        side = Side(name, namespace, device, str(own4.ip), ipv6, marking, own_namespace=own)
+        stack.callback(side.close)
+        sides.append(side)
+    return Ends(sides[0], sides[1], marking, network)
