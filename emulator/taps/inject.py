@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from emulator.child import child_command
-from emulator.errors import EmulationError, ExpressionError, ToolMissingError
+from emulator.errors import EmulationError, EndpointError, ExpressionError, ToolMissingError
+from emulator.taps.pcapng import read_capture
 
 Direction = Literal["uplink", "downlink"]
 
@@ -54,18 +57,19 @@ def build(
     direction: Direction,
     addresses: Addresses,
     *,
+    parameters: Mapping[str, int | str] | None = None,
     max_bytes: int = MAX_PACKET_BYTES,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> list[BuiltPacket]:
     """The packets that a scapy expression stands for, e.g. `IP(dst=datacenter)/UDP(dport=9)/b"hello"`.
 
-    A source or destination that the expression leaves open is that of the direction's ends. Raises ExpressionError
+    A source or destination that the expression leaves open is that of the direction's ends. parameters: more names
+    that it may use. Raises ExpressionError
     quoting the expression (not Python, not IP, larger than `max_bytes`, too many, too slow), ToolMissingError without
     scapy. Checksums and lengths are scapy's, or whatever the expression says: a broken packet may be what is wanted.
     """
-    request = json.dumps(
-        {"expression": expression, "direction": direction, "names": addresses.names(), "max_bytes": max_bytes}
-    )
+    names = {**ends(addresses, direction), **addresses.names(), **(parameters or {})}
+    request = json.dumps({"expression": expression, "direction": direction, "names": names, "max_bytes": max_bytes})
     try:
         child = subprocess.run(
             child_command("emulator.taps.inject"),
@@ -91,6 +95,52 @@ def build(
     if "refused" in answer:
         raise ExpressionError(f"{quoted(expression)}: {answer['refused']}")
     return [BuiltPacket(bytes.fromhex(packet["data"]), packet["summary"]) for packet in answer["packets"]]
+
+
+def read_packets(path: Path, *, max_bytes: int = MAX_PACKET_BYTES) -> tuple[list[BuiltPacket], list[int]]:
+    """The IP packets of a pcap or pcapng file, and when each came after the first, ns, never going back.
+
+    Raises EndpointError for a file that is no capture, or holds no IP packet, or one longer than `max_bytes`.
+    """
+    packets: list[BuiltPacket] = []
+    offsets_ns: list[int] = []
+    first_ns, last_ns = 0, 0
+    for number, frame in enumerate(read_capture(path), 1):
+        if frame.packet is None:
+            continue
+        if len(frame.packet) > max_bytes:
+            raise EndpointError(f"{path}: frame {number}: expected at most {max_bytes} bytes, got {len(frame.packet)}")
+        if not packets:
+            first_ns = frame.utc_ns
+        last_ns = max(last_ns, frame.utc_ns - first_ns)
+        packets.append(BuiltPacket(frame.packet, f"frame {number}, {len(frame.packet)} bytes"))
+        offsets_ns.append(last_ns)
+    if not packets:
+        raise EndpointError(f"{path}: expected a capture with IP packets, found none")
+    return packets, offsets_ns
+
+
+def ends(addresses: Addresses, direction: Direction) -> dict[str, str]:
+    """`near`, where what goes in a direction comes from, and `far`, where it goes; …6 where there is IPv6."""
+    up = direction == "uplink"
+    pairs = {
+        "": (addresses.terminal, addresses.datacenter),
+        "6": (addresses.terminal6, addresses.datacenter6),
+    }
+    named = {}
+    for suffix, (terminal, datacenter) in pairs.items():
+        named[f"near{suffix}"], named[f"far{suffix}"] = (terminal, datacenter) if up else (datacenter, terminal)
+    return {name: address for name, address in named.items() if address}
+
+
+def corrupted(packet: bytes, bits: int, draw: random.Random) -> bytes:
+    """The packet with `bits` bits of it flipped behind its IP header; checksums stay as they were."""
+    header = (packet[0] & 15) * 4 if packet[0] >> 4 == 4 else MIN_HEADER_BYTES[6]
+    first = min(header, len(packet) - 1) * 8
+    broken = bytearray(packet)
+    for place in draw.sample(range(first, len(packet) * 8), min(bits, len(packet) * 8 - first)):
+        broken[place // 8] ^= 1 << (place % 8)
+    return bytes(broken)
 
 
 def quoted(expression: str) -> str:
