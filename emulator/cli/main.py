@@ -48,6 +48,7 @@ COMMANDS = {
     "watch": Lazy("emulator.cli.watch:watch", "Show what happens on a running bench."),
     "ctl": Lazy("emulator.cli.ctl:ctl", "Command a running bench: see and change its link."),
     "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
+    "exchange": Lazy("emulator.cli.exchange:exchange", "Compare recorded exchanges with a device, stub or hardware."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
     "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
     "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),

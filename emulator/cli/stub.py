@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from emulator.units import NS_PER_S, format_utc
 if TYPE_CHECKING:
     from emulator.terminal import Mount
 
+SILENCE_NS = 3 * NS_PER_S
 ENDINGS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + the signal's number, as shells count
 
 
@@ -66,6 +67,11 @@ def _list_kinds(context: click.Context, option: click.Parameter, wanted: bool) -
     "seconds, such as noise=0.01 or cut@10+5; repeatable.",
 )
 @click.option(
+    "--hardware",
+    metavar="PORT",
+    help="Put the device at this serial port, or pyserial's URL, behind PORT instead of a stub, and watch it.",
+)
+@click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -103,6 +109,7 @@ def stub(
     port: str,
     baud: int | None,
     faults: tuple[str, ...],
+    hardware: str | None,
     record: Path | None,
     antenna: tuple[str, ...],
     mailbox: Path | None,
@@ -137,7 +144,7 @@ def stub(
 
     line_faults = tuple(LineFault.parse(text) for text in faults)
     found, terminal = find(kind), Terminal.from_scenario(scenario)
-    hardware = Hardware(
+    attached = Hardware(
         antenna=Antenna(_mount(antenna)),
         gateway=MessageGateway(mailbox),
         service_at=always(Service(bars=bars, latency_ns=round(session_s * NS_PER_S))),
@@ -151,12 +158,16 @@ def stub(
     directory = runtime_root() if port == CHOOSE else None
     if directory is not None:
         remove_stale_links(directory)
+    if hardware is not None:
+        with _ends_in_order():
+            _watch(found.name, port, hardware, baud or found.baud, directory, record, utc_ns)
+        return
     with _ends_in_order(), Recorder(record, utc_ns) if record else contextlib.nullcontext() as recorder:
         serving = open_stub(
             found,
             terminal.state,
             port,
-            hardware=hardware,
+            hardware=attached,
             utc_ns=utc_ns,
             directory=directory,
             baud=baud,
@@ -185,6 +196,31 @@ def stub(
                 f"dropped {counts.dropped}",
                 err=True,
             )
+
+
+def _watch(
+    kind: str,
+    port: str,
+    url: str,
+    baud: int,
+    directory: Path | None,
+    record: Path | None,
+    utc_ns: Callable[[], int],
+) -> None:
+    """Hardware behind `port`, until a signal ends the process."""
+    import threading
+
+    from firmware_stubs.registry import bridge
+
+    served = bridge(kind, port, url, baud, silence_ns=SILENCE_NS, utc_ns=utc_ns, directory=directory, record=record)
+    served.start()
+    try:
+        click.echo(served.address)
+        sys.stdout.flush()
+        click.echo(f"the {kind} at {url}, at {served.address}; Ctrl-C ends it", err=True)
+        threading.Event().wait()
+    finally:
+        served.stop()
 
 
 def _mount(settings: tuple[str, ...]) -> Mount:

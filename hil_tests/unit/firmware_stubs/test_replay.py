@@ -1,0 +1,109 @@
+"""Recorded exchanges: turns, what differs between two, and a record played to a real stub by the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import serial
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.terminal import Antenna, Mount, Terminal
+from firmware_stubs.record import Exchange, Recorder
+from firmware_stubs.registry import Hardware
+from firmware_stubs.replay import compare, replay, turns_of
+from firmware_stubs.transport import SerialStub
+
+ROOT = Path(__file__).parents[3]
+PATIENCE_S = 60
+SITE = Terminal(0, 0, 0)
+
+pieces = st.lists(
+    st.builds(Exchange, st.floats(0, 100), st.sampled_from(["client", "device"]), st.binary(min_size=1, max_size=5)),
+    max_size=20,
+).map(lambda found: sorted(found, key=lambda piece: piece.t_s))
+
+
+@given(pieces)
+def test_turns_hold_every_byte_in_its_order(found: list[Exchange]) -> None:
+    turns = turns_of(found)
+    said = {
+        speaker: b"".join(piece.data for piece in found if piece.speaker == speaker) for speaker in ("client", "device")
+    }
+    assert b"".join(turn.question for turn in turns) == said["client"]
+    assert b"".join(turn.answer for turn in turns) == said["device"]
+    assert all(turn.question for turn in turns[1:])
+
+
+@given(pieces)
+def test_a_record_is_like_itself(found: list[Exchange]) -> None:
+    assert not [one for one in compare(found, found) if one.what]
+
+
+def test_what_differs_is_named() -> None:
+    first = [Exchange(0, "client", b"p\n"), Exchange(0.01, "device", b"10\n"), Exchange(1, "client", b"q\n")]
+
+    def against(*second: Exchange) -> list[str]:
+        return [one.what for one in compare(first, second, ignore=["[0-9]+$"])]
+
+    assert against(*first[:1], Exchange(0.01, "device", b"10\r"), first[2]) == ["answer", ""]
+    assert against(*first[:1], Exchange(0.5, "device", b"10\n"), first[2]) == ["time", ""]
+    assert against(*first[:2]) == ["", "missing"]
+    assert against(*first[:2], Exchange(1, "client", b"r\n")) == ["", "question"]
+    other = [first[0], Exchange(0, "device", b"99\n")]
+    assert compare(first, other, ignore=["[0-9]+"])[0].what == ""
+
+
+def stub_at(port: Path, elevation_deg: float, recorder: Recorder | None = None) -> SerialStub:
+    antenna = Antenna(Mount(park_elevation_deg=elevation_deg))
+    return SerialStub("easycomm2", SITE.state, str(port), hardware=Hardware(antenna=antenna), recorder=recorder)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    path = tmp_path / "lab.jsonl"
+    with stub_at(tmp_path / "lab", 30, Recorder(path)) as lab, serial.Serial(lab.address, 19200, timeout=10) as client:
+        for command in (b"AZ EL \n", b"XX \nVE \n", b"AZ \n"):
+            client.write(command)
+            client.readline()
+    return path
+
+
+def test_a_record_is_played_to_a_stub_and_compared(record: Path, tmp_path: Path) -> None:
+    with stub_at(tmp_path / "stub", 30) as stub:
+        assert replay([], stub.address, 19200, tmp_path / "none.jsonl") == 0
+        status, said = command(str(record), "--at", stub.address, "--baud", "19200", "-o", str(tmp_path / "now.jsonl"))
+        assert (status, said) == (0, "3 turns, 0 different\n")
+    with stub_at(tmp_path / "other", 40) as other:
+        status, said = command(str(record), "--at", other.address, "--baud", "19200", "--tolerance-ms", "5000")
+    assert status == 1
+    assert said.splitlines()[0] == r"0: answer: AZ EL \n"
+    assert r"first:  AZ0.0 EL30.0\n after" in said
+    assert r"second: AZ0.0 EL40.0\n after" in said
+    assert said.endswith("3 turns, 1 different\n")
+    status, said = command(str(record), str(tmp_path / "now.jsonl"), "--json")
+    assert [json.loads(line)["differs"] for line in said.splitlines()] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["/dev/null"], 2), (["/nowhere", "/dev/null"], 71), (["x", "y", "--ignore", "("], 2)]
+)
+def test_what_is_wrong_has_its_status(arguments: list[str], status: int) -> None:
+    assert command(*arguments)[0] == status
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "emulator.cli.main", "exchange", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout
