@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -34,6 +35,7 @@ from emulator.ports.fabric import FabricRelay
 from emulator.ports.mirror import MirroredLink
 from emulator.ports.relay import Relay, warm_up
 from emulator.scenario.model import OverlayEvent, Scenario
+from emulator.taps.inject import Place
 from emulator.timeline.build import windows_for
 from emulator.timeline.model import ChannelState, Timeline, Windows
 from emulator.units import NS_PER_S, NS_PER_US, format_utc
@@ -386,13 +388,18 @@ class Bench:
         """
         self._overlay.put(owner, events, time.monotonic_ns() + LEAD_NS)
 
-    def inject(self, direction: Direction, packet: bytes) -> None:
-        """An IP packet enters the link as if the application had sent it; it is counted as offered.
+    def inject(self, direction: Direction, packet: bytes, place: Place = "before") -> None:
+        """An IP packet enters the link as if the application had sent it, and is counted as offered; or, `after` the
+        link, it arrives at the far side as if it had crossed it, and is counted nowhere.
 
-        Raises EmulationError if the packet loop does not take it.
+        Raises EmulationError if the packet loop, or the kernel, does not take it.
         """
         ends = (self.terminal.port, self.datacenter.port)[:: 1 if direction == "uplink" else -1]
+        frame = bytes(VNET_BYTES) + ethernet_header(ends, packet) + packet
         try:
-            self._injectors[direction].send(bytes(VNET_BYTES) + ethernet_header(ends, packet) + packet)
+            if place == "after":
+                os.write(ends[1].descriptor, frame)
+            else:
+                self._injectors[direction].send(frame)
         except OSError as error:
-            raise EmulationError(f"the packet loop takes no packet of {len(packet)} bytes: {error}") from error
+            raise EmulationError(f"{len(packet)} bytes {place} the {direction} are not taken: {error}") from error

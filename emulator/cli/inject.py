@@ -46,6 +46,13 @@ def _list_cases(context: click.Context, option: click.Parameter, wanted: bool) -
     help="Uplink: as if the terminal's side had sent it.",
 )
 @click.option(
+    "--place",
+    type=click.Choice(["before", "after"]),
+    default="before",
+    show_default=True,
+    help="After: as if it had crossed the link.",
+)
+@click.option(
     "--count", type=click.IntRange(1, 100_000_000), default=1, show_default=True, metavar="N", help="Send it N times."
 )
 @click.option(
@@ -72,6 +79,7 @@ def _list_cases(context: click.Context, option: click.Parameter, wanted: bool) -
 @click.argument("expression", required=False)
 def inject(
     direction: Any,
+    place: Any,
     count: int,
     rate_pps: float | None,
     case: str | None,
@@ -121,7 +129,7 @@ def inject(
         own_times = _due_by_stamps(offsets_ns) if offsets_ns is not None and rate_pps is None else None
         with _progress(total) as advance:
             for batch in _paced(packets, total, own_times or _due_by_rate(rate_pps)):
-                reply = client.inject(direction, batch)
+                reply = client.inject(direction, batch, place)
                 first_utc_ns = first_utc_ns or reply["utc_ns"]
                 sent, size = sent + reply["packets"], size + reply["bytes"]
                 advance(reply["packets"])

@@ -18,7 +18,7 @@ from emulator.control.model import Command
 from emulator.control.verbs import Reply, Verbs, values_of
 from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError, ScenarioError
 from emulator.ports.curve import check_endpoint, client_name, secure_client
-from emulator.taps.inject import Addresses, Direction
+from emulator.taps.inject import Addresses, Direction, Place
 
 TIME_LIMIT_S = 5.0
 
@@ -145,9 +145,9 @@ class ControlClient(Verbs[Reply]):
         """Where telemetry stands."""
         return dict(self.request("snapshot"))
 
-    def inject(self, direction: Direction, packets: Sequence[bytes]) -> Reply:
+    def inject(self, direction: Direction, packets: Sequence[bytes], place: Place = "before") -> Reply:
         """Sends IP packets into the link, at most model.MAX_PACKETS; {packets, bytes, utc_ns}."""
-        return dict(self.request("inject", direction=direction, packets=list(packets)))
+        return dict(self.request("inject", direction=direction, place=place, packets=list(packets)))
 
     def close(self) -> None:
         """Twice is allowed."""

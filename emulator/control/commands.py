@@ -16,6 +16,7 @@ from emulator.control.plan import plan_of
 from emulator.errors import BentpipeError, EmulationError, PrivilegeError, ScenarioError
 from emulator.ports.curve import ROLES, Role
 from emulator.scenario.model import OverlayEvent
+from emulator.taps.inject import Place
 from emulator.timeline.model import Windows
 from emulator.units import parse_utc_ns
 
@@ -63,7 +64,7 @@ class ControlledBench(Protocol):
 
     def counters(self) -> Any: ...
 
-    def inject(self, direction: Direction, packet: bytes, /) -> None: ...
+    def inject(self, direction: Direction, packet: bytes, place: Place, /) -> None: ...
 
 
 Switch = Callable[[bool, Mapping[str, Any]], Mapping[str, Any]]
@@ -149,8 +150,8 @@ class Commands:
                 return self._snapshot()
             case model.Around():
                 return bench.network.do(command.verb, **command.model_dump(exclude_unset=True))
-            case model.Inject(direction=direction, packets=packets):
-                return self._inject(direction, packets)
+            case model.Inject():
+                return self._inject(command)
         raise EmulationError(f"{command.verb}: this bench does not know how")
 
     def _act(self, command: Timed, at: Moment, author: str) -> Done:
@@ -199,14 +200,15 @@ class Commands:
         answer = asdict(done)
         return plain({**answer.pop("data"), **answer})  # type: ignore[no-any-return]
 
-    def _inject(self, direction: Direction, packets: list[bytes]) -> Any:
+    def _inject(self, command: model.Inject) -> Any:
+        packets = command.packets
         for number, packet in enumerate(packets):
             if not 20 <= len(packet) <= MAX_PACKET_BYTES or packet[0] >> 4 not in (4, 6):
                 expected = f"expected the 20 to {MAX_PACKET_BYTES} bytes of an IP packet"
                 raise ScenarioError([f"inject: packets.{number}: {expected}"])
         utc_ns = self._bench.utc_ns()
         for packet in packets:
-            self._bench.inject(direction, packet)
+            self._bench.inject(command.direction, packet, command.place)
         return {"packets": len(packets), "bytes": sum(map(len, packets)), "utc_ns": utc_ns}
 
 

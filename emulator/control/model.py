@@ -107,6 +107,7 @@ class Inject(Command):
     verb, role = "inject", "packets"
     answer = "`packets`, `bytes`, `utc_ns`"
     direction: Direction = Field(description="uplink: as if the terminal's side had sent it")
+    place: Literal["before", "after"] = Field("before", description="after: as if the packets had crossed the link")
     packets: list[bytes] = Field(
         min_length=1, max_length=MAX_PACKETS, description=f"whole IP packets of 20 to {MAX_PACKET_BYTES} bytes"
     )

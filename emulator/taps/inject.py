@@ -22,6 +22,7 @@ from emulator.errors import EmulationError, EndpointError, ExpressionError, Tool
 from emulator.taps.pcapng import read_capture
 
 Direction = Literal["uplink", "downlink"]
+Place = Literal["before", "after"]  # the link
 
 MAX_PACKETS = 1000  # that one expression may stand for: `IP(ttl=(1, 64))` is 64 packets
 MAX_PACKET_BYTES = 65_535  # what IPv4's total length can say

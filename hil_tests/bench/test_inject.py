@@ -94,3 +94,12 @@ def test_what_was_injected_is_in_the_counters_and_adds_up(bench: Bench) -> None:
         assert uplink["offered_packets"] == (
             uplink["delivered_packets"] + uplink["held_packets"] + sum(uplink["dropped"].values())
         )
+
+
+def test_a_packet_injected_behind_the_link_arrives_and_is_not_counted(bench: Bench) -> None:
+    before = bench.counters().downlink.offered_packets
+    with receiving(bench.terminal, bench.terminal.ipv4, 1) as lines:
+        sent = inject("--at", "downlink", "--place", "after", "IP(dst=terminal)/UDP(sport=53, dport=9)/b'lie'")
+        assert sent.returncode == 0, sent.stderr
+        assert lines.readline() == f"lie {bench.datacenter.ipv4} 53\n"
+    assert bench.counters().downlink.offered_packets == before

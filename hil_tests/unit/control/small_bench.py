@@ -146,7 +146,7 @@ class SmallBench:
             raise ZeroDivisionError("a defect")
         return SmallCounters(2**62, {Cause.QUEUE: 3, Cause.LOSS: 0})
 
-    def inject(self, direction: Direction, packet: bytes) -> None:
+    def inject(self, direction: Direction, packet: bytes, place: str = "before") -> None:
         if self.failing:
             raise EmulationError("the packet loop has ended")
         self.injected.append((direction, packet))
