@@ -51,6 +51,7 @@ COMMANDS = {
     "exchange": Lazy("emulator.cli.exchange:exchange", "Compare recorded exchanges with a device, stub or hardware."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
     "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
+    "report": Lazy("emulator.cli.report:report", "Make the report of a run again, or compare two runs."),
     "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),
     "runs": Lazy("emulator.cli.runs:runs", "Show what is in the store of runs."),
     "schema": Lazy("emulator.cli.schema:schema", "Print the JSON Schema of scenario files."),

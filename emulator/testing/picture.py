@@ -52,6 +52,7 @@ EVENT_COLOUR = {
 }
 LOG_TICKS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)
 LETTER = 0.0056  # width of a letter of a label, as a share of the picture's
+MOST_SLOT_LABELS = 12  # more would not fit
 DROP_BIN_NS = 500 * NS_PER_MS
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -86,16 +87,17 @@ def draw(record: RunRecord, *, heading: bool) -> Figure:
     """The figure; with its heading for a picture that stands alone."""
     with mpl.rc_context(STYLE):
         figure = Figure(
-            figsize=(13.5, 11.6 if heading else 11.0), layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02)
+            figsize=(13.5, 13.0 if heading else 12.4), layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02)
         )
-        axes = figure.subplots(6, 1, sharex=True, height_ratios=(0.62, 1.15, 2.1, 1.8, 1.9, 1.25))
+        axes = figure.subplots(7, 1, sharex=True, height_ratios=(0.62, 1.15, 2.1, 1.8, 1.9, 1.1, 1.25))
         clock = _Clock(record)
         _events(axes[0], record, clock)
         _serving(axes[1], record, clock)
         for axis, direction in zip(axes[2:4], reversed(DIRECTIONS), strict=True):
             _delay(axis, record, direction, clock)
         _throughput(axes[4], record, clock)
-        _drops(axes[5], record, clock)
+        _loss(axes[5], record, clock)
+        _drops(axes[6], record, clock)
         for axis in axes[1:]:
             _mark(axis, record, clock)
         axes[-1].set_xlim(clock.at(0), clock.at(max(record.duration_ns, NS_PER_S)))
@@ -149,7 +151,8 @@ def _events(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     """A strip above the panels: slot boundaries by their second, and what was done to the link."""
     axis.set_ylim(0, 1)
     axis.axis("off")
-    for at in record.slot_starts_ns():
+    slots = record.slot_starts_ns()
+    for at in slots if len(slots) <= MOST_SLOT_LABELS else ():
         axis.text(clock.days(at), 0.02, f"slot :{clock.at(at):%S}", ha="center", va="bottom", fontsize=8, color=FAINT)
     free_from = [0.0, 0.0]  # of either row, as a share of the width
     for event in record.events:
@@ -363,6 +366,33 @@ def _how(transfer: Transfer) -> str:
     return name if transfer.connections == 1 else f"{transfer.connections} × {name}"
 
 
+def _loss(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+    """Of the probes of each second, against what the link was told; a shut gate loses all."""
+    axis.set_title("Loss of the probes, second by second, against what was commanded")
+    edges = np.arange(0, record.duration_ns + NS_PER_S, NS_PER_S)
+    for direction in DIRECTIONS:
+        probes, channel = record.probes(direction), _channel(record, direction)
+        sent = np.histogram(probes.sent_ns, edges)[0]
+        lost = np.histogram(np.array(probes.sent_ns)[np.array(probes.delay_ns) < 0], edges)[0] if sent.any() else sent
+        known = sent > 0
+        share = 100 * lost[known] / sent[known]
+        middle = clock.days(edges[:-1][known] + NS_PER_S / 2)
+        axis.plot(middle, share, drawstyle="steps-mid", color=COLOUR[direction], label=f"measured, {direction}")
+        commanded = 100 * np.array(channel.loss, float)
+        commanded[np.array(channel.gate, int) == Gate.DROP] = 100.0
+        if len(commanded):
+            label = "commanded" if direction == "downlink" else None
+            days = clock.days(record.states.at_ns)
+            axis.plot(days, commanded, color=COMMANDED, linewidth=0.9, linestyle=(0, (3, 2)), label=label)
+    axis.set_yscale("symlog", linthresh=1.0)
+    axis.set_ylim(0, 130)
+    axis.yaxis.set_major_locator(FixedLocator([0, 1, 10, 100]))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_ylabel("%")
+    _legend(axis)
+
+
 def _drops(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     axis.set_title("Packets dropped, by cause, both directions")
     edges = np.arange(0, record.duration_ns + DROP_BIN_NS, DROP_BIN_NS)
@@ -371,18 +401,17 @@ def _drops(axis: Axes, record: RunRecord, clock: _Clock) -> None:
         for name, dropped in drops_over_time(record, direction, edges).items():
             stacked[name] = stacked.get(name, np.zeros(len(edges) - 1)) + dropped
     bottom = np.zeros(len(edges) - 1)
-    width = DROP_BIN_NS / (86_400 * NS_PER_S) * 0.92
     for name in sorted(stacked, key=lambda cause: list(CAUSE_COLOUR).index(cause) if cause in CAUSE_COLOUR else 99):
-        axis.bar(
-            clock.days(edges[:-1] + DROP_BIN_NS / 2),
-            stacked[name],
-            width=width,
-            bottom=bottom,
+        axis.stairs(  # one shape; a bar for each bin would take seconds to draw
+            bottom + stacked[name],
+            clock.days(edges),
+            baseline=bottom,
+            fill=True,
             linewidth=0,
             color=CAUSE_COLOUR.get(name, OTHER),
             label=f"{CAUSE_WORDS.get(name, name.lower())} ({stacked[name].sum():,.0f})",
         )
-        bottom += stacked[name]
+        bottom = bottom + stacked[name]
     if not stacked:
         axis.text(0.5, 0.5, "nothing was dropped", transform=axis.transAxes, ha="center", va="center", color=FAINT)
     axis.set_ylim(0, max(1.0, bottom.max(initial=0.0) * 1.35))

@@ -157,6 +157,13 @@ class Check(Part):
     outcome: str
 
 
+class Judged(Part):
+    """A verdict, in words."""
+
+    outcome: Literal["passed", "failed", "undecided", "invalid"]
+    text: str
+
+
 class Evidence(Part):
     """What proves that the commanded link is the link that was applied, over one stretch of a bench's life.
 
@@ -199,11 +206,13 @@ class RunRecord(Part):
     events: list[Event] = []
     checks: list[Check] = []
     evidence: Evidence | None = None
+    verdicts: list[Judged] = []
+    logs: dict[str, str] = {}
     machine: dict[str, str] = {}
 
     @classmethod
     def vocabularies(cls) -> set[str]:
-        return {"events", "checks"}
+        return {"events", "checks", "verdicts"}
 
     def probes(self, direction: Direction) -> ProbeSeries:
         return self.uplink_probes if direction == "uplink" else self.downlink_probes

@@ -17,6 +17,8 @@ from emulator.output import output_file
 from emulator.units import format_utc
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from emulator.testing.record import RunRecord
 
 
@@ -38,29 +40,38 @@ def write_report(record: RunRecord, directory: Path) -> dict[str, Path]:
     return paths
 
 
-def to_html(record: RunRecord) -> str:
-    """The whole page."""
+def pages() -> Environment:
+    """The templates of all pages."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
-    from emulator.testing.picture import to_svg
-    from emulator.testing.record import DIRECTIONS
-    from emulator.testing.summary import summarise
-
-    pages = Environment(
+    return Environment(
         loader=PackageLoader("emulator.testing"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def to_html(record: RunRecord) -> str:
+    """The whole page."""
+    from markupsafe import Markup
+
+    from emulator.testing.picture import to_svg
+    from emulator.testing.record import DIRECTIONS
+    from emulator.testing.summary import summarise
+
     picture = Markup(to_svg(record))
-    return pages.get_template("report.html.j2").render(
-        record=record,
-        summary=summarise(record),
-        start=format_utc(record.start_utc_ns, 1),
-        directions=DIRECTIONS,
-        picture=picture,
+    return (
+        pages()
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            summary=summarise(record),
+            start=format_utc(record.start_utc_ns, 1),
+            directions=DIRECTIONS,
+            picture=picture,
+        )
     )
 
 

@@ -16,6 +16,7 @@ from emulator.testing.measure import (
     measured_slot_phase,
 )
 from emulator.testing.record import CAUSE_WORDS, DIRECTIONS, RunRecord, Transfer
+from emulator.testing.verdicts.evidence import faults, in_words
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_utc
 
@@ -85,12 +86,13 @@ def summarise(record: RunRecord) -> Summary:
             _phase_card(record),
             _transfer_card(record),
             _serving_card(record),
+            _evidence_card(record),
         )
         if card is not None
     )
-    failed = [card.name for card in cards if card.passed is False] + [
-        check.what for check in record.checks if not check.passed
-    ]
+    failed = [card.name for card in cards if card.passed is False]
+    failed += [check.what for check in record.checks if not check.passed]
+    failed += [verdict.text.partition(":")[0] for verdict in record.verdicts if verdict.outcome != "passed"]
     verdict = f"does not hold: {', '.join(failed)}" if failed else "every check holds"
     if record.interrupted:
         verdict = f"interrupted; so far {verdict}"
@@ -219,6 +221,15 @@ def _serving_card(record: RunRecord) -> Card | None:
     return Card(
         "Handovers", str(changes), f"{len(set(served))} satellites, elevation {min(known):.0f}° to {max(known):.0f}°"
     )
+
+
+def _evidence_card(record: RunRecord) -> Card | None:
+    """Whether the emulation kept up with what it was told; where it did not, nothing else here proves anything."""
+    if record.evidence is None:
+        return None
+    found = faults(record.evidence)
+    more = "; ".join(found) or in_words(record.evidence)
+    return Card("The emulation kept up", "no" if found else "yes", more, passed=not found)
 
 
 def _packet_rows(record: RunRecord) -> Iterable[Row]:

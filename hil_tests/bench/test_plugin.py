@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emulator.link.compiled import cache_directory
+from emulator.testing.store import Store
 
 pytestmark = pytest.mark.needs("netns", "tun", "ping")
 
@@ -106,10 +107,17 @@ def test_tests_of_ten_lines_meet_their_links(project: pytest.Pytester) -> None:
                 assert line.readline().startswith(b"$GP")
         """
     )
-    result = run(project, "-rA", f"--junitxml={project.path}/junit.xml")
+    kept = ("--satlink-report", "reports", "--satlink-store", "runs.sqlite")
+    result = run(project, "-rA", f"--junitxml={project.path}/junit.xml", *kept)
     result.assert_outcomes(passed=8, skipped=1)
     result.stdout.fnmatch_lines(["verdict: delay uplink p50: 20* ms (95% sure: *: passed"])
     result.stdout.fnmatch_lines(["bentpipe: *, bench fixed, seed of each link, at most * benches at once"])
+    with Store(project.path / "runs.sqlite", read=True) as store:
+        runs = {each.name.partition("::")[2]: each for each in store.runs()}
+    assert runs["test_ping_takes_80_ms"].seed == 5
+    assert "--satlink-seed 5" in runs["test_ping_takes_80_ms"].details["repeat"]
+    page = Path(runs["test_delay"].details["reports"][0]).read_text()
+    assert "delay uplink p50" in page
     report = (project.path / "junit.xml").read_text()
     assert '<property name="satlink_seed" value="5" />' in report
     assert '<property name="satlink_start" value="2026-01-01T00:00:13' in report
@@ -162,6 +170,13 @@ def test_what_fell_behind_is_invalid_and_neither_passed_nor_failed(project: pyte
         ["*invalid: nothing is proven*", "*test_would_fail: invalid: the emulation fell behind*"]
     )
     result.stdout.fnmatch_lines(["*2 invalid*"])
+
+
+def test_a_full_disk_takes_the_report_and_not_the_result(project: pytest.Pytester) -> None:
+    project.makepyfile("def test_fine(satlink): pass")
+    result = run(project, "--satlink-store", "/dev/full")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["bentpipe: not kept: *test_fine: /dev/full: run store: *"])
 
 
 def test_a_broken_bench_is_latched(project: pytest.Pytester) -> None:

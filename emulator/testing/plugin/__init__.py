@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emulator import __version__
-from emulator.errors import EmulationError
+from emulator.errors import BentpipeError, EmulationError
 from emulator.testing.plugin.fixtures import datacenter, dish, satlink, serial_stub, terminal
 from emulator.testing.plugin.settings import LATCH, SETTINGS, Latch, Settings, settings_of
 
@@ -106,10 +106,19 @@ def pytest_runtest_makereport(
         path, line, _ = item.location
         report.outcome, report.longrepr = "skipped", (path, line or 0, reason)
         setattr(report, INVALID, reason)
-    report.sections.append(("satlink", _told(item, link)))
-    item.user_properties.append(("satlink_outcome", "invalid" if faults else report.outcome))
+    outcome = "invalid" if faults else report.outcome
+    told = _told(item, link)
+    try:
+        pages = settings_of(item.config).keep(
+            item.nodeid, link, outcome, report.longreprtext, repeat_command(item, link)
+        )
+        told = "\n".join([told, *(f"report: {page}" for page in pages)])
+    except BentpipeError as error:  # a full disk takes the report and not the result
+        told = f"{told}\nnot kept: {error}"
+        _not_kept.append(f"{item.nodeid}: {error}")
+    report.sections.append(("satlink", told))
+    item.user_properties.append(("satlink_outcome", outcome))
     report.user_properties[:] = item.user_properties
-    settings_of(item.config).keep(item.nodeid, link, "invalid" if faults else report.outcome, report.longreprtext)
     return report
 
 
@@ -159,10 +168,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 _invalid_of_session: list[str] = []
+_not_kept: list[str] = []
 
 
 def pytest_sessionstart() -> None:
     _invalid_of_session.clear()
+    _not_kept.clear()
 
 
 @pytest.hookimpl(trylast=True)
@@ -177,3 +188,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("invalid: nothing is proven", yellow=True)
         for line in _invalid_of_session:
             terminalreporter.write_line(line)
+    for line in _not_kept:
+        terminalreporter.write_line(f"bentpipe: not kept: {line}", red=True)

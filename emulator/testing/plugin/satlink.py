@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.testing.record import Direction
 
 TICK_S = 0.1
+LONGEST_LOG = 100_000  # characters of each, from its end
 
 
 class Satlink:
@@ -106,6 +107,14 @@ class Satlink:
                     direction=step.direction,
                 )
             )
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        """(name, text) of what each process has written so far."""
+        for side in (self.terminal, self.datacenter):
+            for process in side.processes:
+                for stream in ("stdout", "stderr"):
+                    if text := getattr(process, stream):
+                        yield f"{side.side.name}: {' '.join(process.command)[:60]}: {stream}", text[-LONGEST_LOG:]
 
     def close(self) -> None:
         """Ends the scripts."""

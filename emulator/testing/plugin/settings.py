@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from emulator.timeline.model import Windows
 
 MARKER_KEYS = ("scenario", "set", "seed", "start", "needs")
+LONGEST_LOG = 100_000  # characters of each, from its end
 PLANNED_ANEW_NS = 3_600_000_000_000  # elements age: a planner is used again for an hour
 
 
@@ -122,8 +125,61 @@ class Settings:
             self._windows[scenario] = start_utc_ns, windows
         return windows
 
-    def keep(self, nodeid: str, link: Satlink, outcome: str, said: str) -> None:
-        """Writes the reports of a test and adds it to the store, as far as either was asked for."""
+    def keep(self, nodeid: str, link: Satlink, outcome: str, said: str, repeat: str) -> list[Path]:
+        """Writes the reports of a test and adds it to the store, as far as either was asked for; returns the reports.
+
+        Raises EndpointError, as on a full disk.
+        """
+        pages = self._report(nodeid, link, said) if self.report else []
+        if self.store:
+            self._add(self.store, nodeid, link, outcome, repeat, pages)
+        return pages
+
+    def _report(self, nodeid: str, link: Satlink, said: str) -> list[Path]:
+        from emulator.testing.record import Judged
+        from emulator.testing.report import write_report
+
+        assert self.report is not None
+        verdicts = [Judged(outcome=verdict.outcome, text=str(verdict)) for verdict in link.verdicts]
+        pages = []
+        for number, record in enumerate(link.records):
+            record.verdicts, record.logs = verdicts, dict(link.logs())
+            if said:
+                record.logs["what pytest says"] = said[-LONGEST_LOG:]
+            folder = self.report / (re.sub(r"[^\w.-]+", "_", nodeid) + (f"-{number}" if number else ""))
+            pages.append(write_report(record, folder)["report.html"])
+        return pages
+
+    def _add(self, path: Path, nodeid: str, link: Satlink, outcome: str, repeat: str, pages: list[Path]) -> None:
+        from emulator import __version__
+        from emulator.errors import EmulationError
+        from emulator.testing.store import Run, Store
+        from emulator.units import NS_PER_S, format_utc
+
+        details: dict[str, Any] = {
+            "repeat": repeat,
+            "verdicts": [verdict.as_json() for verdict in link.verdicts],
+            "faults": list(link.faults()),
+            "reports": [str(page) for page in pages],
+        }
+        with contextlib.suppress(EmulationError):
+            details["evidence"] = link.evidence().model_dump()
+        with Store(path) as store:
+            store.add(
+                Run(
+                    key=f"{nodeid} {time.time_ns()}",
+                    kind="test",
+                    name=nodeid,
+                    outcome=outcome,
+                    scenario=link.scenario.name,
+                    seed=link.seed,
+                    start_utc=format_utc(link.start_utc_ns, 9),
+                    version=__version__,
+                    seconds=(link.bench.utc_ns() - link.start_utc_ns) / NS_PER_S,
+                    figures={verdict.name: verdict.interval.estimate for verdict in link.verdicts},
+                    details=details,
+                )
+            )
 
 
 class Latch:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.errors import EndpointError, ScenarioError
-from emulator.testing.record import Direction, RunRecord, StateSeries, load_record
+from emulator.testing.compare import compare, write_comparison
+from emulator.testing.record import Direction, Evidence, Judged, RunRecord, StateSeries, load_record
 from emulator.testing.report import main, to_html, write_report
 from emulator.testing.summary import summarise
 from hil_tests.unit.testing.synthetic import synthetic_record
@@ -128,6 +129,33 @@ def test_a_run_cut_short_at_once_still_has_its_report(tmp_path: Path) -> None:
     paths = write_report(empty, tmp_path)
     assert paths["report.html"].stat().st_size > 0
     assert summarise(empty).verdict.startswith("interrupted")
+
+
+def test_a_run_that_fell_behind_or_was_judged_wanting_does_not_hold(record: RunRecord) -> None:
+    behind = record.model_copy(update={"evidence": Evidence(packets=9, lateness_p99_us=90_000)})
+    assert "kept up" in summarise(behind).verdict
+    assert summarise(record.model_copy(update={"evidence": Evidence(packets=9)})).passed
+    wanting = record.model_copy(update={"verdicts": [Judged(outcome="undecided", text="delay p95: 3 ms")]})
+    assert "does not hold: delay p95" in summarise(wanting).verdict
+
+
+def test_a_long_run_has_a_small_page(tmp_path: Path) -> None:
+    page = to_html(synthetic_record(duration_s=600))
+    assert len(page.encode()) <= 5_000_000
+
+
+def test_two_runs_stand_side_by_side(record: RunRecord, tmp_path: Path) -> None:
+    other = synthetic_record(seed=9)
+    other.uplink_probes.delay_ns = [delay + 9_000_000 if delay >= 0 else -1 for delay in record.uplink_probes.delay_ns]
+    words = {each.name: each.word for each in compare(record, other)}
+    assert words["delay uplink p50"] == "higher"
+    assert {each.word for each in compare(record, record)} == {"no difference that is sure"}
+    page = write_comparison(record, other, tmp_path / "two").read_text()
+    assert page.count("<svg") == 2
+    assert "http-equiv" not in page
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EndpointError, match="file"):
+        write_comparison(record, other, tmp_path / "file")
 
 
 def test_columns_of_two_lengths_are_refused() -> None:

@@ -1,0 +1,32 @@
+"""`bentpipe report`: the pages of a run from its record, and two runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("record", type=click.Path(dir_okay=False, path_type=Path), metavar="RUN.json")
+@click.argument("other", type=click.Path(dir_okay=False, path_type=Path), metavar="[OTHER.json]", required=False)
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Where the pages go.  [default: where the record is]",
+)  # fmt: skip
+def report(record: Path, other: Path | None, output: Path | None) -> None:
+    """Make the report of a run again from the record that it has left: a page, a picture.
+
+    With OTHER, compare the two runs: the figures side by side, with their intervals. The pages need no network.
+    """
+    from emulator.testing.compare import write_comparison
+    from emulator.testing.record import load_record
+    from emulator.testing.report import write_report
+
+    first = load_record(record)
+    directory = output or record.parent
+    if other is not None:
+        click.echo(write_comparison(first, load_record(other), directory))
+        return
+    for path in write_report(first, directory).values():
+        click.echo(path)
