@@ -48,6 +48,25 @@ class Serving(NamedTuple):
     slot: int
     satellite: int
     gateway: int
+    hops: tuple[int, ...] = ()  # the satellites behind it on the way down
+
+
+class Block(NamedTuple):
+    """What is known of the slots of a block: their edges, the satellites that may be in view, (near,), at the edges
+    from each gateway, and at which of these they may land.
+    """
+
+    edges_ns: Ints
+    near: Ints
+    from_gateway: Sequence[Look]
+    may_land: npt.NDArray[np.bool_]
+
+
+class Ways(NamedTuple):
+    """The ways down, (gateways, near): metres of light's way, inf for none; and the satellites behind the first."""
+
+    path_m: Floats
+    hops: Callable[[int], tuple[int, ...]]
 
 
 class StarlinkPolicy(Pinnable):
@@ -123,36 +142,48 @@ class StarlinkPolicy(Pinnable):
             return tuple(Serving(first + place, -1, -1) for place in range(BLOCK_SLOTS))
         from_gateway = [look(station.observer, position) for station in self.gateways]
         weight = self._weights(seen)
-        may_serve, may_land = self.pin.satellites(near), self.pin.gateways(len(self.gateways))
+        block = Block(edges_ns, near, from_gateway, self.pin.gateways(len(self.gateways)))
+        visible &= self.pin.satellites(near)[:, np.newaxis]
         return tuple(
-            self._choose_one(
-                first + place,
-                near,
-                visible[:, place] & visible[:, place + 1] & may_serve,
-                weight[:, place],
-                [Edges(one, place) if may else None for one, may in zip(from_gateway, may_land, strict=True)],
-            )
+            self._choose_one(first + place, block, visible[:, place] & visible[:, place + 1], weight[:, place])
             for place in range(BLOCK_SLOTS)
         )
 
-    def _choose_one(
-        self, slot: int, near: Ints, visible: npt.NDArray[np.bool_], weight: Ints, from_gateway: Sequence[Edges | None]
-    ) -> Serving:
-        """A satellite that terminal and gateway see at both ends of the slot, hence throughout, by weight."""
-        path_m = np.full((len(self.gateways), len(near)), np.inf)
-        for row, (station, edges) in enumerate(zip(self.gateways, from_gateway, strict=True)):
-            if edges is None:
-                continue
-            both = edges.above(float(np.sin(np.radians(station.min_elevation_deg))))
-            fibre_m = station.fibre_m * SPEED_OF_LIGHT_M_S / FIBRE_SPEED_M_S  # as long in time
-            path_m[row, both] = edges.mean_range_m[both] + fibre_m
-        chances = np.where(visible & np.isfinite(path_m).any(axis=0), weight, 0)
+    def _choose_one(self, slot: int, block: Block, visible: npt.NDArray[np.bool_], weight: Ints) -> Serving:
+        """A satellite that the terminal sees at both ends of the slot, hence throughout, by weight."""
+        if not visible.any():
+            return Serving(slot, -1, -1)
+        path_m, hops = self._ways(block, slot % BLOCK_SLOTS)
+        chances = np.where(self._eligible(path_m.min(axis=0), visible), weight, 0)
         total = int(chances.sum())
         if total == 0:
             return Serving(slot, -1, -1)
         drawn = (self._draw(slot) * total) >> 32
         chosen = int(np.searchsorted(np.cumsum(chances), drawn, side="right"))
-        return Serving(slot, int(near[chosen]), int(path_m[:, chosen].argmin()))
+        satellite = int(block.near[chosen])
+        return Serving(slot, satellite, int(path_m[:, chosen].argmin()), hops(satellite))
+
+    def _eligible(self, way_m: Floats, visible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which of the visible satellites may be drawn: here, all that have a way down."""
+        return visible & np.isfinite(way_m)
+
+    def _ways(self, block: Block, place: int) -> Ways:
+        """The ways down in a slot: here, straight to a gateway."""
+        path_m = np.full((len(self.gateways), len(block.near)), np.inf)
+        for row, (may, seen) in enumerate(zip(block.may_land, block.from_gateway, strict=True)):
+            if may:
+                path_m[row] = self.gateway_way_m(row, Edges(seen, place))
+        return Ways(path_m, lambda satellite: ())
+
+    def gateway_way_m(self, gateway: int, edges: Edges) -> Floats:
+        """From satellites to a gateway that sees them at both ends of a slot, and on to the point of presence.
+
+        Fibre counts as the way that light goes in its time; inf where the gateway does not see a satellite.
+        """
+        station = self.gateways[gateway]
+        both = edges.above(float(np.sin(np.radians(station.min_elevation_deg))))
+        fibre_m = station.fibre_m * SPEED_OF_LIGHT_M_S / FIBRE_SPEED_M_S
+        return np.where(both, edges.mean_range_m + fibre_m, np.inf)
 
     def _weights(self, seen: Look) -> Ints:
         """Whole numbers by elevation and side, of the shape of `seen`."""

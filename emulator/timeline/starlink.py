@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import numpy as np
 
+from emulator.orbit.look import look
 from emulator.orbit.source import satellites_of
 from emulator.scenario.links import StarlinkLink
 from emulator.scenario.model import Scenario
+from emulator.serving.isl import Grid, IslPolicy
 from emulator.serving.starlink import SLOT_NS, StarlinkPolicy
 from emulator.serving.stations import GroundStation, masks_deg
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, draw32
 from emulator.timeline.model import LOSS_ONE, Ints
-from emulator.timeline.orbiting import OrbitWindows
-from emulator.timeline.sky import Phase, Stint
+from emulator.timeline.orbiting import OrbitWindows, bent_pipe
+from emulator.timeline.sky import Phase, Seen, Stint
 from emulator.units import NS_PER_MS, NS_PER_S
+
+ISL_LEGS = ("terminal to satellite", "between satellites", "satellite to gateway")
 
 
 class StarlinkWindows(OrbitWindows):
@@ -38,7 +43,8 @@ class StarlinkWindows(OrbitWindows):
         stations = [GroundStation.of(gateway, scenario.pop, link.fibre_detour) for gateway in scenario.gateways]
         phase_ns = round(link.slot_phase_s * NS_PER_S)
         super().__init__(scenario, link, satellites.names, stations, stretch_ns=SLOT_NS, phase_ns=phase_ns)
-        self.policy = StarlinkPolicy(
+        make_policy = IslPolicy if link.isl else StarlinkPolicy
+        self.policy = make_policy(
             satellites,
             masks_deg(satellites, scenario.constellation, scenario.terminal),
             scenario.terminal,
@@ -47,11 +53,24 @@ class StarlinkWindows(OrbitWindows):
             lambda slot: int(draw32(self._seed, Way.BOTH, Purpose.SERVING, np.array([slot]))[0]),
             gso_exclusion_deg=link.gso_exclusion_deg,
         )
+        if isinstance(self.policy, IslPolicy):
+            self.legs = ISL_LEGS
+            self.policy.grid = Grid(satellites, scenario.constellation.shells)
         self.policy.require_coverage(epoch_utc_ns)
 
     def _stints(self, number: int) -> list[Stint]:
         start_ns, serving = self.policy.slot_start_ns(number), self.policy.serving(number)
         return [Stint(start_ns, start_ns + SLOT_NS, serving.satellite, serving.gateway)]
+
+    def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
+        direct = bent_pipe(self.policy, stint, times_ns)
+        if self.legs is not ISL_LEGS:
+            return direct
+        hops = self.policy.serving(self.stretch_at(stint.start_ns)).hops
+        position = self.policy.propagator.positions_m(times_ns, np.array([stint.satellite, *hops]))
+        between = np.sqrt((np.diff(position, axis=0) ** 2).sum(axis=-1)).sum(axis=0)
+        feeder = look(self.policy.gateways[stint.gateway].observer, position[-1]).range_m
+        return replace(direct, legs_m=np.stack([direct.slant_range_m, between, feeder]))
 
     def _phases(self, number: int) -> list[Phase]:
         """What the boundaries at the slot's beginning and end do, to this slot at most; outages."""
