@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.bench.captures import serving_captures
+from emulator.bench.recording import Recording
 from emulator.control import topics
-from emulator.control.commands import Commands, Switch
+from emulator.control.commands import Commands
 from emulator.control.messages import SOCKET_NAME
 from emulator.control.server import ControlServer
 from emulator.control.telemetry import Telemetry
@@ -35,15 +36,15 @@ def session(
     bench: Bench,
     *,
     on_stop: Callable[[], None] | None = None,
-    captures: Switch | None = None,
     control: Sequence[str] = (),
     telemetry: Sequence[str] = (),
     keys: Path | None = None,
 ) -> Iterator[Session]:
     """Serves a running bench in its runtime directory, and at more endpoints: tcp:// needs `keys`.
 
-    captures: turns captures on and off. Raises EndpointError.
+    Raises EndpointError.
     """
+    captures = Recording(bench.runtime_dir)
     told = Telemetry(bench, bench.runtime_dir / topics.SOCKET_NAME, listen=telemetry, keys=keys)
     server = ControlServer(
         bench,

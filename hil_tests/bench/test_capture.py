@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from emulator.bench import Bench
 from emulator.bench.captures import serving_captures
-from emulator.errors import BenchNotFoundError, EmulationError, EndpointError, ExpressionError
+from emulator.bench.recording import Recording
+from emulator.errors import BenchNotFoundError, EmulationError, EndpointError, ExpressionError, ScenarioError
 from emulator.scenario import load_scenario
 from emulator.taps.capture import MOST_CONSUMERS, capture_endpoint
 from emulator.taps.consumer import CaptureStream, PacketFilter, RotatingFiles, blocks, choose_blocks, packet_of
@@ -305,3 +306,28 @@ def _keep_sending(bench: Bench, over: threading.Event) -> None:
                 sender.sendto(bytes(20), (bench.datacenter.ipv4, 9))
 
     bench.terminal.namespace.run(send)
+
+
+def test_a_recording_by_command_tells_what_it_holds(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    switch = Recording(bench.runtime_dir)
+    assert switch(True, {"file": "a.pcapng", "at": "uplink"}) == {"file": "a.pcapng"}
+    with pytest.raises(EmulationError, match="one is on already"):
+        switch(True, {})
+    send_up(bench, 40)
+    before = bench.counters().uplink
+    while before.held_packets:
+        before = bench.counters().uplink
+    told = switch(False, {})
+    assert (told["packets"], told["lost"], told["files"]) == (40, 0, ["a.pcapng"])
+    assert len(list(read_capture(tmp_path / "a.pcapng"))) == 40
+    with pytest.raises(EmulationError, match="none is on"):
+        switch(False, {})
+
+
+def test_a_recording_names_every_option_that_is_wrong(bench: Bench) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        Recording(bench.runtime_dir)(True, {"file": "/etc/passwd", "at": "sideways", "keep": -1})
+    assert [line.split(":")[1].strip() for line in refused.value.problems] == ["file", "at", "keep"]
