@@ -23,6 +23,7 @@ from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
 from emulator.bench.planner import Planner
 from emulator.bench.privilege import ensure_network_privilege, has_machine_network
+from emulator.bench.punctuality import Punctuality
 from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
 from emulator.bench.sides import ethernet_header
 from emulator.bench.snapshot import Counters, LinkState, with_port_drops
@@ -174,12 +175,8 @@ class Bench:
         ends = open_ends(
             self.scenario, self._runtime, self._stack, isolate=self._isolate, warn=self._warn, fail=self._fail
         )
-        self.terminal, self.datacenter, self.access, self.marking = (
-            ends.terminal,
-            ends.datacenter,
-            ends.access,
-            ends.marking,
-        )
+        self.terminal, self.datacenter, self.access = ends.terminal, ends.datacenter, ends.access
+        self.marking = ends.marking
         self._longest_packet = ends.longest_packet
 
     def _fail(self, error: EmulationError) -> None:
@@ -250,11 +247,16 @@ class Bench:
         """Housekeeping: plans ahead, and follows the world's clock."""
         try:
             self._keep_house()
+        except EmulationError as error:  # the packet loop's
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 (shown to whoever asks for the counters next)
             self._fail(EmulationError(f"planning the link failed: {error}"))
 
     def _keep_house(self) -> None:
+        punctuality = Punctuality(self._warn, f"{HOUSEKEEPING_S:g} s")
         while not self._stopping.wait(HOUSEKEEPING_S):
+            relay = self._relay.counters()
+            punctuality.look(relay.lateness_us, relay.turns)
             step = self._course.follow()
             if step is not None:
                 self._warn(f"the machine's clock was set by {step / NS_PER_S:+.3f} s: the sky follows")

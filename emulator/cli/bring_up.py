@@ -119,11 +119,14 @@ def _dish(bench: Bench) -> BenchDish:
 
 
 def summary(bench: Bench) -> list[str]:
-    """A line per direction: what was offered, delivered, dropped by cause and is still under way."""
+    """A line per direction: what was offered, delivered, dropped by cause and is still under way; one for late ones."""
+    from emulator.bench.punctuality import LATE_US, late_packets
     from emulator.testing.record import CAUSE_WORDS
 
     lines = []
     counters = bench.counters()
+    if late := late_packets(counters.relay.lateness_us):
+        lines.append(f"late: {late} packets left more than {LATE_US / 1000:g} ms after they were due")
     for name, direction in (("uplink", counters.uplink), ("downlink", counters.downlink)):
         causes = ", ".join(f"{CAUSE_WORDS[cause.name]} {count}" for cause, count in direction.dropped.items() if count)
         lines.append(

@@ -50,6 +50,7 @@ COMMANDS = {
     "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
     "exchange": Lazy("emulator.cli.exchange:exchange", "Compare recorded exchanges with a device, stub or hardware."),
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
+    "probe": Lazy("emulator.cli.probe_link:probe", "Measure a path: delay, jitter, loss, reordering, from outside."),
     "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
     "report": Lazy("emulator.cli.report:report", "Make the report of a run again, or compare two runs."),
     "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),

@@ -120,6 +120,8 @@ def stay(bench: Bench, scenario: Scenario, stop: threading.Event, duration_ns: i
 
 def report(bench: Bench) -> dict[str, Any]:
     """The counters and the link as JSON takes them."""
+    from emulator.bench.punctuality import late_packets
+
     counters, now = bench.counters(), bench.state()
     return {
         "utc": format_utc(now.utc_ns),
@@ -130,6 +132,7 @@ def report(bench: Bench) -> dict[str, Any]:
         "memory_bytes": bench.memory_bytes,
         "tx_queue_packets": bench.scenario.ports.tx_queue_packets,
         "lateness_us": {f"p{percent:g}": lateness_us(counters, percent) for percent in (50, 99, 99.9)},
+        "late_packets": late_packets(counters.relay.lateness_us),
         "ingress_wait_worst_us": counters.relay.ingress_wait_worst_ns // 1000,
         "timeline_starved": counters.relay.starved,
         "broken_batches": counters.relay.broken_batches,

@@ -61,14 +61,14 @@ def send(address: str, port: int, interval_ns: int, duration_ns: int, size: int,
     stream = int.from_bytes(os.urandom(4), "big")
     padding = bytes(max(0, size - PACKET.size))
     with socket.socket(family, socket.SOCK_DGRAM) as link:
-        stamping = _ask_for_transmit_stamps(link)
+        stamping = ask_for_transmit_stamps(link)
         start_ns = time.monotonic_ns()
         number = 0
         while not stop:
             due_ns = start_ns + number * interval_ns
             if due_ns - start_ns >= duration_ns:
                 break
-            now_ns = _wait_until(due_ns)
+            now_ns = wait_until(due_ns)
             if now_ns - due_ns > interval_ns:  # starved: a burst to catch up would measure itself
                 missed = (now_ns - due_ns) // interval_ns
                 recorder.put(MISSED, number, missed)
@@ -98,7 +98,7 @@ def _settle(link: socket.socket, recorder: Recorder) -> None:
             break
 
 
-def _wait_until(due_ns: int) -> int:
+def wait_until(due_ns: int) -> int:
     """Sleep short of `due_ns` and spin the rest; returns the monotonic time at which it ended."""
     now_ns = time.monotonic_ns()
     if due_ns - now_ns > SPIN_NS:
@@ -109,7 +109,7 @@ def _wait_until(due_ns: int) -> int:
     return now_ns
 
 
-def _ask_for_transmit_stamps(link: socket.socket) -> bool:
+def ask_for_transmit_stamps(link: socket.socket) -> bool:
     try:
         link.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | REPORT_SOFTWARE)
     except OSError:

@@ -195,9 +195,19 @@ def start(side: Side, command: list[str], **options: Any) -> subprocess.Popen[st
 
 def await_ready(process: subprocess.Popen[str]) -> bool:
     """Whether the process said `ready` before it ended or the time was up."""
+    return _first_line(process).startswith("ready")
+
+
+def ready_port(process: subprocess.Popen[str]) -> int | None:
+    """The port at which the process said that it is ready; None if it did not."""
+    words = _first_line(process).split()
+    return int(words[1]) if len(words) == 2 and words[0] == "ready" else None
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
-    return bool(readable) and process.stdout.readline().startswith("ready")
+    return process.stdout.readline() if readable else ""
 
 
 def end(process: subprocess.Popen[str]) -> int:
