@@ -52,6 +52,7 @@ COMMANDS = {
     "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
     "probe": Lazy("emulator.cli.probe_link:probe", "Measure a path: delay, jitter, loss, reordering, from outside."),
     "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
+    "selftest": Lazy("emulator.cli.selftest:selftest", "Certify this machine's benches with independent tools."),
     "report": Lazy("emulator.cli.report:report", "Make the report of a run again, or compare two runs."),
     "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),
     "runs": Lazy("emulator.cli.runs:runs", "Show what is in the store of runs."),
