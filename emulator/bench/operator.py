@@ -28,6 +28,7 @@ MOST_PENDING = 256
 LONGEST_AHEAD_NS = 366 * 86_400 * NS_PER_S
 LONGEST_HANDOVER_NS = 900 * NS_PER_S  # a forced one ends here, where the plan has none that would end it
 SEPARATOR = "next-"
+LAST_UTC_NS = parse_utc_ns("2250-01-01T00:00:00Z")
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,14 @@ class Operator:
         else:
             exactly_ns = parse_utc_ns(to)
             target = lambda utc_ns: exactly_ns  # noqa: E731
-        return self._do("jump", moment, author, lambda at_ns: self._course.jump(target, at_ns), {"to": to})
+
+        def within_time(utc_ns: int) -> int:
+            found_ns = target(utc_ns)
+            if not 0 <= found_ns < LAST_UTC_NS:
+                raise EmulationError("jump: expected a UTC from 1970 to 2250")
+            return found_ns
+
+        return self._do("jump", moment, author, lambda at_ns: self._course.jump(within_time, at_ns), {"to": to})
 
     def freeze(self, moment: Moment, author: str) -> Done:
         """The Timeline stands still."""

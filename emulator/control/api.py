@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -215,7 +215,7 @@ class AsyncBench(Verbs[Awaitable[Reply]]):
         """Gives any command of emulator.control.model."""
         return asyncio.to_thread(self.bench.do, command)
 
-    async def messages(self, *topics: str) -> AsyncIterator[Message]:
+    async def messages(self, *topics: str) -> AsyncGenerator[Message, None]:
         """What happens from now on, by telemetry topic; ends with the bench."""
         received = self.bench.messages(*topics)
         while True:

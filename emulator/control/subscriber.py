@@ -49,7 +49,7 @@ class Subscriber:
     ) -> None:
         if unknown := [topic for topic in topics if topic not in TOPICS]:
             raise ValueError(f"topic: expected {', '.join(TOPICS)}, got {unknown[0]!r}")
-        where = endpoint_of(target, SOCKET_NAME)
+        where = self.where = endpoint_of(target, SOCKET_NAME)
         self._next: dict[str, int] = {}
         with contextlib.ExitStack() as undo:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -82,6 +82,10 @@ class Subscriber:
         return Message(
             topic, sequence, found["utc_ns"], found["monotonic_ns"], found.get("author", ""), found["data"], missed
         )
+
+    def expected(self, topic: str) -> int:
+        """The number that the next message of a topic has, if none is lost; 0 before the first."""
+        return self._next.get(topic, 0)
 
     def __iter__(self) -> Iterator[Message]:
         """Until the message `end`, the last one."""

@@ -105,6 +105,7 @@ class Telemetry:
         last = {} if self._watcher is None else dict(self._watcher.last)
         facts = {"scenario": self._bench.scenario.name, "seed": self._bench.scenario.seed}
         course = {"standing": self._bench.standing, "pending": self._bench.operator.standing()}
+        last["state"] = plain(self._bench.state_at_monotonic_ns(self._bench.monotonic_ns()))
         return {**last, **course, **facts, "sequences": {topic: self._sequences[topic] for topic in TOPICS}}
 
     def _bind(

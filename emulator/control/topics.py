@@ -28,7 +28,7 @@ class Topic(NamedTuple):
 TOPICS = {
     "snapshot": Topic(
         "to everybody when somebody subscribes, at most five times a second",
-        "`state`, `counters`, `lag` as of those topics; `sequences`: the next `sequence` of each topic; `pending`: the "
+        "`state` now; `counters`, `lag` as last told; `sequences`: the next `sequence` of each topic; `pending`: the "
         "commands in force or still to come; `standing`: whether the Timeline stands still; `scenario`, `seed`",
         logged=False,
     ),
