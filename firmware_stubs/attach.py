@@ -68,6 +68,7 @@ class ControllerLine:
         on_tick: Callable[[], None],
         utc_ns: Callable[[], int] = time.time_ns,
         recorder: Recorder | None = None,
+        satellite_deg: float | None = None,
     ) -> None:
         self.driver: Driver = DRIVERS[protocol]()
         self.oddities: deque[tuple[int, Oddity]] = deque(maxlen=KEPT_ODDITIES)
@@ -76,6 +77,8 @@ class ControllerLine:
         self._on_report, self._on_tick, self._utc_ns, self._recorder = on_report, on_tick, utc_ns, recorder
         self._port: serial.Serial | None = None
         self._commands: deque[bytes] = deque(maxlen=64)
+        self._satellite_deg = satellite_deg
+        self.say(self.driver.hello(satellite_deg))
         self._stopping = threading.Event()
         self._asked_ns: int | None = None  # since when an answer is due
         self._next_ask_ns = self._reopen_ns = 0
@@ -121,6 +124,7 @@ class ControllerLine:
                 self._reopen_ns = now_ns + REOPEN_NS
                 with contextlib.suppress(EndpointError):
                     self._port = open_port(self._url, self._baud)
+                    self.say(self.driver.hello(self._satellite_deg))
         else:
             try:
                 self._speak(now_ns)

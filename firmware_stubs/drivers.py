@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,9 @@ Heard = Report | Oddity
 class Driver(Protocol):
     """Commands as bytes; b"" where the protocol has none."""
 
+    def hello(self, satellite_deg: float | None) -> bytes:
+        """What is said first; the longitude of a geostationary satellite, if it is one."""
+
     def ask(self) -> bytes:
         """To be told where it points."""
 
@@ -62,6 +65,9 @@ class _LineDriver:
     def _say(self, command: bytes) -> bytes:
         self._said.append(command.strip())
         return command
+
+    def hello(self, satellite_deg: float | None) -> bytes:
+        return b""
 
     def stop(self) -> bytes:
         return b""
@@ -192,7 +198,38 @@ class RotctldDriver(_LineDriver):
             yield Oddity("garbage", line)
 
 
-DRIVERS = {
+class OpenAmipModem(_LineDriver):
+    """OpenAMIP, the modem's role: it names the satellite, and is told whether it may transmit."""
+
+    _STATUS = re.compile(rb"s ([01]) ([01])")
+    _POSITION = re.compile(rb"w ([01])( .*)?")
+
+    def hello(self, satellite_deg: float | None) -> bytes:
+        if satellite_deg is None:
+            return b""
+        return self._say(f"S {satellite_deg:.3f} 90.000 0.000\nW 60\n".encode())
+
+    def ask(self) -> bytes:
+        return self._say(b"A 1\n")
+
+    def point(self, azimuth_deg: float, elevation_deg: float) -> bytes:
+        """The antenna knows for itself."""
+        return b""
+
+    def beacon(self, locked: bool) -> bytes:
+        return self._say(f"L {int(locked)} 1\n".encode())
+
+    def _heard(self, line: bytes) -> Iterator[Heard]:
+        text = line.strip()
+        if match := self._STATUS.fullmatch(text):
+            may_transmit = match[1] == b"1" and match[2] == b"1"
+            yield Report(on_target=may_transmit, may_transmit=may_transmit)
+        elif not self._POSITION.fullmatch(text) and not re.fullmatch(rb"[a-z]( [\x20-\x7e]*)?", text):
+            yield Oddity("half a line" if text[:1] in (b"s", b"w") else "garbage", line)
+
+
+DRIVERS: dict[str, Callable[[], Driver]] = {
+    "openamip": OpenAmipModem,
     "easycomm2": EasycommDriver,
     "easycomm3": EasycommDriver,
     "gs232b": Gs232bDriver,

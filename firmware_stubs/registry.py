@@ -159,6 +159,12 @@ def _jspr(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
     return JsprModem(hardware.gateway, hardware.service_at)
 
 
+def _openamip(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.openamip import OpenAmipAntenna
+
+    return OpenAmipAntenna(state_at, hardware.antenna)
+
+
 def _slip(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
     from firmware_stubs.slip import SlipStub
 
@@ -174,6 +180,7 @@ KINDS: dict[str, StubKind] = {
         StubKind("easycomm3", "antenna controller: EasyComm III", 19200, _easycomm(3)),
         StubKind("gs232b", "antenna controller: Yaesu GS-232B", 9600, _gs232b),
         StubKind("rotctld", "antenna controller: Hamlib's rotctld, over TCP only", 0, _rotctld, sessions=True),
+        StubKind("openamip", "antenna that a modem commands: OpenAMIP", 115200, _openamip),
         StubKind("sbd", "Iridium 9602/9603: short burst data by AT commands", 19200, _sbd),
         StubKind("ntn", "3GPP NTN modem: messages over the control plane, by AT commands", 115200, _ntn_modem),
         StubKind("jspr", "Iridium 9704: messages by JSPR", 230400, _jspr),
@@ -324,6 +331,7 @@ def controller_line(
     on_tick: Callable[[], None],
     utc_ns: Callable[[], int],
     record: Path | None = None,
+    satellite_deg: float | None = None,
 ) -> AntennaLine:
     """A line to the antenna's controller at `url`, stub or hardware: see `attach.ControllerLine`."""
     from firmware_stubs.attach import ControllerLine
@@ -339,6 +347,7 @@ def controller_line(
         on_tick=on_tick,
         utc_ns=utc_ns,
         recorder=Recorder(record, utc_ns) if record is not None else None,
+        satellite_deg=satellite_deg,
     )
 
 

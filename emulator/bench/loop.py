@@ -137,6 +137,7 @@ class AntennaLoop:
         self.antenna: Antenna | None = None  # the stub's
         self.taken_over = False
         self.reported: tuple[float, float] | None = None
+        self._on_target: bool | None = None  # as an antenna says that does not tell where it points
         self._heard_ns: int | None = None
         self._applied = (-1.0, -1.0)
         self._next_command_ns = 0
@@ -177,6 +178,7 @@ class AntennaLoop:
             on_tick=self._tick,
             utc_ns=bench.utc_ns,
             record=beside(source, settings.record) if settings.record else None,
+            satellite_deg=getattr(bench.scenario.link, "longitude_deg", None),
         )
         self.look()
         self._stack.enter_context(self.line)
@@ -216,6 +218,7 @@ class AntennaLoop:
     def _hear(self, report: Report, now_ns: int) -> None:
         if report.azimuth_deg is not None and report.elevation_deg is not None:
             self.reported = report.azimuth_deg, report.elevation_deg
+        self._on_target = report.on_target
         self._heard_ns = now_ns
         self._look_on()
 
@@ -230,10 +233,12 @@ class AntennaLoop:
         except EmulationError as error:  # the overlay is full, or the bench has failed and tells it to who runs it
             log.warning("the antenna: %s", error)
 
-    def _beam(self, utc_ns: int) -> tuple[float, float] | None:
+    def _beam(self, utc_ns: int, satellite: tuple[float, float] | None) -> tuple[float, float] | None:
         """Where the beam points, as the mount has it."""
         if self.antenna is not None:
             return self.antenna.pose(utc_ns).direction()
+        if self._on_target and satellite is not None:
+            return self._track.at(utc_ns - self._start_ns).to_carrier(*satellite)
         if self.reported is None:
             return None
         azimuth, elevation = self.reported
@@ -251,7 +256,8 @@ class AntennaLoop:
         """Puts beam and sky together, and what follows onto the link, if that has changed."""
         with self._looking:
             utc_ns = self._bench.utc_ns()
-            satellite, beam = self._satellite(utc_ns), self._beam(utc_ns)
+            satellite = self._satellite(utc_ns)
+            beam = self._beam(utc_ns, satellite)
             sight = Sight.of(
                 satellite,
                 beam,
@@ -281,6 +287,7 @@ class AntennaLoop:
                 applied_ns or (before.applied_ns if before else time.monotonic_ns()),
             )
             if before is not None and before.locked != locked:
+                self.line.say(self.line.driver.beacon(locked))
                 log.info("the antenna %s", "is locked" if locked else "has lost its satellite")
             self.trace.append(now)
             return now
@@ -293,7 +300,8 @@ class AntennaLoop:
         )
         if max(abs(up_db - self._applied[0]), abs(down_db - self._applied[1])) < STEP_DB:
             return None
-        self._bench.steer(OWNER, fade("uplink", up_db), fade("downlink", down_db))
+        losses = {"uplink": up_db, "downlink": down_db}
+        self._bench.steer(OWNER, *(fade(direction, loss_db) for direction, loss_db in losses.items() if loss_db > 0))
         self._applied = up_db, down_db
         return time.monotonic_ns()
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Self
 
 from emulator.errors import ScenarioError
+from emulator.orbit.geostationary import slot_position_m
+from emulator.orbit.look import Observer, look
 from emulator.scenario.hardware import Blockage
 from emulator.terminal.antenna import separation_deg
 from emulator.units import NS_PER_S
@@ -29,6 +31,15 @@ def beam_loss_db(off_deg: float, width_deg: float, floor_db: float) -> float:
     12 (θ/θ3dB)² dB, no more than the floor: the pattern of 3GPP TR 38.901 table 7.3-1.
     """
     return min(12.0 * (off_deg / width_deg) ** 2, floor_db)
+
+
+def geostationary_direction(
+    latitude_deg: float, longitude_deg: float, altitude_m: float, satellite_deg: float
+) -> tuple[float, float]:
+    """Azimuth and elevation of a geostationary satellite at `satellite_deg` east; below 0 it has set."""
+    observer = Observer.at(latitude_deg, longitude_deg, altitude_m)
+    seen = look(observer, slot_position_m(satellite_deg))
+    return float(seen.azimuth_deg), float(seen.elevation_deg)
 
 
 @dataclass(frozen=True, slots=True)

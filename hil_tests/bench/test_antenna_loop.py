@@ -160,6 +160,28 @@ def test_what_stands_in_the_way_is_a_fade_and_dead_motors_let_the_satellite_go(t
         assert bench.state().downlink.gate is Gate.DROP
 
 
+@pytest.mark.parametrize("firmware", ["stub", "hardware"])
+def test_an_antenna_that_a_modem_commands_lets_the_traffic_through_when_it_says_so(
+    firmware: str, tmp_path: Path
+) -> None:
+    """OpenAMIP: it finds the satellite by itself, and says that the modem may transmit."""
+    more = ["terminal.antenna.protocol=openamip"]
+    antenna = Antenna(Mount(azimuth_rate_deg_s=1000, elevation_rate_deg_s=1000))
+    with contextlib.ExitStack() as running:
+        if firmware == "hardware":
+            site, port = Terminal(35.3, 25.1, 100.0), str(tmp_path / "acu")
+            running.enter_context(SerialStub("openamip", site.state, port, hardware=Hardware(antenna=antenna)))
+            more.append(f'terminal.antenna.firmware={{ serial = "{port}" }}')
+        bench = running.enter_context(Bench(load_scenario("geo_dvbs2", [*SETTINGS, *more])))
+        until(lambda: loop_of(bench).state.locked)
+        assert dropped_of(bench, 20) == (20, 0)
+        assert not loop_of(bench).line.oddities
+        if firmware == "hardware":
+            antenna.point(time.time_ns(), 0.0, 0.0)  # a wave
+            until(lambda: not loop_of(bench).state.locked)
+            assert dropped_of(bench, 20) == (0, 20)
+
+
 def test_a_link_without_a_sky_has_nothing_to_point_at() -> None:
     scenario = load_scenario(
         "fixed",

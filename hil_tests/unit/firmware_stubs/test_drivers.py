@@ -22,7 +22,7 @@ def controller(protocol: str) -> Stub:
     return find(protocol).make(SITE.state, START_NS, Hardware(antenna=Antenna(FAST)))
 
 
-@pytest.mark.parametrize("protocol", DRIVERS)
+@pytest.mark.parametrize("protocol", RESOLUTION_DEG)
 @given(azimuth=st.floats(0, 450), elevation=st.floats(0, 180), pieces=st.integers(1, 5))
 def test_it_reads_where_it_sent_it(protocol: str, azimuth: float, elevation: float, pieces: int) -> None:
     driver, stub = DRIVERS[protocol](), controller(protocol)
@@ -72,7 +72,7 @@ def test_what_hardware_gets_wrong_is_told_with_its_bytes(protocol: str, said: by
     assert [kind_of(heard) for heard in driver.receive(said)] == kinds
 
 
-@pytest.mark.parametrize("protocol", DRIVERS)
+@pytest.mark.parametrize("protocol", RESOLUTION_DEG)
 @given(noise=st.binary(max_size=400))
 def test_it_hears_a_report_after_any_noise(protocol: str, noise: bytes) -> None:
     driver, stub = DRIVERS[protocol](), controller(protocol)

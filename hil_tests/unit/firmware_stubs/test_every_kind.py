@@ -22,6 +22,7 @@ QUERIES = {
     "easycomm3": b"GS\n",
     "gs232b": b"C2\r",
     "rotctld": b"\\dump_state\n",
+    "openamip": b"A 1\n",
     "sbd": b"AT+CGMR\r",
     "ntn": b"ATI\r",
     "jspr": b"GET messageProvisioning {}\r",
