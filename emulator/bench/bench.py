@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from emulator.bench.clock import WorldClock
 from emulator.bench.course import Course
 from emulator.bench.eventlog import EventLog
 from emulator.bench.instants import instants
 from emulator.bench.network import Surroundings
-from emulator.bench.opening import open_ends
+from emulator.bench.opening import SharedSides, open_ends
 from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
 from emulator.bench.planner import Planner
@@ -58,6 +58,7 @@ class Bench:
     always isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets
     cross a second process over ZeroMQ. windows: a planner to use instead of the scenario's. on_warning: is told each of
     `warnings`, from whichever thread it comes. log: a file for the events, beside that in the runtime directory.
+    within: where the sides are, if this is a further path of another bench.
     `operator` changes the link while it runs, `events` is the log.
     Raises the errors of `emulator.errors`; nothing is left behind then.
     """
@@ -74,12 +75,14 @@ class Bench:
         windows: Windows | None = None,
         on_warning: Callable[[str], None] | None = None,
         log: Path | None = None,
+        within: SharedSides | None = None,
     ) -> None:
         self.scenario = scenario
         self._events: EventLog | None = None
         self.warnings: list[str] = []
         self._listener = on_warning
-        self._start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
+        self.start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
+        self._within = within
         self._elements, self._windows, self._log = elements, windows, log
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
@@ -107,7 +110,7 @@ class Bench:
         warm_up()  # compiling may take half a minute, and the sky must not wait for it
         if warning := cache_warning():
             self._warn(warning)
-        self._clock = WorldClock(self._start_utc_ns)
+        self._clock = WorldClock(self.start_utc_ns)
         start_ns = self._clock.utc_ns()
         windows = self._windows or windows_for(self.scenario, elements=self._elements, epoch_utc_ns=start_ns)
         self._planner = Planner(windows, start_ns - start_ns % NS_PER_S)
@@ -136,7 +139,8 @@ class Bench:
         self._stack.callback(self.events.record, "end")
         self._attach()
         self.network = self._stack.enter_context(Surroundings(self, self._warn))
-        self._describe(start_ns)
+        if self._within is None:  # a further path is found by the bench that it belongs to
+            self._describe(start_ns)
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
             self._stack.callback(side.close)
 
@@ -155,8 +159,9 @@ class Bench:
 
     def _begin(self) -> None:
         """The simulated time begins now, when the link carries packets, and the overlay's times count from now."""
-        if self._start_utc_ns is not None:
-            self._clock.set(time.monotonic_ns(), self._start_utc_ns)
+        if self.start_utc_ns is not None:
+            begin_ns = self.start_utc_ns if self._within is None else self._within.utc_ns()
+            self._clock.set(time.monotonic_ns(), begin_ns)
             for link in self._links.values():
                 link.set_utc_offset(self._clock.offset_ns)
         self.started_monotonic_ns = time.monotonic_ns()
@@ -172,9 +177,8 @@ class Bench:
             self._listener(line)
 
     def _open_sides(self) -> None:
-        ends = open_ends(
-            self.scenario, self._runtime, self._stack, isolate=self._isolate, warn=self._warn, fail=self._fail
-        )
+        how: Any = {"isolate": self._isolate, "within": self._within, "warn": self._warn, "fail": self._fail}
+        ends = open_ends(self.scenario, self._runtime, self._stack, **how)
         self.terminal, self.datacenter, self.access = ends.terminal, ends.datacenter, ends.access
         self.marking = ends.marking
         self._longest_packet = ends.longest_packet

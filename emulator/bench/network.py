@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from emulator.bench.attach import Attachments
+from emulator.bench.paths import Paths
 from emulator.bench.pep import Proxy
 from emulator.bench.sides import Side
 from emulator.errors import BentpipeError, InterfaceError
@@ -29,6 +30,7 @@ class Surroundings:
     def __init__(self, bench: Bench, warn: Callable[[str], None]) -> None:
         self._bench, self._warn = bench, warn
         self.attachments = Attachments(bench)
+        self.paths = Paths(bench, warn)
         self.proxy: Proxy | None = None
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
@@ -37,6 +39,8 @@ class Surroundings:
             "new_address": self.new_address,
             "attach": lambda **values: asdict(self.attachments.attach(**values)),
             "detach": lambda name: asdict(self.attachments.detach(name)),
+            "paths": lambda: [asdict(item) for item in self.paths.listed()],
+            "use_path": lambda name: asdict(self.paths.use(name)),
             "attachments": lambda: [asdict(item) for item in self.attachments.listed()],
         }
 
@@ -49,6 +53,7 @@ class Surroundings:
                 far = self._end("gateway", bench.access.namespace)
                 self.proxy = Proxy(bench.scenario.pep, near, far, bench.access, bench.runtime_dir, self._warn)
                 self._stack.callback(self.proxy.close)
+            self._stack.enter_context(self.paths)
             wanted = bench.scenario.access
             if wanted is not None and (wanted.new_address == "gateway" or wanted.new_address_at_s):
                 roaming = threading.Thread(target=self._roam, name="points of presence", daemon=True)

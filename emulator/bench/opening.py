@@ -28,6 +28,15 @@ FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names no
 
 
 @dataclass(frozen=True)
+class SharedSides:
+    """Where the sides of a further path are: those of the bench that it belongs to, whose simulated time it has too."""
+
+    terminal: Namespace
+    datacenter: Namespace
+    utc_ns: Callable[[], int]
+
+
+@dataclass(frozen=True)
 class Ends:
     """What is there once they are open. marking: in the environment of each process of the bench.
 
@@ -47,18 +56,23 @@ def open_ends(
     stack: contextlib.ExitStack,
     *,
     isolate: bool,
+    within: SharedSides | None,
     warn: Callable[[str], None],
     fail: Callable[[EmulationError], None],
 ) -> Ends:
     """Opens them, and has `stack` close them. fail: is told that a network card has gone.
 
+    within: for a further path of another bench, whose sides are isolated.
+
     Raises InterfaceError, PrivilegeError.
     """
     if scenario.ports.kind != "tun" and access_of(scenario) is not None:
         raise InterfaceError(f"ports.kind {scenario.ports.kind!r}: an access network needs kind 'tun'")
+    if scenario.ports.kind != "tun" and (within is not None or scenario.paths):
+        raise InterfaceError(f"ports.kind {scenario.ports.kind!r}: several paths need kind 'tun'")
     if scenario.ports.kind == "nic":
         return _open_cards(scenario, runtime, stack, warn, fail)
-    return _open_devices(scenario, runtime, stack, isolate, warn)
+    return _open_devices(scenario, runtime, stack, isolate, within, warn)
 
 
 def _open_cards(
@@ -88,13 +102,23 @@ def _open_devices(
     runtime: RuntimeDirectory,
     stack: contextlib.ExitStack,
     isolate: bool,
+    within: SharedSides | None,
     warn: Callable[[str], None],
 ) -> Ends:
     ports, access = scenario.ports, access_of(scenario)
-    terminal = stack.enter_context(Namespace.create())
-    datacenter = stack.enter_context(Namespace.create() if isolate else Namespace.current())
+    if within is not None:
+        terminal, datacenter = within.terminal, within.datacenter
+    else:
+        terminal = stack.enter_context(Namespace.create())
+        datacenter = stack.enter_context(Namespace.create() if isolate else Namespace.current())
     router = datacenter if access is None else stack.enter_context(Namespace.create())
-    number = 0 if isolate else runtime.take_address_number(numbers_in_use(datacenter, ports))
+    number = 0
+    if within is not None:  # whose network is its own: nobody else takes numbers there
+        used = numbers_in_use(datacenter, ports)
+        number = next(free for free in range(len(used) + 1) if free not in used)
+    elif not isolate:
+        number = runtime.take_address_number(numbers_in_use(datacenter, ports))
+    first = within is None
     far_name = ports.datacenter_interface or FREE_NAME
     places = (terminal, ports.terminal_interface), (router, far_name if access is None else SATELLITE)
     make = TapPort if ports.kind == "tap" else TunPort
@@ -105,11 +129,14 @@ def _open_devices(
         devices.append(device)
     network: AccessNetwork | None = None
     if access is None:
-        addresses = give_addresses(plan_addresses(ports, number, ipv6=has_ipv6()), devices[0], devices[1], warn)
+        wanted = plan_addresses(ports, number, ipv6=has_ipv6())
+        addresses = give_addresses(wanted, devices[0], devices[1], warn, default_route=first)
     else:
         window = scenario.pep.initial_window_packets if scenario.pep is not None else 0
         plan = plan_access(access, ports, number, ipv6=has_ipv6())
-        network = AccessNetwork(access, plan, devices[1], devices[0], datacenter, far_name, ports, window)
+        network = AccessNetwork(
+            access, plan, devices[1], devices[0], datacenter, far_name, ports, window, default_route=first
+        )
         stack.callback(network.close)
         addresses = Addresses(plan.terminal4, plan.datacenter4, plan.terminal6(0), plan.datacenter6)
     marking = side_environment(addresses, runtime.token)

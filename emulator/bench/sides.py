@@ -73,7 +73,12 @@ def plan_addresses(ports: Ports, number: int, *, ipv6: bool) -> Addresses:
 
 
 def give_addresses(
-    addresses: Addresses, terminal: TunPort, datacenter: TunPort, warn: Callable[[str], None]
+    addresses: Addresses,
+    terminal: TunPort,
+    datacenter: TunPort,
+    warn: Callable[[str], None],
+    *,
+    default_route: bool = True,
 ) -> Addresses:
     """Gives both ends their addresses; what they have got: not those of IPv6, with a warning, if the kernel refuses.
 
@@ -86,7 +91,7 @@ def give_addresses(
     if isinstance(terminal, TapPort):  # at layer 2 the kernel asks for the next hop's Ethernet address
         gateway4 = str(addresses.datacenter4.ip)
         gateway6 = str(addresses.datacenter6.ip) if addresses.datacenter6 else ""
-    terminal.add_address(addresses.terminal4, default_route=True, gateway=gateway4)
+    terminal.add_address(addresses.terminal4, default_route=default_route, gateway=gateway4)
     datacenter.add_address(addresses.datacenter4)
     given6: list[ipaddress.IPv6Interface | None] = []
     for name, device, address in (
@@ -96,7 +101,9 @@ def give_addresses(
         given6.append(address)
         if address is not None:
             try:
-                device.add_address(address, default_route=routed6 and name == "terminal", gateway=gateway6)
+                device.add_address(
+                    address, default_route=routed6 and default_route and name == "terminal", gateway=gateway6
+                )
             except OSError as error:
                 warn(f"no IPv6 at the {name}'s side: {error}")
                 given6[-1] = None
@@ -221,6 +228,10 @@ class Side(Station):
         super().__init__(name, namespace, ipv4, ipv6)
         self.port, self.own_namespace = port, own_namespace
         self._environment = dict(environment)
+
+    def tell(self, more: Mapping[str, str]) -> None:
+        """Processes to come find these in their environment too."""
+        self._environment |= more
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         environment = {**(options.pop("env", None) or os.environ), **self._environment}

@@ -223,7 +223,7 @@ def check_nft() -> Finding:
     if probe().namespace_fault:
         return Finding(name, "missing", "unknown: no network namespace to ask")
     if probe().nft_fault:
-        return Finding(name, "missing", probe().nft_fault, "apt-get install nftables; a kernel with nf_tables and NAT")
+        return Finding(name, "limited", probe().nft_fault, "apt-get install nftables; a kernel with nf_tables and NAT")
     return Finding(name, "ok", "nft takes the rules of [access] and [pep]")
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "enter": Lazy("emulator.cli.enter:enter", "Run a command, or a shell, at one side of a running bench."),
     "attach": Lazy("emulator.cli.attach:attach", "Put a namespace, bridge or card on one side of a running bench."),
     "detach": Lazy("emulator.cli.attach:detach", "Take it off again."),
+    "paths": Lazy("emulator.cli.paths:paths", "List the several paths of a bench, or take another."),
     "access": Lazy("emulator.cli.access:access", "Show a bench's public address and proxy, or change the address."),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),

@@ -161,6 +161,21 @@ class Attachments(Around):
     answer = "a list"
 
 
+class Paths(Around):
+    """The several paths, if there are."""
+
+    verb, role = "paths", "observe"
+    answer = "see `bentpipe paths --json`"
+
+
+class UsePath(Around):
+    """New connections take another path."""
+
+    verb = "use_path"
+    answer = "that path"
+    name: Place = Field(description="which")
+
+
 class Outage(Lasting):
     """What is sent is lost."""
 
@@ -302,7 +317,7 @@ COMMANDS: dict[str, type[Command]] = {
     one.verb: one
     for one in (
         Addresses, State, Counters, Plan, Pending, Snapshot, Access, NewAddress, Attach, Detach, Attachments, Inject,
-        Outage, Hold, Drop, Fade, Delay, Jitter, Loss,
+        Paths, UsePath, Outage, Hold, Drop, Fade, Delay, Jitter, Loss,
         Overlay, Clear, Handover, PinCommand, Unpin, Freeze, Resume, Jump, Limit, Mark, Capture, Stop,
     )
 }  # fmt: skip

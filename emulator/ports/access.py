@@ -181,7 +181,8 @@ class AccessNetwork:
 
     terminal: the terminal's device, whose addresses the operator gives and changes. datacenter: the far namespace;
     `datacenter_name`: how its interface shall be called. window_packets: what a proxy at the router sends toward the
-    terminal before it hears from there; 0 for the kernel's own. Everything goes with the namespace of the router;
+    terminal before it hears from there; 0 for the kernel's own. default_route: whether the terminal sends everything
+    this way. Everything goes with the namespace of the router;
     `close` is for the datacenter's side where that is the machine's own network. Raises InterfaceError,
     ToolMissingError.
     """
@@ -196,11 +197,12 @@ class AccessNetwork:
         datacenter_name: str,
         ports: Ports,
         window_packets: int = 0,
+        default_route: bool = True,
     ) -> None:
         self.access, self.plan, self.namespace, self.terminal = access, plan, device.namespace, terminal
         self._mtu = min(access.mtu or ports.mtu, ports.mtu)
         self._toward: Any = {"by": SATELLITE, "mtu": self._mtu, "window_packets": window_packets}
-        self._number = 0
+        self._number, self._default = 0, default_route
         self._changing = threading.Lock()
         wanted: list[wires.Network] = [plan.public]
         if plan.delegated is not None:
@@ -240,7 +242,7 @@ class AccessNetwork:
         if access.nat44:
             wires.add_address(own, SATELLITE, plan.gateway4)
             wires.add_route(own, plan.gateway4.network, **self._toward)
-            self.terminal.add_address(plan.terminal4, default_route=True)
+            self.terminal.add_address(plan.terminal4, default_route=self._default)
         if plan.router6 is not None and plan.datacenter6 is not None and plan.delegated is not None:
             wires.add_address(own, WORLD, plan.router6)
             wires.add_address(far, self.datacenter_interface, plan.datacenter6)
@@ -284,14 +286,14 @@ class AccessNetwork:
                 wires.remove_address(own, "lo", old_public)
         else:
             wires.add_route(own, public.network, **self._toward)
-            self.terminal.add_address(public, default_route=first)
+            self.terminal.add_address(public, default_route=first and self._default)
             if not first:
                 wires.remove_route(own, old_public.network)
                 wires.remove_address(self.terminal.namespace, self.terminal.name, old_public)
         prefix, address = plan.prefix6(number), plan.terminal6(number)
         if prefix is not None and address is not None:
             wires.add_route(own, prefix, **self._toward)
-            self.terminal.add_address(address, default_route=first)
+            self.terminal.add_address(address, default_route=first and self._default)
             old_prefix, old_address = plan.prefix6(before), plan.terminal6(before)
             if not first and old_prefix is not None and old_address is not None:
                 wires.remove_route(own, old_prefix)

@@ -138,11 +138,13 @@ def add_route(
     metric: int = 0,
     table: int = MAIN_TABLE,
     window_packets: int = 0,
+    source: Address | None = None,
     replace: bool = True,
 ) -> None:
     """A route; neither `by` nor `via`: a black hole. `mtu` binds whoever forwards, too.
 
-    replace: an equal one goes, else it is an error. window_packets: what TCP sends before its first acknowledgement.
+    source: which address connections take that begin here. replace: an equal one goes, else it is an error.
+    window_packets: what TCP sends before its first acknowledgement.
     Raises InterfaceError.
     """
 
@@ -154,6 +156,8 @@ def add_route(
             wanted["gateway"] = str(via)
         if by:
             wanted["oif"] = netlink.link_lookup(ifname=by)[0]
+        if source is not None:
+            wanted["prefsrc"] = str(source)
         if not by and via is None:
             wanted["type"] = "blackhole"
         metrics = {"lock": MTU_LOCKED, "mtu": mtu} if mtu else {}
@@ -184,6 +188,13 @@ def lead_marked(namespace: Namespace, mark: int, table: int, *, family: int) -> 
         f"rule for mark {mark:#x}",
         lambda netlink: netlink.rule("add", fwmark=mark, table=table, priority=table, family=family),
     )
+
+
+def lead_from(namespace: Namespace, source: Address, table: int) -> None:
+    """What has this source takes its routes from a table of its own. Raises InterfaceError."""
+    wanted = {"src": str(source), "table": table, "priority": table, "family": 2 if source.version == 4 else 10}
+    wanted["src_len"] = source.max_prefixlen
+    with_netlink(namespace, f"rule for {source}", lambda netlink: netlink.rule("add", **wanted))
 
 
 def remove_route(namespace: Namespace, to: Network, *, metric: int = 0, table: int = MAIN_TABLE) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -66,7 +67,8 @@ def receive(end: socket.socket, count: int) -> bytes:
 
 
 def what_is_there() -> str:
-    """Interfaces, rules and sockets of the namespace that this process is in: the same before a bench and after."""
-    commands = (["ip", "-o", "link"], ["ip", "route"], ["ip", "netns"], ["nft", "list", "ruleset"], ["ss", "-Hltnu"])
+    """Interfaces, rules and our sockets in the namespace that this process is in: the same before a bench and after."""
+    commands = (["ip", "-o", "link"], ["ip", "route"], ["ip", "netns"], ["nft", "list", "ruleset"], ["ss", "-Hltnup"])
     told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
-    return "\n".join(told)
+    ours = [line for line in told.pop().splitlines() if f"pid={os.getpid()}," in line]
+    return "\n".join([*told, *ours])
