@@ -40,6 +40,9 @@ COMMANDS = {
     "detach": Lazy("emulator.cli.attach:detach", "Take it off again."),
     "paths": Lazy("emulator.cli.paths:paths", "List the several paths of a bench, or take another."),
     "access": Lazy("emulator.cli.access:access", "Show a bench's public address and proxy, or change the address."),
+    "ground-station": Lazy(
+        "emulator.cli.ground_station:ground_station", "Serve the management interface of a ground-station service."
+    ),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
     "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
