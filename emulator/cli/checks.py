@@ -127,7 +127,28 @@ def check_udp_segmentation() -> Finding:
         return Finding(name, "missing", "unknown: no TUN interface to ask")
     if probe().udp_segmentation:
         return Finding(name, "ok", "accepted by the TUN interface")
-    return Finding(name, "limited", "refused: falls back to whole datagrams", f"a kernel from {KERNEL_WITH_USO} on")
+    return Finding(
+        name,
+        "limited",
+        "refused by TUN and TAP: UDP comes one datagram at a time",
+        f"a kernel from {KERNEL_WITH_USO} on",
+    )
+
+
+def check_tap() -> Finding:
+    if probe().tap_fault:
+        return Finding("TAP interface", "limited", probe().tap_fault, "as root: modprobe tun")
+    return Finding("TAP interface", "ok", "created, with segmentation offload")
+
+
+def check_network_cards() -> Finding:
+    """Tried on a virtual card; whose cards there are is another question."""
+    name = "network cards inline"
+    if probe().card_fault:
+        return Finding(name, "limited", probe().card_fault, "as root: modprobe veth af_packet")
+    if os.geteuid() != 0:
+        return Finding(name, "limited", "not as an ordinary user", "run as root")
+    return Finding(name, "ok", "read and written with offload, VLAN tags and the kernel's arrival stamps")
 
 
 def check_transmit_queue() -> Finding:
@@ -252,6 +273,8 @@ CHECKS: tuple[Callable[[], Finding | Iterator[Finding]], ...] = (
     check_tun_creation,
     check_runtime_directory,
     check_udp_segmentation,
+    check_tap,
+    check_network_cards,
     check_transmit_queue,
     check_ipv6,
     check_realtime,

@@ -46,6 +46,10 @@ class Probe:
     """The new namespace has IPv6."""
     nft_fault: str
     """Rules of nftables with address translation in the new namespace: what an access network needs."""
+    tap_fault: str
+    """Creating a TAP device with segmentation offload."""
+    card_fault: str
+    """Taking a network card inline, tried on a virtual one: packet socket with offload, VLAN tags and stamps."""
     realtime_fault: str
     """Real-time priority (SCHED_FIFO)."""
 
@@ -102,14 +106,17 @@ def _try_all() -> Probe:
     user_namespace_fault = _user_namespace_fault()
     namespace_fault = _namespace_fault()
     tun_fault, udp_segmentation, queue_packets, ipv6 = namespace_fault, False, 0, False
-    nft_fault = namespace_fault
+    nft_fault = tap_fault = card_fault = namespace_fault
     if not namespace_fault:
         from emulator.ports.namespace import Namespace
+        from emulator.ports.tap import TapPort
         from emulator.ports.tun import TunPort
 
         with Namespace.create() as namespace:
             ipv6 = namespace.run(_has_ipv6)
             nft_fault = _fault(lambda: _translate(namespace))
+            tap_fault = _fault(lambda: TapPort(namespace, "probe1", mtu=1500, queue_packets=10).close())
+            card_fault = _fault(lambda: _take_card(namespace))
             try:
                 port = TunPort(namespace, "probe0", mtu=1500, queue_packets=PROBED_QUEUE_PACKETS)
             except (BentpipeError, OSError) as error:
@@ -126,8 +133,23 @@ def _try_all() -> Probe:
         transmit_queue_packets=queue_packets,
         ipv6=ipv6,
         nft_fault=nft_fault,
+        tap_fault=tap_fault,
+        card_fault=card_fault,
         realtime_fault=realtime_fault,
     )
+
+
+def _take_card(namespace: Namespace) -> None:
+    from emulator.ports.nic import NicPort
+
+    def make() -> None:
+        from pyroute2 import IPRoute
+
+        with IPRoute() as netlink:
+            netlink.link("add", ifname="probe2", kind="veth", peer={"ifname": "probe3"})
+
+    namespace.run(make)
+    NicPort(namespace, "probe2", queue_packets=10).close()
 
 
 def _translate(namespace: Namespace) -> None:

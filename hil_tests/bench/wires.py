@@ -36,6 +36,10 @@ class Host:
         """A shell line's stdout; raises if it fails."""
         return sh(self.space, line)
 
+    @property
+    def mac(self) -> str:
+        return self.sh("ip -br link show h0").split()[2]
+
     def running(self) -> bool:
         """Whether h0 has carrier."""
         return bool(flags_of(self.space, "h0") & IFF_RUNNING)
@@ -128,7 +132,14 @@ def inline(found: Wires, *overrides: str, **options: Any) -> Iterator[Bench]:
         "ports.kind=nic",
         *(f"ports.{side}={card}" for side, card in zip(("terminal", "datacenter"), CARDS, strict=True)),
     ]
-    bench = Bench(load_scenario("fixed", [*keys, "link.rate_mbps=0", "link.delay_ms=5", *overrides]), **options)
+    scenario = load_scenario("fixed", [*keys, "link.rate_mbps=0", "link.delay_ms=5", *overrides])
+    with running(found, Bench(scenario, **options)) as bench:
+        yield bench
+
+
+@contextlib.contextmanager
+def running(found: Wires, bench: Bench) -> Iterator[Bench]:
+    """The bench, where the cards are, once all cables have carrier."""
     found.middle.run(bench.__enter__)
     try:
         until(found.have_carrier)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ipaddress
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from emulator.bench import Bench
 from emulator.link.link import DirectionCounters, Link
 from emulator.ports.assembly import Direction, change_of, link_options
+from emulator.ports.namespace import Namespace
+from emulator.ports.relay import Relay
+from emulator.ports.tap import TapPort
 from emulator.scenario import Scenario, load_scenario
 from emulator.scenario.links import FixedLink
 from emulator.scenario.model import OverlayEvent
 from emulator.timeline.fixed import FixedWindows
 from emulator.timeline.model import Timeline
+from hil_tests.bench.wires import CARDS, no_ipv6, running, sh, wires
 from hil_tests.unit.link.driver import END_NS, drain
 from hil_tests.unit.link.packets import NO_OFFLOAD, fold, ones_sum
 from hil_tests.unit.ports.carriers import PATIENCE_S, rig
@@ -200,8 +205,26 @@ class PairCarrier(SocketCarrier):
             link.overlay([change_of(event, time.monotonic_ns())])
 
 
+class RelayCarrier(SocketCarrier):
+    """The kernel's own UDP, across devices between which a relay stands."""
+
+    def __init__(
+        self, relay: Relay, links: Sequence[Link], ends: dict[Direction, tuple[socket.socket, socket.socket]]
+    ) -> None:
+        super().__init__(ends)
+        self._relay, self._links = relay, links
+
+    def counters(self) -> Counted:
+        counted = self._relay.counters()
+        return {"uplink": counted.uplink, "downlink": counted.downlink}
+
+    def apply(self, event: OverlayEvent) -> None:
+        for link in self._links:
+            link.overlay([change_of(event, time.monotonic_ns())])
+
+
 class TunCarrier(SocketCarrier):
-    """A real bench: the kernel's own UDP, across its TUN devices."""
+    """A real bench: the kernel's own UDP, across its devices."""
 
     def __init__(self, bench: Bench, ends: dict[Direction, tuple[socket.socket, socket.socket]]) -> None:
         super().__init__(ends)
@@ -248,14 +271,96 @@ def tun(scenario: Scenario, *, fabric: Literal["direct", "zmq"]) -> Iterator[Car
         yield TunCarrier(bench, {"uplink": (ends[0], ends[1]), "downlink": (ends[1], ends[0])})
 
 
+@contextlib.contextmanager
+def tap(scenario: Scenario) -> Iterator[Carrier]:
+    """A relay between two TAP devices whose kernels know each other's address and say nothing of their own."""
+    scenario = with_ports(scenario, kind="tap")
+    timeline = plan_of(scenario)
+    with contextlib.ExitStack() as stack:
+        links = [
+            Link(
+                getattr(timeline, direction),
+                END_NS,
+                seed=scenario.seed,
+                direction=number,
+                options=link_options(scenario, direction, int(getattr(timeline, direction).delay_ns.max())),
+            )
+            for number, direction in enumerate(DIRECTIONS)
+        ]
+        spaces, devices = [], []
+        for direction in DIRECTIONS:
+            space = stack.enter_context(Namespace.create())
+            space.run(lambda: no_ipv6("default"))
+            device = TapPort(space, "tap0", mtu=1500, queue_packets=1000)
+            stack.callback(device.close)
+            device.add_address(ipaddress.ip_interface(f"{ADDRESSES[direction][0]}/30"))
+            spaces.append(space)
+            devices.append(device)
+        for space, device, direction in zip(spaces, devices[::-1], DIRECTIONS, strict=True):
+            know(space, "tap0", ADDRESSES[direction][1], device.mac.hex(":"))
+        readers = []
+        for _ in DIRECTIONS:
+            pair = [stack.enter_context(end) for end in socket.socketpair()]
+            readers.append(pair[0])
+        relay = Relay(
+            links[0], links[1], devices[0].descriptor, devices[1].descriptor, (readers[0].fileno(), readers[1].fileno())
+        )
+        stack.callback(relay.stop)
+        relay.start()
+        yield RelayCarrier(relay, links, ends_in(stack, spaces))
+
+
+@contextlib.contextmanager
+def nic(scenario: Scenario, *, fabric: Literal["direct", "zmq"]) -> Iterator[Carrier]:
+    """A bench between two network cards, to which two quiet hosts are wired."""
+    scenario = with_ports(scenario, kind="nic", terminal=CARDS[0], datacenter=CARDS[1])
+    with contextlib.ExitStack() as stack:
+        found = stack.enter_context(wires(addresses=False))
+        hosts = found.terminal, found.datacenter
+        for host, direction in zip(hosts, DIRECTIONS, strict=True):
+            host.sh(f"ip addr add {ADDRESSES[direction][0]}/30 dev h0")
+        for host, other, direction in zip(hosts, hosts[::-1], DIRECTIONS, strict=True):
+            know(host.space, "h0", ADDRESSES[direction][1], other.mac)
+        bench = stack.enter_context(running(found, Bench(scenario, fabric=fabric)))
+        yield TunCarrier(bench, ends_in(stack, [host.space for host in hosts]))
+
+
+def with_ports(scenario: Scenario, **keys: str) -> Scenario:
+    return scenario.model_copy(update={"ports": scenario.ports.model_copy(update=keys)})
+
+
+def know(space: Namespace, interface: str, address: str, mac: str) -> None:
+    """A neighbour's Ethernet address, so that nobody asks for it."""
+    sh(space, f"ip neigh replace {address} lladdr {mac} dev {interface} nud permanent")
+
+
+def ends_in(
+    stack: contextlib.ExitStack, spaces: Sequence[Namespace]
+) -> dict[Direction, tuple[socket.socket, socket.socket]]:
+    """A UDP socket in each namespace, connected to the other."""
+    ends = []
+    for space, direction in zip(spaces, DIRECTIONS, strict=True):
+        end = stack.enter_context(space.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM)))
+        end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
+        end.settimeout(PATIENCE_S)
+        end.bind((ADDRESSES[direction][0], PORTS[direction][0]))
+        end.connect((ADDRESSES[direction][1], PORTS[direction][1]))
+        ends.append(end)
+    return {"uplink": (ends[0], ends[1]), "downlink": (ends[1], ends[0])}
+
+
 CARRIERS: dict[str, Callable[[Scenario], contextlib.AbstractContextManager[Carrier]]] = {
     "memory": memory,
     "sockets-direct": functools.partial(sockets, fabric="direct"),
     "sockets-zmq": functools.partial(sockets, fabric="zmq"),
     "tun-direct": functools.partial(tun, fabric="direct"),
     "tun-zmq": functools.partial(tun, fabric="zmq"),
+    "tap-direct": tap,
+    "nic-direct": functools.partial(nic, fabric="direct"),
+    "nic-zmq": functools.partial(nic, fabric="zmq"),
 }
 NEEDS = {"memory": (), "sockets": ("compiled",), "tun": ("compiled", "root", "netns", "tun")}
+NEEDS |= {"tap": (*NEEDS["tun"], "ip"), "nic": ("compiled", "root", "netns", "ip")}
 
 
 def conditions(*overrides: str) -> Scenario:

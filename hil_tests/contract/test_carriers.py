@@ -25,7 +25,16 @@ def payloads(count: int, length: int = 500, first: int = 0) -> list[bytes]:
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=pytest.mark.needs(*NEEDS[name.partition("-")[0]])) for name in CARRIERS]
+    params=[
+        pytest.param(
+            name,
+            marks=[
+                pytest.mark.needs(*NEEDS[name.partition("-")[0]]),
+                *([pytest.mark.long] if name == "nic-zmq" else []),  # what it adds to the others takes half a minute
+            ],
+        )
+        for name in CARRIERS
+    ]
 )
 def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path / "r"))

@@ -22,6 +22,8 @@ HEALTHY = Probe(
     transmit_queue_packets=10_000,
     ipv6=True,
     nft_fault="",
+    tap_fault="",
+    card_fault="",
     realtime_fault="",
 )
 
@@ -102,6 +104,8 @@ def test_what_a_bench_cannot_do_without_is_named_with_a_remedy(
     [
         ({"udp_segmentation": False}, "UDP segmentation offload"),
         ({"transmit_queue_packets": 500}, "txqueuelen"),
+        ({"tap_fault": "no"}, "TAP interface"),
+        ({"card_fault": "no"}, "network cards inline"),
         ({"ipv6": False}, "IPv6"),
         ({"nft_fault": "nft is not installed"}, "address translation"),
         ({"realtime_fault": "[Errno 1] Operation not permitted"}, "real-time priority"),
