@@ -103,7 +103,7 @@ def test_tests_of_ten_lines_meet_their_links(project: pytest.Pytester) -> None:
             connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
             terminal.run("python3", "-c", connect, dish.host, str(dish.port))
             import serial
-            with serial.Serial(serial_stub("nmea").address, 9600, timeout=5) as line:
+            with serial.Serial(serial_stub("nmea"), 9600, timeout=5) as line:
                 assert line.readline().startswith(b"$GP")
         """
     )

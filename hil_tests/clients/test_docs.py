@@ -33,6 +33,10 @@ BENTPIPE = """#!/bin/sh
 case $1 in shell | run) command=$1; shift; set -- "$command" --start 2026-01-01T00:00:13Z "$@" ;; esac
 exec {python} -m emulator.cli.main "$@"
 """
+# The plugin is there without its name where Bentpipe is installed; a busy machine proves nothing, and is let off here.
+PYTEST = """#!/bin/sh
+exec {python} -m pytest -p emulator.testing.plugin -p no:cacheprovider --satlink-lateness 5000 "$@"
+"""
 
 pytestmark = pytest.mark.needs("netns", "tun", "ping")
 
@@ -45,9 +49,10 @@ class Reader:
         programs = directory / "bin"
         for path in (self.directory, programs):
             path.mkdir()
-        bentpipe = programs / "bentpipe"
-        bentpipe.write_text(BENTPIPE.format(python=shlex.quote(sys.executable)))
-        bentpipe.chmod(0o755)
+        for name, text in (("bentpipe", BENTPIPE), ("pytest", PYTEST)):
+            program = programs / name
+            program.write_text(text.format(python=shlex.quote(sys.executable)))
+            program.chmod(0o755)
         self._environment = {
             **os.environ,
             "PATH": f"{programs}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",

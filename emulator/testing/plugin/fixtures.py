@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from emulator.bench.dish import BenchDish
     from emulator.testing.plugin.processes import TestSide
     from emulator.testing.plugin.satlink import Satlink
-    from firmware_stubs.transport import SerialStub
 
 BREAKS_THE_BENCH = (EmulationError, EndpointError, InterfaceError, PrivilegeError, ToolMissingError)
 
@@ -109,18 +108,24 @@ def dish(satlink: Satlink) -> Iterator[BenchDish]:
 
 
 @pytest.fixture
-def serial_stub(satlink: Satlink) -> Iterator[Callable[[str], SerialStub]]:
-    """Serves one of the terminal's serial interfaces: `serial_stub("nmea").address` is what a client opens."""
+def serial_stub(satlink: Satlink) -> Iterator[Callable[[str], str]]:
+    """What a client opens to reach one of the terminal's serial interfaces: `serial_stub("nmea")`.
+
+    A device that the bench's file names, stub or hardware, if it has one of that kind; otherwise a stub is served.
+    """
     from emulator.terminal import Terminal
     from firmware_stubs.transport import SerialStub
 
     bench = satlink.bench
+    own = dict(reversed(bench.devices.addresses)) if bench.devices is not None else {}
     with contextlib.ExitStack() as stack:
 
-        def serve(kind: str) -> SerialStub:
+        def serve(kind: str) -> str:
+            if kind in own:
+                return own[kind]
             state_at = Terminal.from_scenario(bench.scenario).state
             stub = SerialStub(kind, state_at, utc_ns=bench.utc_ns, directory=bench.runtime_dir)
-            return stack.enter_context(stub)
+            return stack.enter_context(stub).address
 
         yield serve
 

@@ -180,6 +180,7 @@ class TestSide:
 
         Raises DeadlineExceeded if it takes longer; with `check`, AssertionError if its exit status is not 0.
         """
+        __tracebackhide__ = True  # the caller's line is what pytest shows
         finished = self.start(*command, env=env, cwd=cwd).wait(deadline_s)
         if check and finished.status != 0:
             raise AssertionError(str(finished))
