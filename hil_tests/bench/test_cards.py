@@ -127,9 +127,9 @@ def test_tags_and_what_is_not_ip_arrive_as_they_were_sent(quiet: Wires, tags: by
 @pytest.mark.parametrize("tags", TAGS[:2])
 @pytest.mark.parametrize("burst", [Super("tcp", 4, 8 * 1000, 1000, 1), Super("udp", 6, 8 * 1000, 1000, 2)])
 def test_a_super_packet_is_cut_where_the_link_cuts_it(quiet: Wires, burst: Super, tags: bytes) -> None:
-    """At 10 Mbit/s its packets leave one by one, each with its tag, its own lengths and a sound checksum."""
+    """80 ms apart its packets leave one by one, each with its tag, its own lengths and a sound checksum."""
     sent = lifted(tags, burst.frame())
-    with inline(quiet, "link.rate_mbps=10", "link.delay_ms=0") as bench, quiet.datacenter.raw() as there:
+    with inline(quiet, "link.rate_mbps=0.1", "link.delay_ms=0") as bench, quiet.datacenter.raw() as there:
         host = NicPort(quiet.terminal.space, "h0", queue_packets=100)
         try:
             host_socket = host._socket

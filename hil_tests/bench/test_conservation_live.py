@@ -149,7 +149,7 @@ def test_tcp_through_loss_arrives_whole_and_every_packet_is_accounted_for(family
 @pytest.mark.needs("uso")
 @pytest.mark.parametrize("fabric", ["direct", "zmq"])
 def test_one_send_of_twenty_datagrams_is_twenty_packets_on_a_slow_link(fabric: str) -> None:
-    with running("link.rate_mbps=1", fabric=fabric) as bench, capture(bench) as tap:  # 8 ms each
+    with running("link.rate_mbps=0.2", fabric=fabric) as bench, capture(bench) as tap:  # 40 ms each
         with at(bench.terminal, socket.SOCK_DGRAM) as sender, at(bench.datacenter, socket.SOCK_DGRAM) as receiver:
             receiver.bind((bench.datacenter.ipv4, 5000))
             sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
@@ -164,11 +164,11 @@ def test_one_send_of_twenty_datagrams_is_twenty_packets_on_a_slow_link(fabric: s
 
 
 @pytest.mark.parametrize("fabric", ["direct", "zmq"])
-@pytest.mark.parametrize(("rate_mbps", "alone"), [(4, True), (0, False)])
+@pytest.mark.parametrize(("rate_mbps", "alone"), [(1, True), (0, False)])
 def test_tcp_super_packets_are_cut_where_the_rate_tells_packets_apart(fabric: str, rate_mbps: int, alone: bool) -> None:
     """Without a rate a super-packet's packets are due together, and leave in one write: that is where the speed is.
 
-    At 4 Mbit/s they are 3 ms apart, and leave one by one but for those that a busy machine made late.
+    At 1 Mbit/s they are 12 ms apart, and leave one by one but for those that a busy machine made late.
     """
     sent = 120_000
     with running(f"link.rate_mbps={rate_mbps}", fabric=fabric) as bench, capture(bench) as tap:
@@ -185,8 +185,10 @@ def test_tcp_super_packets_are_cut_where_the_rate_tells_packets_apart(fabric: st
                     left -= len(connection.recv(1 << 16))
         uplink = settled(bench, sent // 1500).uplink
         lengths = captured(tap)
-    assert (lengths.count(1500) > uplink.offered_packets / 2) == alone
-    assert (max(lengths) > 10_000) != alone
+    if alone:
+        assert lengths.count(1500) > uplink.offered_packets / 2
+    else:
+        assert max(lengths) > 2 * 1500
     assert uplink.dropped == {}
     assert uplink.offered_packets == sum(wire_packets(length, 52, 1448) for length in lengths) >= sent // 1448
 
