@@ -8,6 +8,7 @@
     ├── BenchNotFoundError (LookupError)   69   no running bench to talk to, or more than one
     ├── EndpointError (OSError)      71   a serial line, socket or file that cannot be opened
     ├── InterfaceError (OSError)     73   a network interface: busy name, exhausted addresses
+    ├── TraceError (ValueError)   74   a measured trace: a hole, a delay below 0, units mixed, time that goes back
     ├── EmulationError (RuntimeError)   75   the running emulation failed or its peer went away
     ├── PrivilegeError (PermissionError)   77   something that this user or this kernel may not do
     ├── ToolMissingError (LookupError)   78   a program or Python package that is not installed
@@ -73,6 +74,12 @@ class InterfaceError(BentpipeError, OSError):
     """A network interface that cannot be had: its name is busy, its addresses are taken."""
 
     exit_status = 73
+
+
+class TraceError(BentpipeError, ValueError):
+    """A measured trace that cannot be used; the message names file and line."""
+
+    exit_status = 74
 
 
 class EmulationError(BentpipeError, RuntimeError):

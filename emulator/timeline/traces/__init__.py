@@ -1,0 +1,1 @@
+"""Measured traces: read as Timelines, written from Timelines, fitted by profiles."""
