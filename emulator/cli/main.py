@@ -44,6 +44,7 @@ COMMANDS = {
         "emulator.cli.ground_station:ground_station", "Serve the management interface of a ground-station service."
     ),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
+    "trace": Lazy("emulator.cli.trace:trace", "Convert a measured trace, or say what is in it."),
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
     "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
     "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from emulator.link.link import Bursts, Change, LaneOptions, LinkOptions, Rule, power_of_two
 from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
-from emulator.scenario.links import FixedLink
+from emulator.scenario.links import PlainLink
 from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S, bits_per_s
@@ -40,7 +40,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
     """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
     link = scenario.link
     table = efficiency_by_cn()
-    if isinstance(link, FixedLink):
+    if isinstance(link, PlainLink):
         own = getattr(link, direction)
         queue = link.queue_packets if own.queue_packets is None else own.queue_packets
         discipline = own.queue_discipline or link.queue_discipline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from emulator.scenario.fields import (
     Cycle,
@@ -19,6 +19,7 @@ from emulator.scenario.fields import (
     Table,
 )
 from emulator.scenario.laws import Handover, Outages, Quantiles, Unsettled, Weather
+from emulator.units import parse_utc_ns
 
 
 class LossBursts(Table):
@@ -44,10 +45,9 @@ class FixedDirection(Table):
     jitter_ms: Milliseconds | None = Field(None, description="as link.jitter_ms")
 
 
-class FixedLink(Table):
-    """A link without a sky."""
+class PlainLink(Table):
+    """What every link without a sky has."""
 
-    profile: Literal["fixed"] = Field("fixed", description="which kind of link this is, and which keys it has")
     delay_ms: Milliseconds = Field(0.0, description="one way")
     rate_mbps: Megabits = 0.0
     overhead_bytes: OverheadBytes = 0
@@ -60,6 +60,43 @@ class FixedLink(Table):
     jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, drawn anew every 20 ms; never reorders")
     uplink: FixedDirection = Field(FixedDirection(), description="what differs from terminal to datacenter")
     downlink: FixedDirection = Field(FixedDirection(), description="what differs from datacenter to terminal")
+
+
+class FixedLink(PlainLink):
+    """A link without a sky."""
+
+    profile: Literal["fixed"] = Field("fixed", description="which kind of link this is, and which keys it has")
+
+
+class TraceDirection(FixedDirection):
+    """What one direction of a traced link may say for itself."""
+
+    file: str = Field("", description="trace of this direction; empty: link.file")
+
+
+class TraceLink(PlainLink):
+    """A link that does what was measured on another one; the keys of a fixed link add to that."""
+
+    profile: Literal["trace"] = Field(description="which kind of link this is, and which keys it has")
+    file: str = Field("", description="trace: CSV, Mahimahi, TheaterQ, `ping -D`, irtt JSON, dish history, or plan.npz")
+    loop: bool = Field(True, description="begin anew at the trace's end; else the link is down before and after")
+    starts_utc: str = Field("", description="UTC at which the trace begins (text, in quotes); empty: with the run")
+    gap_s: float = Field(60.0, gt=0, le=1e9, description="longest time between two samples; more is a hole")
+    halve_rtt: bool = Field(False, description="of irtt: half of the round trip each way, in place of one-way delays")
+    delay_ms: Milliseconds = Field(0.0, description="one way, added to the trace's")
+    rate_mbps: Megabits = Field(0.0, description="the most, counting IP bytes; 0: the trace's own, or no limit")
+    loss: Probability = Field(0.0, description="share of packets lost, on top of the trace's")
+    jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, on top of the trace's")
+    uplink: TraceDirection = Field(TraceDirection(), description="what differs from terminal to datacenter")
+    downlink: TraceDirection = Field(TraceDirection(), description="what differs from datacenter to terminal")
+
+    @model_validator(mode="after")
+    def has_a_trace(self) -> TraceLink:
+        if self.starts_utc:
+            parse_utc_ns(self.starts_utc)
+        if not self.file and not (self.uplink.file and self.downlink.file):
+            raise ValueError("expected file, or uplink.file and downlink.file, got neither")
+        return self
 
 
 class SkyDirection(Table):
@@ -231,6 +268,6 @@ class ContactLink(SkyLink):
 
 
 LinkProfile = Annotated[
-    FixedLink | StarlinkLink | GeoLink | O3bLink | OneWebLink | KuiperLink | IridiumLink | ContactLink,
+    FixedLink | TraceLink | StarlinkLink | GeoLink | O3bLink | OneWebLink | KuiperLink | IridiumLink | ContactLink,
     Field(discriminator="profile"),
 ]

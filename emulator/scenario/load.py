@@ -12,9 +12,9 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emulator.errors import ScenarioError
@@ -23,6 +23,16 @@ from emulator.scenario.model import Scenario, missing_for_a_sky
 from emulator.scenario.overrides import Override, apply_overrides
 
 LARGEST_FILE_BYTES = 4 << 20  # a scenario is a page; this keeps /dev/zero and a wrong path from filling the memory
+
+PATHS = (  # keys that name other files
+    ("constellation", "elements"),
+    ("terminal", "track"),
+    ("link", "file"),
+    ("link", "uplink", "file"),
+    ("link", "downlink", "file"),
+)
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _TOO_DEEP = "expected a scenario, got tables nested beyond all reason"
 
@@ -43,8 +53,8 @@ def load_scenario(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Sc
     """The validated scenario of a TOML file, or of an embedded one by its bare name (`starlink_2025`).
 
     `overrides` are `KEY=VALUE`, in order, where KEY is dotted (`link.delay_ms`, `gateways.0.name`, `gateways[0].name`)
-    and VALUE is TOML, or else a plain string. A relative path (`constellation.elements`, `terminal.track`) counts from
-    the scenario's folder, from the working directory if an override said it.
+    and VALUE is TOML, or else a plain string. A relative path (`constellation.elements`, `terminal.track`, `link.file`)
+    counts from the scenario's folder, from the working directory if an override said it.
 
     Raises ScenarioError that holds every fault: syntax with its line and column; or every unknown key, missing key,
     wrong type and impossible value of file and overrides, one line each.
@@ -181,12 +191,18 @@ def _said(raw: Mapping[str, Any], key: Key) -> tuple[Key, str]:
 
 def _anchored(scenario: Scenario, path: Path, overrides: Sequence[Override]) -> Scenario:
     """The scenario with its source, and with its paths to other files made absolute."""
-    update: dict[str, Any] = {"source": path.absolute()}
-    for table, key in (("constellation", "elements"), ("terminal", "track")):
-        found = getattr(scenario, table)
-        said = getattr(found, key, "")
-        if said:
-            overridden = any(override.key[:2] in ((table,), (table, key)) for override in overrides)
-            base = Path.cwd() if overridden else path.absolute().parent
-            update[table] = found.model_copy(update={key: str(base / Path(said).expanduser())})
-    return scenario.model_copy(update=update)
+    scenario = scenario.model_copy(update={"source": path.absolute()})
+    for key in PATHS:
+        overridden = any(override.key == key[: len(override.key)] for override in overrides)
+        scenario = _with_path(scenario, key, Path.cwd() if overridden else path.absolute().parent)
+    return scenario
+
+
+def _with_path(table: Model, key: tuple[str, ...], base: Path) -> Model:
+    """The table with the path at `key` below it made absolute, if it has one there."""
+    name, *below = key
+    value = getattr(table, name, None)
+    if not value:
+        return table
+    changed = _with_path(value, tuple(below), base) if below else str(base / Path(value).expanduser())
+    return table.model_copy(update={name: changed})

@@ -266,6 +266,7 @@ class Scenario(Table):
 NEEDED_TABLES = {  # by profile; a profile that is not named here needs all of ALL_OF_A_SKY
     None: (),
     "fixed": (),
+    "trace": (),
     "geo": ("terminal", "gateways", "pop"),
     "ground_station": ("constellation", "gateways", "pop"),
 }

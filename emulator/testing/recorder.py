@@ -16,7 +16,7 @@ from emulator.bench import Bench, Counters, LinkState
 from emulator.link.draws import JITTER_ONE, PURPOSE_JITTER, QUANTILES, draw32, exponential_table
 from emulator.link.link import DirectionCounters
 from emulator.ports.assembly import link_options
-from emulator.scenario.links import FixedLink, StarlinkLink
+from emulator.scenario.links import PlainLink, StarlinkLink
 from emulator.testing.measure import calm_probes, expected_delay_ns
 from emulator.testing.readings import BulkRun, ProbeRun
 from emulator.testing.record import (
@@ -194,7 +194,7 @@ class Recorder:
         """What the link's jitter adds at each instant: the draw of its time bin, scaled by the mean of that time."""
         scenario = self._bench.scenario
         jitter = np.zeros(len(utc_ns), np.int64)
-        if isinstance(scenario.link, FixedLink) and not len(utc_ns):
+        if isinstance(scenario.link, PlainLink) and not len(utc_ns):
             return jitter
         table = exponential_table()
         number = DIRECTIONS.index(direction)

@@ -15,20 +15,22 @@ from emulator.scenario.links import (
     O3bLink,
     OneWebLink,
     StarlinkLink,
+    TraceLink,
 )
 from emulator.scenario.model import Scenario
 from emulator.timeline.model import Windows
 
 
 def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_ns: int) -> Windows:
-    """The planner of `scenario`: `fixed` is constant, all others follow the sky.
+    """The planner of `scenario`: `fixed` is constant, `trace` follows a file, all others the sky.
 
     `elements` replaces `constellation.elements`. `epoch_utc_ns` is the start of the run, used for checks only (are the
     elements near enough to it, does a satellite ever serve the terminal); no draw depends on it.
     Raises ScenarioError for elements where none belong and for a track that does not lead through the start,
-    ElementsError for elements that cannot be used, CoverageError if no satellite ever serves the terminal.
+    ElementsError for elements that cannot be used, TraceError for such a trace,
+    CoverageError if no satellite ever serves the terminal.
     """
-    if elements is not None and isinstance(scenario.link, FixedLink | GeoLink):
+    if elements is not None and isinstance(scenario.link, FixedLink | TraceLink | GeoLink):
         name, profile = scenario.name or "scenario", scenario.link.profile
         raise ScenarioError([f"{name}: link.profile {profile!r} has no orbits: expected no elements, got {elements}"])
     match scenario.link:
@@ -36,6 +38,10 @@ def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_n
             from emulator.timeline.fixed import FixedWindows
 
             return FixedWindows(scenario.link)
+        case TraceLink():
+            from emulator.timeline.traces.windows import TraceWindows
+
+            return TraceWindows(scenario.link, epoch_utc_ns=epoch_utc_ns)
         case GeoLink():
             from emulator.timeline.geo import GeoWindows
 

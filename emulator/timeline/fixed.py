@@ -52,14 +52,14 @@ class FixedWindows(Windows):
         both = self._link
         return Channel.constant(
             start_ns,
-            delay_ns=round(_pick(own.delay_ms, both.delay_ms) * NS_PER_MS),
-            rate_bps=bits_per_s(_pick(own.rate_mbps, both.rate_mbps)),
-            loss=_pick(own.loss, both.loss),
-            jitter_ns=round(_pick(own.jitter_ms, both.jitter_ms) * NS_PER_MS),
+            delay_ns=round(pick(own.delay_ms, both.delay_ms) * NS_PER_MS),
+            rate_bps=bits_per_s(pick(own.rate_mbps, both.rate_mbps)),
+            loss=pick(own.loss, both.loss),
+            jitter_ns=round(pick(own.jitter_ms, both.jitter_ms) * NS_PER_MS),
             cn_centidb=HIGHEST_CN_CENTIDB,
         )
 
 
-def _pick(own: Value | None, both: Value) -> Value:
+def pick(own: Value | None, both: Value) -> Value:
     """A direction's own value where it has one, else the one for both."""
     return both if own is None else own

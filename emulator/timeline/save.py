@@ -46,7 +46,7 @@ def save_npz(file: BinaryIO, timeline: Timeline, rows: Table) -> None:
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def load_npz(path: FilePath) -> Timeline:
+def load_npz(path: FilePath | BinaryIO) -> Timeline:
     """The Timeline of a file that `save_npz` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
 

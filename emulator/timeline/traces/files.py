@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -70,8 +71,9 @@ def _json(name: str, text: str) -> dict[str, object]:
 
 def _from_npz(path: Path) -> Timeline:
     try:
-        return load_npz(path)
-    except (KeyError, ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            return load_npz(file)
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise TraceError(f"{path}: expected a plan that `bentpipe plan -o FILE.npz` wrote: {error}") from error
 
 

@@ -15,6 +15,7 @@ from emulator.timeline.traces.rows import ReadOptions, channel, fault, timeline
 from emulator.units import NS_PER_MS, NS_PER_S
 
 PACKET_BITS = 8 * 1500  # IP bytes; Mahimahi counts 1,504 with the header of its TUN device (mahimahi, linkshell)
+SLACK = 1e-3  # of an opportunity: rates are rounded to whole bit/s
 MOST_OPPORTUNITIES = 50_000_000  # of a written trace
 
 
@@ -67,7 +68,7 @@ def write(line: Timeline, one: Channel) -> str:
     sent = np.cumsum(bits_per_ms) / PACKET_BITS
     if sent[-1] > MOST_OPPORTUNITIES:
         raise TraceError(f"mahimahi: expected at most {MOST_OPPORTUNITIES} opportunities, got {sent[-1]:.0f}")
-    whole = np.floor(sent + 0.5).astype(np.int64)  # half an opportunity of slack: rates in bit/s are rounded
+    whole = np.floor(sent + SLACK).astype(np.int64)
     milliseconds = np.repeat(np.arange(1, end_ms + 1), np.diff(whole, prepend=0))
     if not len(milliseconds) or milliseconds[-1] != end_ms:
         milliseconds = np.append(milliseconds, end_ms)

@@ -34,6 +34,7 @@ from emulator.units import NS_PER_MS, format_utc, parse_utc_ns
 
 TIMES = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 RATES = {"bps": 1, "kbps": 10**3, "mbps": 10**6, "gbps": 10**9}
+LAST_NS = 8 * 10**18  # the year 2223
 WAYS = ("uplink", "downlink")
 OF_A_PLAN = {"satellite", "gateway", "azimuth_deg", "elevation_deg", "slant_range_m"}
 KINDS: dict[
@@ -115,7 +116,10 @@ def _understood(name: str, header: list[str]) -> tuple[str, dict[str, tuple[str,
 
 def _time(name: str, line: int, column: str, field: str) -> int:
     if column != "utc":
-        return int(_number(name, line, column, field) * TIMES[column.partition("_")[2]])
+        time_ns = int(_number(name, line, column, field) * TIMES[column.partition("_")[2]])
+        if not 0 <= time_ns <= LAST_NS:
+            raise fault(name, line, f"{column} from 0 on, since 1970 at most", field)
+        return time_ns
     try:
         return parse_utc_ns(field)
     except ValueError as error:

@@ -89,6 +89,10 @@ def _tables(profile: str, key: Key) -> st.SearchStrategy[Tables]:
         return tables.map(lambda event: {**event, "fade_db": 3.0, "extra_delay_ms": 1.5, "loss": 0.5})
     if node.get("title") == "Terminal":
         return tables.map(lambda site: {**site, "track": "/sky/track.csv", "track_starts_utc": "2025-05-29T23:21:27Z"})
+    if node.get("title") == "TraceLink":
+        return tables.map(lambda link: {**link, "file": "/traces/x.csv", "starts_utc": "2025-05-29T23:21:27Z"})
+    if node.get("title") == "TraceDirection":
+        return tables.map(lambda own: {**own, "file": "/traces/x.up"})
     return tables.map(_with_satellites) if key == ("constellation",) else tables
 
 
