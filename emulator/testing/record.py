@@ -170,7 +170,7 @@ class Evidence(Part):
     lateness_*: of packets against their due times, when they were written. ingress_wait_worst_us: the longest that a
     packet can have waited before its arrival was stamped. starved: packets for which the Timeline was not planned yet.
     beside_the_link: packets dropped by what is not the link, by the name of the cause. conserved: whether offered =
-    delivered + dropped + held, in both directions.
+    delivered + dropped + held, in both directions. lateness_allowed_us: of lateness_p99_us, if not the usual.
     """
 
     packets: Count = 0
@@ -182,6 +182,7 @@ class Evidence(Part):
     broken_batches: Count = 0
     beside_the_link: dict[str, Count] = {}
     conserved: bool = True
+    lateness_allowed_us: int | None = None
 
 
 class RunRecord(Part):

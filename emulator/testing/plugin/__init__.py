@@ -98,7 +98,7 @@ def pytest_runtest_makereport(
     if link is None or call.when != "call" or hasattr(item, "_satlink_told"):
         return report
     link.freeze()
-    faults = link.faults()
+    faults = link.faults() or _not_proven(call)
     if faults and report.outcome != "skipped":
         reason = f"invalid: the emulation fell behind: {'; '.join(faults)}"
         failed = f"\nthe test failed: {report.longreprtext}" if report.failed else ""
@@ -120,6 +120,13 @@ def pytest_runtest_makereport(
     item.user_properties.append(("satlink_outcome", outcome))
     report.user_properties[:] = item.user_properties
     return report
+
+
+def _not_proven(call: pytest.CallInfo[None]) -> tuple[str, ...]:
+    """A verdict on a stretch of the test in which the emulation fell behind, though it did not over all of it."""
+    from emulator.testing.verdicts import Invalid
+
+    return (str(call.excinfo.value),) if call.excinfo is not None and call.excinfo.errisinstance(Invalid) else ()
 
 
 def _told(item: pytest.Item, link: Satlink) -> str:

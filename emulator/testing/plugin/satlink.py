@@ -237,6 +237,8 @@ class Measuring:
             self._record = self._recorder.finish(
                 runs, bulk, interval_ns=self._interval_ns, connections=max(1, self._connections)
             )
+            if self._record.evidence is not None:
+                self._record.evidence.lateness_allowed_us = self._satlink.limits.lateness_p99_us
 
     def _tick(self) -> None:
         try:

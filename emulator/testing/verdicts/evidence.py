@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emulator.testing.performance.statistics import histogram_percentile
@@ -63,8 +63,11 @@ def _dropped(counters: Counters, cause: Cause) -> tuple[int, int]:
     return counters.uplink.dropped.get(cause, 0), counters.downlink.dropped.get(cause, 0)
 
 
-def faults(evidence: Evidence, limits: Limits = DEFAULT_LIMITS) -> tuple[str, ...]:
-    """Why nothing is proven, a line each; empty if the emulation kept up."""
+def faults(evidence: Evidence, limits: Limits | None = None) -> tuple[str, ...]:
+    """Why nothing is proven, a line each; empty if the emulation kept up. Without limits: the evidence's own."""
+    if limits is None:
+        allowed_us = evidence.lateness_allowed_us
+        limits = DEFAULT_LIMITS if allowed_us is None else replace(DEFAULT_LIMITS, lateness_p99_us=allowed_us)
     found = []
     if not evidence.conserved:
         found.append("packets are missing: offered is not delivered + dropped + held")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from emulator.testing.intervals import CONFIDENCE, Interval, bootstrap_interval, quantile_interval, share_interval
 from emulator.testing.measure import goodput
 from emulator.testing.record import Direction, ProbeSeries, RunRecord
-from emulator.testing.verdicts.evidence import DEFAULT_LIMITS, Limits, faults
+from emulator.testing.verdicts.evidence import Limits, faults
 from emulator.testing.verdicts.verdict import Figure
 from emulator.units import NS_PER_MS, NS_PER_S
 
@@ -36,7 +36,7 @@ def delay_ms(
     *,
     percentile: float = 50,
     confidence: float = CONFIDENCE,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
 ) -> Figure:
     """One-way delay of the probes that arrived, its `percentile` (0 to 100)."""
 
@@ -54,7 +54,7 @@ def jitter_ms(
     *,
     percentile: float = 95,
     confidence: float = CONFIDENCE,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
 ) -> Figure:
     """Change of the delay from one probe to the next, its size (RFC 3393, consecutive packets)."""
 
@@ -67,7 +67,7 @@ def jitter_ms(
 
 
 def loss_percent(
-    runs: Runs, direction: Direction, *, confidence: float = CONFIDENCE, limits: Limits = DEFAULT_LIMITS
+    runs: Runs, direction: Direction, *, confidence: float = CONFIDENCE, limits: Limits | None = None
 ) -> Figure:
     """Probes that never arrived, of 100 that were sent."""
 
@@ -79,7 +79,7 @@ def loss_percent(
 
 
 def reordered_percent(
-    runs: Runs, direction: Direction, *, confidence: float = CONFIDENCE, limits: Limits = DEFAULT_LIMITS
+    runs: Runs, direction: Direction, *, confidence: float = CONFIDENCE, limits: Limits | None = None
 ) -> Figure:
     """Probes that arrived after one that was sent later (RFC 4737, reordered), of 100 that arrived."""
 
@@ -93,7 +93,7 @@ def reordered_percent(
 
 
 def goodput_mbps(
-    runs: Runs, *, percentile: float = 50, confidence: float = CONFIDENCE, limits: Limits = DEFAULT_LIMITS
+    runs: Runs, *, percentile: float = 50, confidence: float = CONFIDENCE, limits: Limits | None = None
 ) -> Figure:
     """What the receiving program of the transfer got, its `percentile` over seconds."""
     records = _records(runs)
@@ -110,7 +110,7 @@ def goodput_mbps(
 
 
 def recovery_s(
-    runs: Runs, direction: Direction, *, confidence: float = CONFIDENCE, limits: Limits = DEFAULT_LIMITS
+    runs: Runs, direction: Direction, *, confidence: float = CONFIDENCE, limits: Limits | None = None
 ) -> Figure:
     """From the end of each commanded outage or hold until traffic flows again; the median over all of them.
 
@@ -154,7 +154,7 @@ def _by_probes(
     direction: Direction,
     of: Callable[[ProbeSeries, slice], float | None],
     confidence: float,
-    limits: Limits,
+    limits: Limits | None,
 ) -> Figure:
     """The figure of each repetition, and the median of these with its interval."""
     records = _records(runs)
@@ -168,7 +168,7 @@ def _share(
     direction: Direction,
     of: Callable[[ProbeSeries, slice], tuple[int, int]],
     confidence: float,
-    limits: Limits,
+    limits: Limits | None,
 ) -> Figure:
     """The mean share of the repetitions, in percent.
 
@@ -211,7 +211,7 @@ def _figure(
     records: list[RunRecord],
     values: list[float],
     interval: Callable[[Floats], Interval],
-    limits: Limits,
+    limits: Limits | None,
 ) -> Figure:
     found = tuple(fault for record in records if record.evidence for fault in faults(record.evidence, limits))
     if not values:

@@ -149,6 +149,8 @@ def test_an_emulation_that_kept_up_has_no_faults_and_its_limits_are_the_labs_own
     assert faults(good) == ()
     assert "p99 300 µs" in in_words(good)
     assert faults(good, Limits(lateness_p99_us=100))
+    assert faults(good.model_copy(update={"lateness_allowed_us": 299}))
+    assert not faults(Evidence(packets=9, lateness_p99_us=90_000, lateness_allowed_us=90_000))
 
 
 def test_synthetic_runs_over_the_outage_lose_what_the_outage_took() -> None:
