@@ -124,6 +124,9 @@ class DishStub:
         status.uplink_throughput_bps = last.uplink_bps
         self._fill_obstruction(status.obstruction_stats)
         status.alerts.is_power_save_idle = outage is not None and outage.cause is OutageCause.SLEEPING
+        status.alerts.thermal_shutdown = dish.befallen("overheat")
+        status.alerts.thermal_throttle = dish.befallen("throttle")
+        status.alerts.motors_stuck = dish.befallen("motors_stuck")
         status.stow_requested = dish.stowed
         status.boresight_azimuth_deg, status.boresight_elevation_deg = self._boresight()
         if outage is not None:
@@ -193,6 +196,9 @@ class DishStub:
         found.id, found.hardware_version = dish.settings.id, dish.settings.hardware_version
         found.software_version, found.utc_offset_s = _software_version(), dish.settings.utc_offset_s
         found.alerts.obstructed = dish.obstructed
+        found.alerts.dish_thermal_shutdown = dish.befallen("overheat")
+        found.alerts.dish_thermal_throttle = dish.befallen("throttle")
+        found.alerts.motors_stuck = dish.befallen("motors_stuck")
         found.disablement_code, found.hardware_self_test = OKAY, PASSED
         found.location.enabled = dish.settings.location_consent
         if dish.settings.location_consent and dish.site is not None and dish.gps_valid:

@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from emulator.errors import EmulationError, ScenarioError
+from emulator.ports.assembly import Direction, link_options
 from emulator.ports.namespace import Namespace
 from emulator.scenario.links import StarlinkLink
 from emulator.scenario.model import OverlayEvent
 from emulator.terminal import Terminal
 from emulator.terminal.dish import NO_END, DishTerminal, Sky
-from emulator.terminal.pings import QueueLoad, pings
+from emulator.terminal.pings import WAYS, QueueLoad, pings
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_S
 from firmware_stubs.registry import NETWORK_KINDS, NetworkServer
@@ -71,6 +72,7 @@ class BenchDish:
         self._steering = threading.Lock()
         self._down_until_ns: int | None = None
         self._seen_ns = self._start_utc_ns
+        self._cycle_ns = {way: cycle_wait_ns(bench.scenario, way) for way in WAYS}
         counters = bench.counters()
         self._before = counters.uplink, counters.downlink
         self._thread = threading.Thread(target=self._run, name="dish", daemon=True)
@@ -127,8 +129,8 @@ class BenchDish:
         counters = bench.counters()
         state = bench.state()
         after = counters.uplink, counters.downlink
-        up = queue_load(self._before[0], after[0], state.uplink.rate_bps)
-        down = queue_load(self._before[1], after[1], state.downlink.rate_bps)
+        up = queue_load(self._before[0], after[0], state.uplink.rate_bps, self._cycle_ns["uplink"])
+        down = queue_load(self._before[1], after[1], state.downlink.rate_bps, self._cycle_ns["downlink"])
         since_ns = max(min(self._seen_ns, utc_ns), utc_ns - LONGEST_LOOK_NS)
         channel = lambda direction, at_ns: bench.channel_at(direction, at_ns, jitter=True)  # noqa: E731
         found = list(pings(channel, bench.scenario.seed, since_ns, utc_ns, up, down))
@@ -163,15 +165,24 @@ class BenchDish:
         self.stop()
 
 
-def queue_load(before: DirectionCounters, after: DirectionCounters, rate_bps: int) -> QueueLoad:
-    """What packets met at a direction's queue between two looks: the wait that it stands for now, and its drops."""
+def cycle_wait_ns(scenario: Scenario, direction: Direction) -> int:
+    """What a packet waits for the end of its frame, and one that is alone for its grant: half of each, in the mean."""
+    options = link_options(scenario, direction, 0)
+    return (options.frame_ns + options.grant_ns) // 2
+
+
+def queue_load(before: DirectionCounters, after: DirectionCounters, rate_bps: int, cycle_ns: int = 0) -> QueueLoad:
+    """What packets met at a direction's queue between two looks: the wait that it stands for now, and its drops.
+
+    `cycle_ns`: what they wait for frames and grants.
+    """
     offered = after.offered_packets - before.offered_packets
     if offered <= 0 or rate_bps <= 0:
-        return QueueLoad()
+        return QueueLoad(cycle_ns)
     mean_bits = 8 * (after.offered_bytes - before.offered_bytes) / offered
     dropped = after.dropped.get(Cause.QUEUE, 0) - before.dropped.get(Cause.QUEUE, 0)
     wait_ns = round(after.queued_packets * mean_bits / rate_bps * NS_PER_S)
-    return QueueLoad(wait_ns, min(1.0, max(0, dropped) / offered))
+    return QueueLoad(wait_ns + cycle_ns, min(1.0, max(0, dropped) / offered))
 
 
 def _give_address(namespace: Namespace, host: str) -> None:

@@ -126,6 +126,17 @@ class AntennaTable(Table):
     record: str = Field("", description="file for every exchange with the controller, JSON lines; empty: none")
 
 
+class DishEvent(Table):
+    """Something that befalls the Starlink dish for a time."""
+
+    kind: Literal["overheat", "throttle", "motors_stuck", "obstruction"] = Field(
+        description="overheat: it shuts down, and searches afterwards; throttle, motors_stuck: alerts alone; "
+        "obstruction: something stands in its view"
+    )
+    at_s: float = Field(ge=0, description="when it begins, from the start of the dish")
+    duration_s: float = Field(gt=0, description="how long it lasts")
+
+
 class Device(Table):
     """An interface of the terminal's that programs open: the stub's, or the hardware's, watched on its way."""
 

@@ -28,7 +28,7 @@ from emulator.scenario.fields import (
     Table,
     ports_in_order,
 )
-from emulator.scenario.hardware import AntennaTable, Device
+from emulator.scenario.hardware import AntennaTable, Device, DishEvent
 from emulator.scenario.links import LinkProfile
 from emulator.scenario.script import Step
 from emulator.units import parse_utc_ns
@@ -179,6 +179,7 @@ class Dish(Table):
     hardware_version: str = Field("rev3_proto2", description="as clients show it")
     country_code: str = Field("", description="two letters")
     utc_offset_s: int = Field(0, ge=-86_400, le=86_400, description="of the owner's clock")
+    events: tuple[DishEvent, ...] = Field((), max_length=64, description="what befalls it, and when")
 
 
 class TrafficClass(Table):

@@ -81,6 +81,11 @@ class DishTerminal:
         self.sky = Sky()
         self._boot_ns, self._search_ns = round(settings.boot_s * NS_PER_S), round(settings.search_s * NS_PER_S)
         self._fix: tuple[int, GnssFix] | None = None
+        self._events = [
+            (start_ns + round(one.at_s * NS_PER_S), start_ns + round((one.at_s + one.duration_s) * NS_PER_S), one.kind)
+            for one in settings.events
+        ]
+        self._hot = False
         self._now_ns = start_ns
         self._power_on(start_ns)
         if settings.at_start == "tracking":
@@ -118,6 +123,9 @@ class DishTerminal:
         was_asleep, self._asleep = self._asleep, at_ns >= self._boot_end_ns and self._sleeps_at(at_ns)
         if was_asleep and not self._asleep:
             self._acquired_ns = at_ns + self._search_ns
+        was_hot, self._hot = self._hot, self.befallen("overheat")
+        if was_hot and not self._hot:
+            self._acquired_ns = max(self._acquired_ns, at_ns + self._search_ns)
         own = self._own_cause()
         if own is not self._own:
             self.outages.end(at_ns, self.sky.satellite)
@@ -130,14 +138,22 @@ class DishTerminal:
     def _own_cause(self) -> OutageCause | None:
         if self._now_ns < self._boot_end_ns:
             return OutageCause.BOOTING
+        if self._hot:
+            return OutageCause.THERMAL_SHUTDOWN
         if self.stowed:
             return OutageCause.STOWED
         if self._asleep:
             return OutageCause.SLEEPING
-        return OutageCause.NO_SCHEDULE if self._now_ns < self._acquired_ns else None
+        if self._now_ns < self._acquired_ns:
+            return OutageCause.NO_SCHEDULE
+        return OutageCause.OBSTRUCTED if self.befallen("obstruction") else None
+
+    def befallen(self, kind: str) -> bool:
+        """Whether an event of the scenario's is on."""
+        return any(kind == one and start <= self._now_ns < end for start, end, one in self._events)
 
     def _next_change_ns(self) -> int | None:
-        ahead = [self._boot_end_ns, self._acquired_ns]
+        ahead = [self._boot_end_ns, self._acquired_ns, *(at_ns for event in self._events for at_ns in event[:2])]
         if self.config.power_save_mode:
             day_ns = self._now_ns - self._now_ns % NS_PER_DAY
             start_ns, length_ns = self._sleep_window()
@@ -218,7 +234,8 @@ class DishTerminal:
         """Until when the dish itself keeps the link down: None if it does not, NO_END if nobody knows."""
         if self._own is None:
             return None
-        return NO_END if self.stowed or self._asleep else self._acquired_ns
+        known = self._own in (OutageCause.BOOTING, OutageCause.NO_SCHEDULE) and not self.stowed
+        return self._acquired_ns if known else NO_END
 
     @property
     def uptime_ns(self) -> int:

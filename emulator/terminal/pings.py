@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ ChannelAt = Callable[[Direction, int], ChannelState]
 
 PERIOD_NS = 50 * NS_PER_MS  # 20 in a second: the drop rates that dishes report are multiples of 0.05
 PATIENCE_NS = NS_PER_S  # a ping that takes longer is lost
+BLOCK = 128  # pings whose draws are made together
 LOOK_NS = 5 * NS_PER_MS  # how closely the end of a hold is looked for
 
 
@@ -53,12 +55,17 @@ def pings(
     down: QueueLoad = QueueLoad(),
 ) -> Iterator[Ping]:
     """The pings of [start_ns, end_ns), UTC. The same channel and seed always give the same pings."""
-    numbers = np.arange(-(-start_ns // PERIOD_NS), -(-end_ns // PERIOD_NS), dtype=np.int64)
-    if not len(numbers):
-        return
-    shares = (uniform(seed, way, Purpose.DISH_PING, numbers).tolist() for way in (Way.UP, Way.DOWN))
-    for number, *drawn in zip(numbers.tolist(), *shares, strict=True):
+    for number in range(-(-start_ns // PERIOD_NS), -(-end_ns // PERIOD_NS)):
+        block, place = divmod(number, BLOCK)
+        drawn = (_drawn(seed, way, block)[place] for way in (Way.UP, Way.DOWN))
         yield _ping(channel_at, number * PERIOD_NS, zip(WAYS, drawn, (up, down), strict=True))
+
+
+@lru_cache(maxsize=512)  # a hundred dishes and more: drawing a few at a time would be half of what a dish costs
+def _drawn(seed: int, way: Way, block: int) -> list[float]:
+    """The draws of BLOCK pings in one direction."""
+    numbers = np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.int64)
+    return [float(draw) for draw in uniform(seed, way, Purpose.DISH_PING, numbers)]
 
 
 def _ping(channel_at: ChannelAt, sent_ns: int, ways: Iterable[tuple[Direction, float, QueueLoad]]) -> Ping:

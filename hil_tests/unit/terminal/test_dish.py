@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from emulator.scenario.hardware import DishEvent
 from emulator.scenario.model import Dish
 from emulator.terminal import Terminal
 from emulator.terminal.dish import NO_END, OUTAGE_NS, DishTerminal, Sky
@@ -245,3 +246,32 @@ class DishLaws(RuleBasedStateMachine):
 
 TestDishLaws = DishLaws.TestCase
 TestDishLaws.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_it_overheats_and_searches_afterwards_and_what_stands_in_its_view_is_told() -> None:
+    events = (
+        DishEvent(kind="overheat", at_s=10, duration_s=20),
+        DishEvent(kind="obstruction", at_s=50, duration_s=5),
+        DishEvent(kind="motors_stuck", at_s=12, duration_s=1),
+    )
+    dish = new_dish(events=events, at_start="tracking")
+    seen: list[tuple[int, OutageCause | None]] = []
+    for second in range(70):
+        dish.advance(START_NS + second * NS_PER_S)
+        cause = dish.outage.cause if dish.outage else None
+        if not seen or seen[-1][1] is not cause:
+            seen.append((second, cause))
+        assert (dish.down_until_ns is None) == (cause is None)
+        assert dish.befallen("motors_stuck") == (second == 12)
+        assert dish.obstructed == (cause is OutageCause.OBSTRUCTED)
+    assert seen == [
+        (0, None),
+        (10, OutageCause.THERMAL_SHUTDOWN),
+        (30, OutageCause.NO_SCHEDULE),
+        (35, None),
+        (50, OutageCause.OBSTRUCTED),
+        (55, None),
+    ]
+    dish.reboot(START_NS + 70 * NS_PER_S)
+    assert dish.outage is not None
+    assert dish.outage.cause is OutageCause.BOOTING
