@@ -29,6 +29,8 @@ DAYS_TO_J2000 = 10_957.5  # from 1970-01-01T00:00 to 2000-01-01T12:00
 DAYS_PER_CENTURY = 36_525.0
 ANCHOR_NS = 1200 * NS_PER_S
 ANCHORS_KEPT = 4
+SHARED_KEPT = 64  # an hour of Starlink's blocks: of 8,000 satellites 1 MB each
+DIRECTIONS_KEPT = 64  # of 8,000 satellites 200 kB each
 ORBIT_TURNS_RAD = 0.004  # what a low orbit's plane turns by in half of that, and what SGP4's periodic terms add
 CHUNK = 200_000  # positions propagated at once: 24 bytes each twice over, and as much for the rotation
 
@@ -74,6 +76,8 @@ class Propagator:
         self._apogee_m = (satellites.altitude_km + 6378.135) * (1 + eccentricity) * 1000 + 30_000
         self._motion_rad_s, self._eccentricity = motion, eccentricity
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
+        self._directions: OrderedDict[int, tuple[Floats, float]] = OrderedDict()
+        self._reach: tuple[tuple[int, float], Floats, Floats] | None = None
         self._lock = Lock()
         self._fastest_rad_s = motion * (1 + 3 * eccentricity) * 1.02 + EARTH_TURN_RAD_S
 
@@ -93,24 +97,40 @@ class Propagator:
         far a satellite travels from there, is bounded.
         """
         half_s = (end_ns - start_ns) / 2e9
-        middle_ns = (start_ns + end_ns) // 2
-        anchor = self._anchor(middle_ns // ANCHOR_NS)
-        elapsed_s = (middle_ns - anchor.utc_ns) / 1e9
+        towards, turn = self._towards((start_ns + end_ns) // 2)
         site = np.array([float(part) for part in observer.position_m])
         site_m = float(np.sqrt((site * site).sum()))
-        turn = EARTH_TURN_RAD_S * elapsed_s
-        site /= site_m
-        site = np.array(
-            [site[0] * np.cos(turn) - site[1] * np.sin(turn), site[0] * np.sin(turn) + site[1] * np.cos(turn), site[2]]
-        )
-        # Elevation counts from the ellipsoid's horizon, the triangle below from the sphere's: 0.2° apart at most.
-        lowest = np.radians(np.maximum(lowest_elevation_deg - 0.2, -90.0))
-        reach = np.arccos(np.clip(np.cos(lowest) * site_m / self._apogee_m, -1.0, 1.0)) - lowest
-        missed = self._motion_rad_s * abs(elapsed_s) * (3 * self._eccentricity + 0.01) + ORBIT_TURNS_RAD
-        reach = np.minimum(reach + self._fastest_rad_s * half_s + missed, np.pi)
-        angle = self._motion_rad_s * elapsed_s
-        cosine = np.cos(angle) * (anchor.towards @ site) + np.sin(angle) * (anchor.ahead @ site)
-        return np.flatnonzero(cosine >= np.cos(reach))
+        x, y, z = site / site_m
+        site = np.array([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn), z])
+        return np.flatnonzero(towards @ site >= self._least_cosine(site_m, lowest_elevation_deg, half_s))
+
+    def _least_cosine(self, site_m: float, lowest_elevation_deg: Floats, half_s: float) -> Floats:
+        """Of the angle at the earth's centre between a site and a satellite that may be in view; kept for the next."""
+        asked = (round(site_m / 100), half_s)
+        if self._reach is None or self._reach[0] != asked or self._reach[1] is not lowest_elevation_deg:
+            # Elevation counts from the ellipsoid's horizon, the triangle below from the sphere's: 0.2° apart at most.
+            lowest = np.radians(np.maximum(lowest_elevation_deg - 0.2, -90.0))
+            reach = np.arccos(np.clip(np.cos(lowest) * (asked[0] - 1) * 100 / self._apogee_m, -1.0, 1.0)) - lowest
+            missed = self._motion_rad_s * (ANCHOR_NS / 2e9) * (3 * self._eccentricity + 0.01) + ORBIT_TURNS_RAD
+            reach = np.minimum(reach + self._fastest_rad_s * half_s + missed, np.pi)
+            self._reach = asked, lowest_elevation_deg, np.cos(reach)
+        return self._reach[2]
+
+    def _towards(self, utc_ns: int) -> tuple[Floats, float]:
+        """Directions of all satellites, (satellites, 3), in a frame that does not turn, and how far ECEF has turned."""
+        with self._lock:
+            found = self._directions.get(utc_ns)
+        if found is None:
+            anchor = self._anchor(utc_ns // ANCHOR_NS)
+            elapsed_s = (utc_ns - anchor.utc_ns) / 1e9
+            angle = (self._motion_rad_s * elapsed_s)[:, np.newaxis]
+            towards = np.cos(angle) * anchor.towards + np.sin(angle) * anchor.ahead
+            found = towards, EARTH_TURN_RAD_S * elapsed_s
+            with self._lock:
+                self._directions[utc_ns] = found
+                if len(self._directions) > DIRECTIONS_KEPT:
+                    self._directions.popitem(last=False)
+        return found
 
     def _anchor(self, number: int) -> Anchor:
         with self._lock:
@@ -152,6 +172,29 @@ class Propagator:
                 velocity[part, :, 0] += EARTH_TURN_RAD_S * position[part, :, 1]
                 velocity[part, :, 1] -= EARTH_TURN_RAD_S * position[part, :, 0]
         return position, velocity
+
+
+class SharedPropagator(Propagator):
+    """One sky for many terminals: positions asked for at the same times are propagated once, for all satellites.
+
+    Worth it from some dozens of terminals on; for one, far more is propagated than it sees.
+    """
+
+    def __init__(self, satellites: Satellites) -> None:
+        super().__init__(satellites)
+        self._shared: OrderedDict[bytes, Floats] = OrderedDict()
+        self._sharing = Lock()
+
+    def positions_m(self, utc_ns: Ints, index: Ints | None = None) -> Floats:
+        """As Propagator's."""
+        key = utc_ns.tobytes()
+        with self._sharing:
+            position = self._shared.get(key)
+            if position is None:
+                position = self._shared[key] = super().positions_m(utc_ns)
+                if len(self._shared) > SHARED_KEPT:
+                    self._shared.popitem(last=False)
+        return position if index is None else position[index]
 
 
 def _turn(teme_km: Floats, cosine: Floats, sine: Floats, ecef_m: Floats) -> None:

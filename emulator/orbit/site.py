@@ -89,7 +89,8 @@ class Site:
         None that does is left out, wherever the terminal moves in that time.
         """
         observer = self.observer_at((start_ns + end_ns) // 2)
-        return propagator.near(observer, masks_deg - self.slack_deg, start_ns, end_ns)
+        masks = masks_deg - self.slack_deg if self.slack_deg else masks_deg
+        return propagator.near(observer, masks, start_ns, end_ns)
 
     def unobstructed(self, seen: Look) -> npt.NDArray[np.bool_] | bool:
         """Whether directions stand above what surrounds the site, in the shape of `seen`."""

@@ -70,7 +70,10 @@ class Ways(NamedTuple):
 
 
 class StarlinkPolicy(Pinnable):
-    """Serving satellite and gateway by slot. `draw(slot)` gives the slot's number, uniform in [0, 2³²)."""
+    """Serving satellite and gateway by slot. `draw(slot)` gives the slot's number, uniform in [0, 2³²).
+
+    propagator: of the same satellites, where several terminals share one (SharedPropagator).
+    """
 
     def __init__(
         self,
@@ -82,9 +85,10 @@ class StarlinkPolicy(Pinnable):
         draw: Callable[[int], int],
         *,
         gso_exclusion_deg: float = 0.0,
+        propagator: Propagator | None = None,
     ) -> None:
         super().__init__()
-        self.propagator = Propagator(satellites)
+        self.propagator = propagator or Propagator(satellites)
         self.site = Site(terminal)
         self.gateways = tuple(gateways)
         self._terminal = terminal
