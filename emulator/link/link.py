@@ -92,6 +92,7 @@ class Link:
         registers[state.ETHERNET], registers[state.LONGEST] = options.ethernet, options.longest_packet
         registers[state.JITTER_BIN] = options.jitter_bin_ns
         registers[state.FRAME], registers[state.GRANT] = options.frame_ns, options.grant_ns
+        registers[state.REQUEST], registers[state.REQUEST_KEPT] = options.request_ns, options.request_kept_ns
         if options.bursts is not None:
             registers[state.CHAIN_BIN] = options.bursts.bin_ns
         registers[state.CHAIN_AT] = -state.NEVER

@@ -5,7 +5,7 @@ dropped ones take their time on the air and are lost. A rate that changes while 
 nanosecond, and what integer division cuts off is carried on.
 
 Where the medium is shared in cycles, an idle server begins with the next grant, and what it has sent leaves with the
-frame that holds its last bit.
+frame that holds its last bit. Where capacity is assigned on demand, it has asked for it first, and waited for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from emulator.link.state import (
     GRANT,
     NEVER,
     OVERHEAD_BYTES,
+    REQUEST,
+    REQUEST_KEPT,
     RESIDUE,
     RESIDUE_RATE,
     UTC_OFFSET,
@@ -39,8 +41,9 @@ def service_start(link: LinkState) -> int:
     if arrival == NEVER:
         return NEVER
     start = reg[FREE]
-    if arrival > start:  # the server is idle, and begins with the next grant
-        start = next_instant(link, arrival, reg[GRANT])
+    if arrival > start:  # the server is idle, asks for capacity if it has none, and begins with the next grant
+        asked = arrival + reg[REQUEST] if arrival - start > reg[REQUEST_KEPT] else arrival
+        start = next_instant(link, asked, reg[GRANT])
     see(link, start)
     while reg[CH_GATE] == HOLD:
         start = reg[CH_UNTIL]

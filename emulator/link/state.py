@@ -69,8 +69,9 @@ L_COLUMNS = 4
     WORST_QUEUE, LEDGER_TAIL,
     CHAIN_BIN, CHAIN_AT, CHAIN_STATE,
     FRAME, GRANT,
+    REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
-) = range(53)  # fmt: skip
+) = range(55)  # fmt: skip
 REGISTERS = 64
 
 CAUSES = 32

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from emulator.link.link import Bursts, Change, LaneOptions, LinkOptions, Rule, power_of_two
-from emulator.radio.modcod import LOWEST_CN_CENTIDB, efficiency_by_cn
-from emulator.scenario.links import PlainLink
+from emulator.radio.modcod import DVB_S2, WAVEFORMS, efficiency_by_cn
+from emulator.scenario.links import GeoDirection, PlainLink
 from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S, bits_per_s
@@ -39,7 +39,7 @@ PROTOCOL_NUMBERS = {  # IANA, Assigned Internet Protocol Numbers
 def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
     """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
     link = scenario.link
-    table = efficiency_by_cn()
+    waveform, request_ms, kept_ms = DVB_S2, 0.0, 0.0
     if isinstance(link, PlainLink):
         own = getattr(link, direction)
         queue = link.queue_packets if own.queue_packets is None else own.queue_packets
@@ -55,6 +55,9 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
         discipline, bursts = orbit.queue_discipline, orbit.bursts
         frame_ms, grant_ms = orbit.frame_ms, orbit.grant_ms
+        request_ms, kept_ms = orbit.request_ms, orbit.request_kept_ms
+        if isinstance(orbit, GeoDirection):
+            waveform = WAVEFORMS[orbit.waveform]
         rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
     classes = [wanted for wanted in scenario.classes if wanted.direction in ("both", direction)]
     lanes = (
@@ -73,6 +76,8 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         overhead_bytes=overhead,
         frame_ns=round(frame_ms * NS_PER_MS),
         grant_ns=round(grant_ms * NS_PER_MS),
+        request_ns=round(request_ms * NS_PER_MS),
+        request_kept_ns=round(kept_ms * NS_PER_MS),
         bursts=None
         if bursts is None
         else Bursts(round(bursts.every_s * NS_PER_S), round(bursts.length_ms * NS_PER_MS), bursts.loss),
@@ -81,8 +86,8 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
         flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
         ledger_events=LEDGER_EVENTS,
-        efficiency=table,
-        efficiency_zero=-LOWEST_CN_CENTIDB // 10,
+        efficiency=efficiency_by_cn(waveform),
+        efficiency_zero=waveform.efficiency_zero,
     )
 
 

@@ -112,6 +112,8 @@ class SkyDirection(Table):
     bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
     frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
     grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
+    request_ms: Cycle = Field(0.0, description="an idle link asks for capacity and waits so long before it; 0 for none")
+    request_kept_ms: Cycle = Field(0.0, description="capacity once given is kept for so long after the last packet")
     overhead_bytes: OverheadBytes = 0
 
 
@@ -126,9 +128,15 @@ class OrbitDirection(SkyDirection):
     )
 
 
+MOST_EFFICIENT = {"dvb_s2": 4.453027, "dvb_s2x": 5.900855, "dvb_rcs2": 2.965347}  # bit/symbol; emulator/radio/modcod.py
+
+
 class GeoDirection(SkyDirection):
     """One direction of a link with adaptive coding: its rate follows from symbol rate and C/N."""
 
+    waveform: Literal["dvb_s2", "dvb_s2x", "dvb_rcs2"] = Field(
+        "dvb_s2", description="whose MODCODs follow the C/N; dvb_rcs2 is for the return link"
+    )
     symbol_rate_mbaud: float = Field(gt=0, le=2000, description="millions of symbols per second")
     clear_sky_cn_db: float = Field(ge=-10, le=40, description="C/N of the whole path, both hops, in the symbol rate")
     receiver_antenna_m: float = Field(gt=0, le=40, description="diameter of the antenna on the ground that receives")
@@ -137,8 +145,8 @@ class GeoDirection(SkyDirection):
 
     @property
     def rate_mbps(self) -> Quantiles:
-        """The most that the direction carries (DVB-S2's 32APSK 9/10), as the one value of a distribution."""
-        most = 4.453027 * self.symbol_rate_mbaud  # ETSI EN 302 307-1 Table 13
+        """The most that the direction carries, as the one value of a distribution."""
+        most = MOST_EFFICIENT[self.waveform] * self.symbol_rate_mbaud
         return Quantiles(p0=0, p5=most, p50=most, p95=most, p100=most)
 
     @property

@@ -144,6 +144,9 @@ class StarlinkPolicy(Pinnable):
             visible &= arc_cosine(self.site.observer(edges_ns), seen) <= self._cos_gso
         if not visible.any():
             return tuple(Serving(first + place, -1, -1) for place in range(BLOCK_SLOTS))
+        ever = visible.any(axis=1)
+        near, position, visible = near[ever], position[ever], visible[ever]
+        seen = Look(*(column[ever] for column in (seen.range_m, seen.sin_elevation, seen.east_m, seen.north_m)))
         from_gateway = [look(station.observer, position) for station in self.gateways]
         weight = self._weights(seen)
         block = Block(edges_ns, near, from_gateway, self.pin.gateways(len(self.gateways)))

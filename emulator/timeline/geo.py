@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emulator.radio.adaptive import EFFICIENCY_ONE, followed_efficiency
+from emulator.radio.modcod import WAVEFORMS
 from emulator.radio.sun_noise import beam_width_deg, noise_rise_db, sun_noise_k
 from emulator.scenario.links import GeoDirection, GeoLink
 from emulator.scenario.model import Scenario
@@ -105,4 +106,5 @@ class GeoWindows(SkyWindows):
             )
         margin_db = self._link.modcod_margin_db
         cn_centidb = np.floor(100 * (cn_db - margin_db)).astype(np.int64)
-        return Radio(cn_centidb, followed_efficiency(cn_db, margin_db, self._link.modcod_hysteresis_db))
+        waveform, hysteresis_db = WAVEFORMS[way.waveform], self._link.modcod_hysteresis_db
+        return Radio(cn_centidb, followed_efficiency(cn_db, margin_db, hysteresis_db, waveform))

@@ -23,8 +23,17 @@ def dues(
     *,
     frame_ns: int = 0,
     grant_ns: int = 0,
+    request_ns: int = 0,
+    kept_ns: int = 0,
 ) -> list[int]:
-    options = LinkOptions(memory_bytes=1 << 20, flight_packets=128, frame_ns=frame_ns, grant_ns=grant_ns)
+    options = LinkOptions(
+        memory_bytes=1 << 20,
+        flight_packets=128,
+        frame_ns=frame_ns,
+        grant_ns=grant_ns,
+        request_ns=request_ns,
+        request_kept_ns=kept_ns,
+    )
     channel = Channel.constant(0, delay_ns=3 * MS, rate_bps=RATE_BPS)
     link = new_link(channel, options, utc_offset_ns=utc_offset_ns)
     return [delivery.due_ns for delivery in drive(link, offers_of(arrivals), polls=polls).deliveries]
@@ -49,6 +58,20 @@ def test_an_idle_link_begins_with_a_grant_and_a_busy_one_goes_on(
         free = start + size * BYTE_NS
         expected.append(free + 3 * MS)
     assert dues(arrivals, offset, grant_ns=grant) == expected
+
+
+@given(found, st.integers(1, 20 * MS), st.integers(1, 600 * MS), st.integers(0, 30 * MS), st.integers(0, 10**12))
+def test_an_idle_link_asks_for_capacity_unless_it_still_has_some(
+    arrivals: list[tuple[int, int]], grant: int, request: int, kept: int, offset: int
+) -> None:
+    """Demand assignment: what comes after a pause waits for the answer, what comes meanwhile goes with it."""
+    free, expected = -(1 << 62), []
+    for at, size in arrivals:
+        asked = at + request if at - free > kept else at
+        start = free if free >= at else asked + -(asked + offset) % grant
+        free = start + size * BYTE_NS
+        expected.append(free + 3 * MS)
+    assert dues(arrivals, offset, grant_ns=grant, request_ns=request, kept_ns=kept) == expected
 
 
 @given(found, st.lists(st.integers(0, 60 * MS), max_size=8))
