@@ -70,7 +70,8 @@ class LinkOptions:
     last takes what no rule fits. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind the
     link, 0 for none. frame_ns: what has been sent leaves at the end of its frame. grant_ns: an idle link begins to send
     with the next grant; 0 for none of either. request_ns: before that it asks for capacity, so long, unless it sent
-    within request_kept_ns. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value of the jitter lasts. memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire
+    within request_kept_ns. bursts: of loss, on top of the channel's. jitter_bin_ns: how long a value of the jitter
+    lasts. memory_bytes: ceiling of the delay line's bytes, a power of two. flight_packets: most wire
     packets on the air, a power of two. ethernet: frames begin with an Ethernet header, which travels along and does not
     count. longest_packet: longer IP packets are dropped, 0 for none. efficiency: spectral efficiency by C/N in steps of
     0.1 dB, `efficiency_zero` the index of 0 dB; None: fades have no effect. ledger_events: room for notes of what
