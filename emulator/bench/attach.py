@@ -199,7 +199,7 @@ class Attachments:
             wires.add_address(machine, name, ipaddress.IPv4Interface(f"{link[1]}/30"))
             wires.add_route(hub, EVERYWHERE4, by="hub0", via=link[1])
             self._hub_address, self._hub_name = link[2], name
-            for device in (name, bench.link_interface):
+            for device in (name, link_interface(bench)):
                 wires.forward(machine, device)
         except BaseException:
             hub.close()
@@ -318,6 +318,11 @@ class Attachments:
         for network in to:
             via = lan4[1] if network.version == 4 else lan6[1] if lan6 is not None else None
             wires.add_route(place, network, by=far, via=via, replace=False)
+
+
+def link_interface(bench: Bench) -> str:
+    """The datacenter's interface toward the link."""
+    return bench.datacenter.port.name if bench.access is None else bench.access.datacenter_interface
 
 
 def _lan6(number: int) -> ipaddress.IPv6Network:

@@ -230,6 +230,7 @@ class Bench:
         self._runtime.describe(
             {
                 "scenario": self.scenario.name,
+                "paths": self.network.paths.told,
                 "seed": self.scenario.seed,
                 "fabric": self._fabric,
                 "isolated": self._isolate,
@@ -283,11 +284,6 @@ class Bench:
     @property
     def isolated(self) -> bool:
         return self._isolate
-
-    @property
-    def link_interface(self) -> str:
-        """The datacenter's interface toward the link."""
-        return self.datacenter.port.name if self.access is None else self.access.datacenter_interface
 
     @property
     def memory_bytes(self) -> int:

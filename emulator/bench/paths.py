@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator.bench.attach import link_interface
 from emulator.bench.opening import SharedSides
 from emulator.errors import BentpipeError, InterfaceError, ScenarioError
 from emulator.ports import wires
@@ -61,7 +62,10 @@ class _Way:
 
 
 class Paths:
-    """Use as a context, inside the bench of the first path. `benches`: by the path's name, the first included."""
+    """Use as a context, inside the bench of the first path.
+
+    `benches`: by the path's name, the first included. `told`: what the sides' programs find in their environment.
+    """
 
     def __init__(self, bench: Bench, warn: Callable[[str], None]) -> None:
         self._bench, self._warn = bench, warn
@@ -69,6 +73,7 @@ class Paths:
         self._ways: dict[str, _Way] = {}
         self.benches: dict[str, Bench] = {}
         self.used = ""
+        self.told: dict[str, str] = {}
 
     def __enter__(self) -> Paths:
         wanted = self._bench.scenario.paths
@@ -116,7 +121,7 @@ class Paths:
             name=name,
             terminal4=ipaddress.IPv4Address(bench.terminal.ipv4),
             datacenter4=ipaddress.IPv4Address(bench.datacenter.ipv4),
-            far=bench.link_interface,
+            far=link_interface(bench),
             via=access.plan.router4.ip if access is not None else None,
             terminal6=ipaddress.IPv6Address(bench.terminal.ipv6) if bench.terminal.ipv6 else None,
             bench=bench,
@@ -151,6 +156,7 @@ class Paths:
             told |= {f"BENTPIPE_{known}_DATACENTER": str(way.datacenter4)}
         for side in (self._bench.terminal, self._bench.datacenter):
             side.tell(told)
+        self.told = told
         preference = {path.name: path.preference for path in self._bench.scenario.paths}
         self.use(min(self._ways, key=lambda name: preference.get(name, 0)))
 

@@ -59,6 +59,8 @@ class Proxy:
         self._ends: dict[str, subprocess.Popen[str]] = {}
         self._rules = {"terminal": terminal.namespace, "gateway": gateway.namespace}
         spoofed = [AF_INET6] if access.access.nat44 else [AF_INET, AF_INET6]
+        sizes = f"4096 131072 {max(131_072, pep.buffer_bytes)}"  # where the kernel sizes buffers, it may go so far
+        wires.set_kernel(gateway.namespace, {"ipv4.tcp_rmem": sizes, "ipv4.tcp_wmem": sizes})
         try:
             for name, side, spoof in (("terminal", terminal, []), ("gateway", gateway, spoofed)):
                 options = {

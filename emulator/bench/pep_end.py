@@ -127,10 +127,11 @@ class End:
         self.epoll.register(listener.fileno(), select.EPOLLIN)
 
     def tune(self, end: socket.socket) -> None:
-        """For the long way between the two ends."""
+        """For the long way between the two ends; an ordinary user's buffers are the kernel's to size."""
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self.options["congestion_control"].encode())
         for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
-            end.setsockopt(socket.SOL_SOCKET, option, self.options["buffer_bytes"] // 2)  # the kernel doubles it
+            with contextlib.suppress(PermissionError):
+                end.setsockopt(socket.SOL_SOCKET, option, self.options["buffer_bytes"] // 2)  # the kernel doubles it
 
     def run(self) -> None:
         while True:

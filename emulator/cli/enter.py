@@ -32,6 +32,7 @@ def enter(command: tuple[str, ...], pid: int | None, side: str) -> None:
         "BENTPIPE_DATACENTER": bench["datacenter_ipv4"],
         "BENTPIPE_TERMINAL6": bench["terminal_ipv6"],
         "BENTPIPE_DATACENTER6": bench["datacenter_ipv6"],
+        **bench["paths"],
     }
     enter_namespaces(bench["pid"], Path(bench["namespaces"][side]))
     os.execvpe(words[0], words, {**os.environ, **{name: value for name, value in environment.items() if value}})
