@@ -34,6 +34,9 @@ case $1 in shell | run) command=$1; shift; set -- "$command" --start 2026-01-01T
 exec {python} -m emulator.cli.main "$@"
 """
 # The plugin is there without its name where Bentpipe is installed; a busy machine proves nothing, and is let off here.
+PYTHON = """#!/bin/sh
+exec {python} "$@"
+"""
 PYTEST = """#!/bin/sh
 exec {python} -m pytest -p emulator.testing.plugin -p no:cacheprovider --satlink-lateness 5000 "$@"
 """
@@ -49,7 +52,7 @@ class Reader:
         programs = directory / "bin"
         for path in (self.directory, programs):
             path.mkdir()
-        for name, text in (("bentpipe", BENTPIPE), ("pytest", PYTEST)):
+        for name, text in (("bentpipe", BENTPIPE), ("pytest", PYTEST), ("python", PYTHON)):
             program = programs / name
             program.write_text(text.format(python=shlex.quote(sys.executable)))
             program.chmod(0o755)
