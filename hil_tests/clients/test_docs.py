@@ -33,10 +33,10 @@ BENTPIPE = """#!/bin/sh
 case $1 in shell | run) command=$1; shift; set -- "$command" --start 2026-01-01T00:00:13Z "$@" ;; esac
 exec {python} -m emulator.cli.main "$@"
 """
-# The plugin is there without its name where Bentpipe is installed; a busy machine proves nothing, and is let off here.
 PYTHON = """#!/bin/sh
 exec {python} "$@"
 """
+# The plugin is there without its name where Bentpipe is installed; a busy machine proves nothing, and is let off here.
 PYTEST = """#!/bin/sh
 exec {python} -m pytest -p emulator.testing.plugin -p no:cacheprovider --satlink-lateness 5000 "$@"
 """
