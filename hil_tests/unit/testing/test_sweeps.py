@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from emulator.errors import BentpipeError, EmulationError, ScenarioError
 from emulator.testing.store import Store
 from emulator.testing.sweeps.case import UNKNOWN, Fates, figures_of, run_case
-from emulator.testing.sweeps.crew import run_sweep, work_here, work_on_cluster
+from emulator.testing.sweeps.crew import compile_once, run_sweep, work_here, work_on_cluster
 from emulator.testing.sweeps.matrix import Case, Load, expand, parse_parameter, parse_seeds
 from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
 
@@ -225,6 +225,7 @@ def cluster(directory: Path) -> Iterator[tuple[str, list[subprocess.Popen[str]]]
 @pytest.mark.long
 def test_a_sweep_over_a_cluster_survives_a_worker_killed(tmp_path: Path) -> None:
     matrix = cases("starlink_2025", seeds=12)
+    compile_once()  # or each worker would
     with cluster(tmp_path) as (address, workers), Store(tmp_path / "runs") as store:
         told: list[int] = []
 
