@@ -14,7 +14,11 @@ import click
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Where the pages go.  [default: where the record is]",
 )  # fmt: skip
-def report(record: Path, other: Path | None, output: Path | None) -> None:
+@click.option(
+    "--capture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="A pcap or pcapng file of the run: its TCP flows go into the report.",
+)  # fmt: skip
+def report(record: Path, other: Path | None, output: Path | None, capture: Path | None) -> None:
     """Make the report of a run again from the record that it has left: a page, a picture.
 
     With OTHER, compare the two runs: the figures side by side, with their intervals. The pages need no network.
@@ -28,5 +32,9 @@ def report(record: Path, other: Path | None, output: Path | None) -> None:
     if other is not None:
         click.echo(write_comparison(first, load_record(other), directory))
         return
+    if capture is not None:
+        from emulator.testing.flows import flows_of_capture
+
+        first.flows = flows_of_capture(capture)
     for path in write_report(first, directory).values():
         click.echo(path)

@@ -157,6 +157,18 @@ class Check(Part):
     outcome: str
 
 
+class Flow(Part):
+    """One direction of a TCP connection in a capture. again: segments that were sent before; payload without these."""
+
+    name: str
+    segments: Count
+    payload_bytes: Count
+    again: Count
+    seconds: float
+    round_trip_p50_ms: float | None = None
+    round_trip_p95_ms: float | None = None
+
+
 class Judged(Part):
     """A verdict, in words."""
 
@@ -208,12 +220,13 @@ class RunRecord(Part):
     checks: list[Check] = []
     evidence: Evidence | None = None
     verdicts: list[Judged] = []
+    flows: list[Flow] = []
     logs: dict[str, str] = {}
     machine: dict[str, str] = {}
 
     @classmethod
     def vocabularies(cls) -> set[str]:
-        return {"events", "checks", "verdicts"}
+        return {"events", "checks", "verdicts", "flows"}
 
     def probes(self, direction: Direction) -> ProbeSeries:
         return self.uplink_probes if direction == "uplink" else self.downlink_probes
