@@ -30,19 +30,10 @@ from emulator.link.path import next_event
 from emulator.ports import batch
 from emulator.ports.frames import DEVICE, FAULTS
 from emulator.ports.mirror import MirroredLink
-from emulator.ports.relay import (
-    LATENESS_BINS,
-    LONGEST_WAIT_NS,
-    READS_PER_TURN,
-    WAKE_EARLY_NS,
-    WRITES_PER_TURN,
-    RelayCounters,
-    give_out,
-    in_cache,
-    new_scratch,
-)
+from emulator.ports.relay import LONGEST_WAIT_NS, WAKE_EARLY_NS, RelayCounters, in_cache
 from emulator.ports.scheduling import run_in_real_time, sleep_exactly
 from emulator.ports.syscalls import EMPTY_SINCE, POLLERR, POLLIN, PORT_KIND, require_compiled, wait_readable
+from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WRITES_PER_TURN, give_out, new_scratch
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_MS, NS_PER_US
 

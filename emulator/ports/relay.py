@@ -14,37 +14,21 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from emulator.errors import EmulationError
 from emulator.link import state
 from emulator.link.compiled import compiled, compiled_apart, compiling
-from emulator.link.ledger import note
 from emulator.link.link import DirectionCounters, Link, direction_counters
-from emulator.link.path import depart, discard, due_run, next_event, offer, refuse_frame
+from emulator.link.path import next_event
 from emulator.link.state import (
     LANE_COLUMNS,
-    OFFERED_PACKETS,
-    RUN_COUNT,
-    RUN_DUE,
-    RUN_FIRST,
-    RUN_SUPER,
-    SUPER_COLUMNS,
-    SUPER_HEADER,
-    SUPER_LENGTH,
-    SUPER_OFFSET,
-    SUPER_SEGMENT,
-    SUPER_SEGMENTS,
-    Bytes,
     Ints,
     LinkState,
 )
-from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
-from emulator.link.wire import LARGEST_HEADER, build_run
-from emulator.ports.capture_ring import ON, CaptureRing, new_ring, remember
-from emulator.ports.frames import DEVICE, FAULTS, PACKET, read_frame
+from emulator.ports.capture_ring import CaptureRing, new_ring
+from emulator.ports.frames import DEVICE, FAULTS, PACKET
 from emulator.ports.scheduling import (
     REALTIME_REST_NS,
     REALTIME_SPIN_NS,
@@ -54,31 +38,20 @@ from emulator.ports.scheduling import (
     sleep_exactly,
 )
 from emulator.ports.syscalls import (
-    EMPTY_SINCE,
-    FRAME_ARRIVAL,
-    FRAME_OFFSET,
     POLLERR,
     POLLIN,
-    PORT_KIND,
-    READING_WORDS,
     monotonic_ns,
     require_compiled,
     wait_readable,
-    write_two,
 )
-from emulator.timeline.causes import Cause
+from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WRITES_PER_TURN, Scratch, give_out, new_scratch, take_in
 from emulator.timeline.model import Channel
 
-EGRESS, MEMORY = int(Cause.EGRESS), int(Cause.MEMORY)
-
-READS_PER_TURN = 16  # 16 super-packets of 64 KB: 1 MB, about 0.5 ms at the fastest
-WRITES_PER_TURN = 64
 WAKE_EARLY_NS = 60_000  # a sleep this much shorter is made up for by spinning
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
 
 STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST, KIND_0, KIND_1 = range(11)
 SHARED_WORDS = 16
-LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
 
 
 @dataclass(frozen=True)
@@ -99,104 +72,6 @@ class RelayCounters:
     turns: int
     starved: int
     broken_batches: int = 0
-
-
-class Scratch(NamedTuple):
-    """What the loop needs room for: compiled functions allocate nothing."""
-
-    clock: Ints  # (2,) struct timespec
-    reading: Ints  # (READING_WORDS,) for `read_frame`
-    arrived: Ints  # (2,) the latest arrival by direction
-    vector: Ints  # (4,) two struct iovec
-    events: Ints  # (4,) poll events by port
-    poll: Ints  # (6,) for `wait_readable`
-    empty_since: Ints  # (4,) when each port was last seen empty
-    entry: Ints  # (SUPER_COLUMNS,)
-    head: Bytes  # headers of a run
-    spare: Bytes  # a super-packet that found no memory
-
-
-def new_scratch() -> Scratch:
-    def ints(length: int) -> Ints:
-        return np.zeros(length, np.int64)
-
-    return Scratch(
-        clock=ints(2),
-        reading=ints(READING_WORDS),
-        arrived=ints(2),
-        vector=ints(4),
-        events=ints(4),
-        poll=ints(6),
-        empty_since=ints(4),
-        entry=ints(SUPER_COLUMNS),
-        head=np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8),
-        spare=np.zeros(LARGEST_SUPER, np.uint8),
-    )
-
-
-@compiled
-def latest(arrived: Ints, way: int, at: int) -> int:
-    """`at`, but never before the arrival before it in the same direction."""
-    arrived[way] = max(arrived[way], at)
-    return arrived[way]
-
-
-@compiled_apart
-def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, port: int, scratch: Scratch) -> int:
-    """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
-    reading, way = scratch.reading, port % 2
-    reading[PORT_KIND], reading[EMPTY_SINCE] = kind, scratch.empty_since[port]
-    for count in range(READS_PER_TURN):
-        offset = reserve(link, LARGEST_SUPER)
-        if offset < 0:
-            length = read_frame(descriptor, scratch.spare, 0, reading)
-            if length <= 0:
-                return count
-            at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
-            if capture.reg[ON]:
-                remember(link, capture, scratch.spare, at, length, now, port // 2, scratch.entry)
-            number = link.reg[OFFERED_PACKETS]
-            refuse_frame(link, scratch.spare, at, length, scratch.entry, MEMORY)
-            while number < link.reg[OFFERED_PACKETS]:
-                number += 1
-                note(link, number, MEMORY, now)
-            continue
-        length = read_frame(descriptor, link.ring, offset, reading)
-        if length <= 0:
-            return count
-        at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
-        if capture.reg[ON]:
-            remember(link, capture, link.ring, at, length, now, port // 2, scratch.entry)
-        offer(link, now, at, length)
-    return READS_PER_TURN
-
-
-@compiled
-def write_run(link: LinkState, descriptor: int, scratch: Scratch) -> int:
-    """Writes the run that `due_run` found, in one call: whole, or behind headers of its own."""
-    reg, head, vector = link.reg, scratch.head, scratch.vector
-    entry = link.supers[reg[RUN_SUPER]]
-    if reg[RUN_COUNT] == entry[SUPER_SEGMENTS]:
-        return write_two(descriptor, head, 0, link.ring, entry[SUPER_OFFSET], VNET_BYTES + entry[SUPER_LENGTH], vector)
-    payload = build_run(link.ring, entry, reg[RUN_FIRST], reg[RUN_COUNT], head)
-    at = entry[SUPER_OFFSET] + VNET_BYTES + entry[SUPER_HEADER] + reg[RUN_FIRST] * entry[SUPER_SEGMENT]
-    return write_two(descriptor, head, VNET_BYTES + entry[SUPER_HEADER], link.ring, at, payload, vector)
-
-
-@compiled_apart
-def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scratch: Scratch) -> int:
-    """Writes what is due, at most WRITES_PER_TURN runs. Returns how many were written."""
-    for count in range(WRITES_PER_TURN):
-        now = monotonic_ns(scratch.clock)
-        if not due_run(link, now, quantum):
-            return count
-        late = min(LATENESS_BINS - 1, max(0, now - link.reg[RUN_DUE]) // 1000)
-        lateness[late] += link.reg[RUN_COUNT]
-        if write_run(link, descriptor, scratch) < 0:
-            discard(link, EGRESS)
-        else:
-            depart(link)
-    return WRITES_PER_TURN
 
 
 @compiled_apart
