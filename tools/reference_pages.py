@@ -126,6 +126,7 @@ UNITS = {  # by the last word of a key
     "mbps": "Mbit/s",
     "mbaud": "Mbaud",
     "ghz": "GHz",
+    "mhz": "MHz",
     "k": "kelvin",
     "db": "dB",
     "dbi": "dBi",

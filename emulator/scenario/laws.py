@@ -71,6 +71,25 @@ class Weather(Table):
     )
 
 
+class Radio(Table):
+    """Transmitter and receiver of a direction whose C/N follows from them, instead of from `clear_sky_cn_db`."""
+
+    eirp_dbw: float = Field(ge=-50, le=120, description="of who sends, dBW")
+    g_over_t_db: float = Field(ge=-60, le=60, description="of who receives, dB/K")
+    frequency_ghz: float = Field(ge=0.1, le=100, description="carrier")
+    bandwidth_mhz: float = Field(gt=0, le=5000, description="in which noise counts")
+    pointing_loss_db: float = Field(0.0, ge=0, le=30, description="of both antennas together")
+    scan_exponent: float = Field(0.0, ge=0, le=3, description="loss of an array that faces the zenith, as cosine to it")
+    interference_db: float | None = Field(None, ge=-20, le=80, description="C/I that other beams leave; default: none")
+
+
+class CellShare(Table):
+    """How much of its rate a terminal gets by local solar time: least at the busy hour, all of it twelve hours away."""
+
+    least: float = Field(1.0, gt=0, le=1, description="share of the drawn rate at the busy hour; 1: no sharing")
+    busy_hour: float = Field(20.5, ge=0, lt=24, description="local solar time of the busiest hour")
+
+
 class Unsettled(Table):
     """Seconds of a slot, counted from its boundary, in which loss is multiplied."""
 

@@ -18,7 +18,7 @@ from emulator.scenario.fields import (
     QueuePackets,
     Table,
 )
-from emulator.scenario.laws import Handover, Outages, Quantiles, Unsettled, Weather
+from emulator.scenario.laws import CellShare, Handover, Outages, Quantiles, Radio, Unsettled, Weather
 from emulator.units import parse_utc_ns
 
 
@@ -126,6 +126,7 @@ class OrbitDirection(SkyDirection):
     clear_sky_cn_db: float = Field(
         12.0, ge=-10, le=40, description="C/N at link.cn_range_km; falls with the square of the range"
     )
+    radio: Radio | None = Field(None, description="what the C/N follows from, if not from clear_sky_cn_db")
 
 
 MOST_EFFICIENT = {"dvb_s2": 4.453027, "dvb_s2x": 5.900855, "dvb_rcs2": 2.965347}  # bit/symbol; emulator/radio/modcod.py
@@ -200,6 +201,7 @@ class OrbitLink(SkyLink):
     cn_range_km: float = Field(550.0, gt=0, le=100_000, description="range at which the directions give their C/N")
     uplink: OrbitDirection = Field(description="from terminal to datacenter")
     downlink: OrbitDirection = Field(description="from datacenter to terminal")
+    cell_share: CellShare = Field(CellShare(), description="what sharing a cell leaves, by time of day")
     handover: Handover = Field(Handover(), description="what a change of satellite does to the packets")
 
 

@@ -11,12 +11,13 @@ from emulator.orbit.look import look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.site import Site
 from emulator.radio.clear_sky import clear_sky_cn_centidb
+from emulator.radio.link_budget import carrier_to_noise_db
 from emulator.scenario.links import OrbitLink
 from emulator.scenario.model import Scenario
 from emulator.serving.stations import GroundStation
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, quantile, uniform
-from emulator.timeline.model import Ints
+from emulator.timeline.model import Floats, Ints
 from emulator.timeline.sky import Phase, Seen, SkyWindows, Stint
 from emulator.timeline.weather import slowed, weather_of
 from emulator.units import NS_PER_MS, NS_PER_S
@@ -60,6 +61,8 @@ class OrbitWindows(SkyWindows):
         self._orbit_ways = {Way.UP: link.uplink, Way.DOWN: link.downlink}
         self._handover_law = link.handover
         self._cn_range_m = link.cn_range_km * 1000
+        self._cell_share = link.cell_share
+        self._solar_offset_h = scenario.terminal.longitude_deg / 15 if scenario.terminal else 0.0
         self._weather = weather_of(link.weather, scenario.terminal, self._seed)
 
     def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
@@ -77,13 +80,26 @@ class OrbitWindows(SkyWindows):
         stretch_bps = quantile(link.rate_mbps, uniform(self._seed, way, Purpose.RATE, np.array([number]))) * 1e6
         seconds = (seconds_ns - self._phase_ns) // NS_PER_S
         wobble = 1 + link.rate_wobble * (2 * uniform(self._seed, way, Purpose.WOBBLE, seconds) - 1)
-        rates_bps = np.rint(stretch_bps * wobble).astype(np.int64)
+        rates_bps = np.rint(stretch_bps * wobble * self._share(seconds_ns)).astype(np.int64)
         if self._weather is not None and np.isfinite(seen.slant_range_m).all():
             clear, now = self._clear_cn(way, seen), self._cn(way, seen, seconds_ns)
             rates_bps = slowed(rates_bps, clear / 100, now / 100)
         return np.maximum(rates_bps, LEAST_RATE_BPS)
 
+    def _share(self, seconds_ns: Ints) -> Floats:
+        """What sharing a cell leaves of the rate: a cosine over the local solar day."""
+        law, day_ns = self._cell_share, 86_400 * NS_PER_S
+        hour = (seconds_ns % day_ns) / day_ns * 24 + self._solar_offset_h
+        busy = (1 + np.cos(2 * np.pi * (hour - law.busy_hour) / 24)) / 2
+        share: Floats = 1 - (1 - law.least) * busy
+        return share
+
     def _clear_cn(self, way: Way, seen: Seen) -> Ints:
+        radio = self._orbit_ways[way].radio
+        if radio is not None:
+            off_normal_deg = 90 - seen.elevation_deg[:-1]
+            cn_db = carrier_to_noise_db(seen.slant_range_m[:-1], off_normal_deg, **radio.model_dump())
+            return np.floor(100 * cn_db).astype(np.int64)
         return clear_sky_cn_centidb(seen.slant_range_m[:-1], self._orbit_ways[way].clear_sky_cn_db, self._cn_range_m)
 
     def _cn(self, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
