@@ -39,9 +39,9 @@ def open_port(url: str, baud: int) -> serial.Serial:
         raise ToolMissingError("serial ports need pyserial: pip install pyserial") from error
     try:
         port: serial.Serial = serial.serial_for_url(url, do_not_open=True)
-        port.baudrate, port.timeout, port.write_timeout = baud, TICK_S, 1.0
-        if "://" not in url:
-            port.exclusive = True
+        port.baudrate, port.timeout = baud, TICK_S
+        if "://" not in url:  # pyserial's ports elsewhere know neither
+            port.exclusive, port.write_timeout = True, 1.0
         port.open()
     except (OSError, ValueError, AssertionError) as error:  # SerialException is an OSError
         raise EndpointError(f"{url}: cannot open the serial port at {baud} baud: {error}") from error

@@ -213,7 +213,7 @@ class UrlLine:
             raise ToolMissingError("serial ports need pyserial: pip install pyserial") from error
         self.path, self.device = Path(url), url
         try:
-            self._port = serial.serial_for_url(url, baudrate=baud, timeout=0.1, write_timeout=5.0)
+            self._port = serial.serial_for_url(url, baudrate=baud, timeout=0.1)
         except (OSError, ValueError) as error:
             raise EndpointError(f"{url}: cannot open the serial port at {baud} baud: {error}") from error
         ours, theirs = socket.socketpair()

@@ -43,12 +43,15 @@ def mailbox(tmp_path: Path) -> MessageGateway:
     return MessageGateway(tmp_path / "mail")
 
 
-@pytest.fixture(params=["pty", "tcp"])
+pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's RFC 2217 client
+
+
+@pytest.fixture(params=["pty", "tcp", "rfc2217"])
 def modem(request: pytest.FixtureRequest, tmp_path: Path, link: Link, mailbox: MessageGateway) -> Iterator[RockBlock]:
-    port = "tcp:127.0.0.1:0" if request.param == "tcp" else str(tmp_path / "modem")
+    port = str(tmp_path / "modem") if request.param == "pty" else f"{request.param}:127.0.0.1:0"
     hardware = Hardware(gateway=mailbox, service_at=link.at)
     with SerialStub("sbd", SITE.state, port, hardware=hardware) as stub:
-        url = stub.address.replace("tcp:", "socket://")
+        url = stub.address.replace("tcp:", "socket://").replace("rfc2217:", "rfc2217://")
         with serial.serial_for_url(url, 19200, timeout=PATIENCE_S) as line:
             yield RockBlock(line)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from emulator.errors import EndpointError
 from emulator.terminal import Antenna, Mount, Terminal
 from emulator.units import NS_PER_S
+from firmware_stubs.bridge import Bridge
 from firmware_stubs.easycomm import EasycommController
 from firmware_stubs.record import Recorder, read_record
 from firmware_stubs.registry import Hardware
@@ -168,6 +170,23 @@ def test_a_stub_answers_at_a_port_elsewhere(tmp_path: Path) -> None:
                 program.sendall(b"AZ EL \n")
                 assert file.readline() == POSITION
                 program.close()
+
+
+def test_hardware_at_a_device_server_stands_behind_a_port_of_ours(tmp_path: Path) -> None:
+    """As a bench has it: program, pty, bridge, RFC 2217, device."""
+    antenna = Antenna(Mount(park_azimuth_deg=10, park_elevation_deg=20))
+    with SerialStub("easycomm2", SITE.state, "rfc2217:127.0.0.1:0", hardware=Hardware(antenna=antenna)) as device:
+        url = device.address.replace("rfc2217:", "rfc2217://")
+        bridge = Bridge("easycomm2", str(tmp_path / "port"), url, 19200, silence_ns=NS_PER_S, utc_ns=time.time_ns)
+        bridge.start()
+        try:
+            with open_client(bridge.address, 19200) as client:
+                for _ in range(3):
+                    client.write(b"AZ EL \n")
+                    assert client.readline() == POSITION
+        finally:
+            bridge.stop()
+        assert not bridge.oddities
 
 
 def test_telnet_that_is_none_is_sent_away_and_the_next_is_served() -> None:
