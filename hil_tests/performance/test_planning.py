@@ -107,6 +107,7 @@ def test_a_day_of_slots_of_all_starlinks_takes_ten_seconds_and_300_mb_at_most(ca
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # of the wall, where others work too
 def test_an_hour_of_a_thousand_terminals_takes_a_minute_of_a_core_at_most(satellites: Satellites) -> None:
     shared, served = SharedPropagator(satellites), 0
     began = time.process_time()
