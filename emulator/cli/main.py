@@ -45,6 +45,8 @@ COMMANDS = {
     ),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
     "trace": Lazy("emulator.cli.trace:trace", "Convert a measured trace, or say what is in it."),
+    "fit": Lazy("emulator.cli.fit:fit", "Make a profile from a measured trace."),
+    "record": Lazy("emulator.cli.record:record", "Measure a real path into a trace."),
     "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
     "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
     "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
