@@ -48,7 +48,7 @@ def record(host: str, duration_ns: int, interval_ns: int, tool: str, halve_rtt: 
     if shutil.which(tool) is None:
         raise ToolMissingError(f"the program {tool} is not installed: apt-get install {_PACKAGES[tool]}")
     with tempfile.TemporaryDirectory(prefix="bentpipe-record-") as folder:
-        seen = Path(folder) / tool
+        seen = Path(folder) / f"{tool}.json"  # irtt would put the ending there itself
         _probe(_command(tool, host, duration_ns, interval_ns, seen), seen, tool, duration_ns)
         line = read_trace(seen, ReadOptions(halve_rtt=halve_rtt), file_format=_SOURCE[tool])
     with output_file(output) as file:

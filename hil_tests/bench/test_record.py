@@ -23,7 +23,7 @@ DELAY_MS = 30
 def bentpipe(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "emulator.cli.main", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, timeout=90,
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, timeout=240,
         check=False,
     )  # fmt: skip
 
