@@ -158,6 +158,8 @@ def _events(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     for event in record.events:
         label = event.label if event.duration_ns else f"▼ {event.label}"
         middle_ns = event.at_ns + event.duration_ns / 2
+        if not 0 <= middle_ns <= record.duration_ns:  # a label out there would squeeze the panels to nothing
+            continue
         middle, half = middle_ns / max(record.duration_ns, 1), (len(label) + 3) * LETTER / 2
         row = 0 if middle - half >= free_from[0] or middle - half < free_from[1] else 1
         free_from[row] = middle + half

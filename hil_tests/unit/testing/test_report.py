@@ -144,6 +144,10 @@ def test_a_long_run_has_a_small_page(tmp_path: Path) -> None:
     assert len(page.encode()) <= 5_000_000
 
 
+def test_what_was_done_after_the_run_leaves_its_picture_alone() -> None:
+    assert "<svg" in to_html(synthetic_record(duration_s=5))
+
+
 def test_two_runs_stand_side_by_side(record: RunRecord, tmp_path: Path) -> None:
     other = synthetic_record(seed=9)
     other.uplink_probes.delay_ns = [delay + 9_000_000 if delay >= 0 else -1 for delay in record.uplink_probes.delay_ns]
