@@ -51,6 +51,7 @@ class Watch:
         self._said = b""
         self._heard_ns = now_ns
         self._half_told = False
+        self._joined = kind in TALKERS  # in the middle of a sentence, as a rule
 
     def client(self, data: bytes, now_ns: int) -> None:
         """The program said something."""
@@ -70,8 +71,9 @@ class Watch:
         for line in self._lines.feed(data):
             if line is None:
                 yield "garbage", b""
-            elif fault := self._fault_of(line):
+            elif (fault := self._fault_of(line)) and not self._joined:
                 yield fault, line
+            self._joined = False
 
     def _fault_of(self, line: bytes) -> str:
         if not _PRINTABLE.fullmatch(line):
