@@ -60,7 +60,10 @@ def serving_captures(bench: Bench) -> Iterator[None]:
         try:
             service = CaptureService(source, endpoint, context)
         except zmq.ZMQError as error:
-            raise EndpointError(f"{endpoint}: cannot make the capture socket: {error.strerror}") from error
+            raise EndpointError(
+                f"{endpoint}: cannot make the capture socket: {error.strerror}; "
+                "set BENTPIPE_RUNTIME_DIR to another, shorter directory"
+            ) from error
         service.start()
         try:
             yield
