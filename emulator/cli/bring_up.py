@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from emulator.bench.privilege import ensure_network_privilege
-from emulator.ports.curve import check_endpoint
+from emulator.ports.curve import open_doors
 from emulator.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def running_bench(
 
     SIGTERM and SIGHUP end the block in order, and the process with the status that a shell expects.
     """
-    for one in (*control, *telemetry):
-        check_endpoint(one, keys)
+    doors = open_doors((*control, *telemetry), keys)  # before an ordinary user gets a network of its own
     if dish and scenario.ports.kind == "nic":
         raise click.UsageError("--dish needs a terminal's side on this machine, and ports.kind nic has none")
     ensure_network_privilege()  # before anything that starts threads is imported
@@ -85,7 +84,9 @@ def running_bench(
     on_stop = stop.set if stop is not None else None
     with contextlib.ExitStack() as running:
         running.enter_context(bench)
-        running.enter_context(session(bench, on_stop=on_stop, control=control, telemetry=telemetry, keys=keys))
+        running.enter_context(
+            session(bench, on_stop=on_stop, control=control, telemetry=telemetry, keys=keys, doors=doors)
+        )
         served = running.enter_context(_dish(bench)) if dish else None
         if scenario.script:
             from emulator.testing.scripts import Script

@@ -18,6 +18,7 @@ from emulator.bench.privilege import ensure_network_privilege
 from emulator.control.model import Command, Direction
 from emulator.control.verbs import Reply, Verbs
 from emulator.errors import EmulationError
+from emulator.ports.curve import open_doors
 from emulator.scenario import Scenario, load_scenario
 from emulator.units import parse_utc_ns
 
@@ -58,13 +59,23 @@ class Bench(Verbs[Reply]):
         self._start_utc_ns = parse_utc_ns(start) if isinstance(start, str) else start
         self._isolate, self._fabric, self._realtime, self._elements = isolate, fabric, realtime, elements
         self._log, self._control, self._telemetry, self._keys = log, control, telemetry, keys
+        self._doors: dict[str, int] | None = None
         self._stop_asked = threading.Event()
         self._running: RunningBench | None = None
         self._session: Session | None = None
         self._stack = contextlib.ExitStack()
 
+    def prepare(self) -> None:
+        """What has to be done while the process has one thread, for an ordinary user's bench gets a network of its own.
+
+        Part of entering the context; twice is allowed. Raises PrivilegeError, EndpointError.
+        """
+        if self._doors is None:
+            self._doors = open_doors((*self._control, *self._telemetry), self._keys)
+            ensure_network_privilege()
+
     def __enter__(self) -> Self:
-        ensure_network_privilege()
+        self.prepare()
         from emulator.bench.bench import Bench as RunningBench
         from emulator.control.session import session
 
@@ -87,6 +98,7 @@ class Bench(Verbs[Reply]):
                     control=self._control,
                     telemetry=self._telemetry,
                     keys=self._keys,
+                    doors=self._doors,
                 )
             )
             self._stack = stack.pop_all()
@@ -182,7 +194,7 @@ class AsyncBench(Verbs[Awaitable[Reply]]):
         self.bench = Bench(scenario, **options)
 
     async def __aenter__(self) -> Self:
-        ensure_network_privilege()  # in this thread, and before there is another one
+        self.bench.prepare()  # in this thread, and before there is another one
         await asyncio.to_thread(self.bench.__enter__)
         return self
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ import zmq
 from emulator.control.commands import ALL_ROLES, Commands, ControlledBench, Switch, refusal
 from emulator.control.messages import MAX_MESSAGE_BYTES, endpoint
 from emulator.errors import EndpointError
-from emulator.ports.curve import Gate, Role, allowed, check_endpoint, secure_server
+from emulator.ports.curve import Gate, Role, allowed, bind, check_endpoint, secure_server
 from emulator.units import NS_PER_S
 
 LINGER_MS = 500  # for the last reply, that to "stop"
@@ -48,8 +48,9 @@ class ControlServer:
     """Answers requests for `bench` at the socket `path`, which is removed at the end.
 
     listen: more endpoints, ipc:// or tcp://; for tcp:// the directory `keys` must hold CURVE keys and allow-lists, and
-    a client may do what its roles allow. `on_stop` is called, from the control thread, when a client asks the bench to
-    end: set an event in it. captures, snapshot: see Commands. Use as a context manager, inside the bench's.
+    a client may do what its roles allow. doors: of `curve.open_doors`. `on_stop` is called, from the control thread,
+    when a client asks the bench to end: set an event in it. captures, snapshot: see Commands. Use as a context manager,
+    inside the bench's.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class ControlServer:
         snapshot: Callable[[], Any] | None = None,
         listen: Sequence[str] = (),
         keys: Path | None = None,
+        doors: Mapping[str, int] | None = None,
     ) -> None:
         self.path = path
         for one in listen:
             check_endpoint(one, keys)
         self._bench, self._listen, self._keys = bench, tuple(listen), keys
+        self._doors = doors or {}
         self._commands = Commands(bench, on_stop, captures=captures, snapshot=snapshot)
         self._allowance = Allowance()
         self._thread: threading.Thread | None = None
@@ -111,7 +114,7 @@ class ControlServer:
             assert self._keys is not None
             secure_server(socket, self._keys, DOMAIN)
         try:
-            socket.bind(where)
+            bind(socket, where, self._doors)
             if where.startswith("ipc://"):
                 path = Path(where.removeprefix("ipc://"))
                 undo.callback(_unlink, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,13 +39,14 @@ def session(
     control: Sequence[str] = (),
     telemetry: Sequence[str] = (),
     keys: Path | None = None,
+    doors: Mapping[str, int] | None = None,
 ) -> Iterator[Session]:
     """Serves a running bench in its runtime directory, and at more endpoints: tcp:// needs `keys`.
 
     Raises EndpointError.
     """
     captures = Recording(bench.runtime_dir)
-    told = Telemetry(bench, bench.runtime_dir / topics.SOCKET_NAME, listen=telemetry, keys=keys)
+    told = Telemetry(bench, bench.runtime_dir / topics.SOCKET_NAME, listen=telemetry, keys=keys, doors=doors)
     server = ControlServer(
         bench,
         bench.runtime_dir / SOCKET_NAME,
@@ -54,6 +55,7 @@ def session(
         snapshot=told.snapshot,
         listen=control,
         keys=keys,
+        doors=doors,
     )
     with serving_captures(bench), told, server:
         yield Session(Commands(bench, on_stop, captures=captures, snapshot=told.snapshot), server, told)

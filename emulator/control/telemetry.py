@@ -25,7 +25,7 @@ from emulator.control.messages import endpoint, plain
 from emulator.control.topics import TOPICS, encode_message
 from emulator.control.watcher import LOOK_NS, WatchedBench, Watcher
 from emulator.errors import EmulationError, EndpointError
-from emulator.ports.curve import Gate, check_endpoint, secure_server
+from emulator.ports.curve import Gate, bind, check_endpoint, secure_server
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_MS
 
@@ -61,12 +61,19 @@ class Telemetry:
     """
 
     def __init__(
-        self, bench: TelemetryBench, path: Path, *, listen: Sequence[str] = (), keys: Path | None = None
+        self,
+        bench: TelemetryBench,
+        path: Path,
+        *,
+        listen: Sequence[str] = (),
+        keys: Path | None = None,
+        doors: Mapping[str, int] | None = None,
     ) -> None:
         for one in listen:
             check_endpoint(one, keys)
         self.path, self._listen, self._keys = path, tuple(listen), keys
         self._bench = bench
+        self._doors = doors or {}
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._sequences: defaultdict[str, int] = defaultdict(int)
         self._sockets: list[zmq.Socket[bytes]] = []
@@ -121,7 +128,7 @@ class Telemetry:
             assert self._keys is not None
             secure_server(socket, self._keys, DOMAIN)
         try:
-            socket.bind(where)
+            bind(socket, where, self._doors)
             if where.startswith("ipc://"):
                 path = Path(where.removeprefix("ipc://"))
                 undo.callback(path.unlink, missing_ok=True)

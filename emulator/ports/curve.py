@@ -86,6 +86,39 @@ def check_endpoint(endpoint: str, keys: Path | None, server: str = SERVER) -> No
     _load(keys / f"{server}.key")
 
 
+def open_doors(endpoints: Iterable[str], keys: Path | None) -> dict[str, int]:
+    """Listens at the tcp:// ones of some endpoints, in the network where we are now; by endpoint a descriptor.
+
+    For a process that will move into a network of its own, out of which nobody else could reach it: `bind` takes them.
+    Raises EndpointError.
+    """
+    import socket as sockets
+
+    doors: dict[str, int] = {}
+    for endpoint in endpoints:
+        check_endpoint(endpoint, keys)
+        if endpoint.startswith("tcp://"):
+            host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+            host = host.strip("[]")
+            family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
+            place = ("" if host == "*" else host, 0 if port == "*" else int(port))
+            try:
+                with sockets.create_server(place, family=family, backlog=100) as listening:
+                    doors[endpoint] = os.dup(listening.fileno())
+            except OSError as error:
+                raise EndpointError(f"{endpoint}: cannot listen: {error.strerror or error}") from error
+    return doors
+
+
+def bind(socket: zmq.Socket[Any], endpoint: str, doors: Mapping[str, int]) -> None:
+    """Binds a socket, by what `open_doors` has opened for it where it has."""
+    import zmq
+
+    if endpoint in doors:
+        socket.setsockopt(zmq.USE_FD, doors[endpoint])  # it is the socket's from now on
+    socket.bind(endpoint)
+
+
 def secure_server(socket: zmq.Socket[Any], keys: Path, domain: str) -> None:
     """Makes `socket`, before it is bound, one that only clients with keys reach; `Gate` decides by the domain."""
     public, secret = _load_pair(keys, SERVER)
