@@ -35,6 +35,7 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "iperf3": "iperf3",
     "irtt": "irtt",
     "mtr": "mtr-tiny",
+    "pg_ctlcluster": "postgresql",
     "ping": "iputils-ping",
     "rsync": "rsync",
     "rotctl": "libhamlib-utils",

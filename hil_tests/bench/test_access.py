@@ -15,7 +15,7 @@ from emulator.errors import InterfaceError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
 from hil_tests.bench.field import connected, in_space, receive, run, running
-from hil_tests.bench.living import until
+from hil_tests.bench.living import finished, new_world, until
 
 pytestmark = pytest.mark.needs("netns", "tun", "root", "compiled", "nft")
 
@@ -205,6 +205,20 @@ def test_the_machines_own_network_is_as_it_was() -> None:
         before = machine.run(look)
         assert "198.19.0.0/28 via 198.18.0.2" in machine.run(begin)
         assert machine.run(look) == before
+
+
+def test_kill_leaves_nothing_of_router_and_proxy() -> None:
+    """The machine's own network as the datacenter's side; then `kill -9`."""
+    with new_world() as world:
+        bench = world.bentpipe("run", "fixed", "--quiet", "--set", "pep.initial_window_packets=50")
+        assert bench.stderr is not None
+        assert any("bentpipe enter" in said for said in bench.stderr)
+        assert world.space is None or "bp0" in world.interfaces()
+        bench.kill()
+        bench.wait()
+        until(lambda: world.interfaces() == [])
+        assert finished(world.bentpipe("clean")).returncode == 0
+        assert world.leftovers() == []
 
 
 def test_rules_are_text_that_nft_takes_whatever_is_asked_for() -> None:

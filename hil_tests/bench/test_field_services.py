@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -63,6 +65,59 @@ def test_a_copy_that_is_cut_by_a_change_of_address_resumes_where_it_was(tmp_path
     assert hashlib.sha256((there / "original").read_bytes()).digest() == hashlib.sha256(original.read_bytes()).digest()
     assert again < size, "what had come before was not sent again"
     assert what_is_there() == before
+
+
+@pytest.mark.long
+@pytest.mark.needs("pg_ctlcluster")
+def test_a_database_streams_through_an_outage_and_a_change_of_address() -> None:
+    """PostgreSQL: the primary in the datacenter, its standby at the terminal's side, which the server's user owns."""
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+    with tempfile.TemporaryDirectory() as made, running("fixed", "link.delay_ms=30", "access.nat44=true") as bench:
+        folder = Path(made)
+        shutil.chown(folder, "postgres", "postgres")
+
+        def ask(side: Side, program: str, *arguments: str) -> str:
+            done = run(side, *as_owner, str(programs / program), *arguments)
+            assert done.returncode == 0, done.stdout
+            return done.stdout
+
+        def serve(side: Side, data: Path, port: int) -> None:
+            more = ["-k", made, "-p", str(port), "-c", "fsync=off", "-c", "wal_receiver_timeout=2s"]
+            more += ["-c", "wal_sender_timeout=2s", "-c", "wal_retrieve_retry_interval=200ms"]
+            command = [*as_owner, str(programs / "postgres"), "-D", str(data), *more, "-h", "*"]
+            side.popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            ready = [*as_owner, str(programs / "pg_isready"), "-q", "-h", made, "-p", str(port)]
+            until(functools.partial(answers, side, *ready))
+
+        def sql(side: Side, port: int, text: str) -> str:
+            return ask(side, "psql", "-qAt", "-h", made, "-p", str(port), "-U", "postgres", "-c", text).strip()
+
+        primary, standby = folder / "primary", folder / "standby"
+        ask(bench.datacenter, "initdb", "-D", str(primary), "-A", "trust", "-U", "postgres", "--no-sync")
+        with (primary / "pg_hba.conf").open("a") as rules:
+            rules.write("host replication all 0.0.0.0/0 trust\n")
+        serve(bench.datacenter, primary, 5432)
+        sql(bench.datacenter, 5432, "create table facts (number int)")
+        copy = ["-h", bench.datacenter.ipv4, "-U", "postgres", "-D", str(standby), "-R", "-X", "stream", "--no-sync"]
+        ask(bench.terminal, "pg_basebackup", "--checkpoint=fast", *copy)
+        serve(bench.terminal, standby, 5433)
+
+        def streamed(rows: int) -> bool:
+            return sql(bench.terminal, 5433, "select count(*) from facts") == str(rows)
+
+        fill = "insert into facts select generate_series(1, 1000)"
+        sql(bench.datacenter, 5432, fill)
+        until(functools.partial(streamed, 1000))
+        bench.apply(OverlayEvent(kind="outage", at_s=0, duration_s=6))
+        sql(bench.datacenter, 5432, fill)
+        assert streamed(1000), "nothing comes through"
+        until(functools.partial(streamed, 2000))
+        bench.network.do("new_address")
+        sql(bench.datacenter, 5432, fill)
+        until(functools.partial(streamed, 3000))
+        clients = "select count(*) from pg_stat_replication where client_addr = '198.19.0.1' and state = 'streaming'"
+        until(lambda: sql(bench.datacenter, 5432, clients) == "1")
 
 
 def answers(side: Side, *command: str) -> bool:
