@@ -27,6 +27,7 @@ from emulator.units import NS_PER_S
 if TYPE_CHECKING:
     from emulator.orbit.view import View
 
+LONGEST_PLOT_NS = 6 * 3600 * NS_PER_S
 HEADER = b"utc,satellite,azimuth_deg,elevation_deg,slant_range_m\n"
 
 
@@ -52,6 +53,12 @@ def _read_step(ctx: click.Context, param: click.Parameter, value: str) -> int:
 )
 @elements_option
 @output_option("the list")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw the sky with its obstructions, and who serves, on a map too (.png, .svg or .pdf).",
+)
 def sky(
     scenario: Scenario,
     start_utc_ns: int | None,
@@ -59,6 +66,7 @@ def sky(
     step_ns: int,
     elements: Path | None,
     output: Path | None,
+    plot: Path | None,
 ) -> None:
     """List the satellites in view of the terminal at each step, as CSV.
 
@@ -70,6 +78,14 @@ def sky(
         raise ScenarioError(
             [f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}{hint}"]
         )
+    if plot is not None:
+        from emulator.timeline.plot import require_format
+
+        require_format(plot)
+        if duration_ns > LONGEST_PLOT_NS:
+            raise click.UsageError(
+                f"--plot: expected at most {LONGEST_PLOT_NS // NS_PER_S} s, got more: dots would cover each other"
+            )
     from emulator.orbit.propagate import Propagator
     from emulator.orbit.site import Site
     from emulator.orbit.source import satellites_of
@@ -84,6 +100,7 @@ def sky(
     site = Site(scenario.terminal)
     site.require_track_at(start_ns)
     sightings = 0
+    seen: list[View] = []
     with (
         output_file(output) as file,
         progress("propagating", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance,
@@ -92,8 +109,18 @@ def sky(
         for view in views(Propagator(satellites), site, masks, start_ns, start_ns + duration_ns, step_ns):
             file.write("".join(_lines(view, satellites.names)).encode())
             sightings += len(view.utc_ns)
+            if plot is not None:
+                seen.append(view)
             if len(view.utc_ns):
                 advance(int(view.utc_ns[-1]) - start_ns)
+    if plot is not None:
+        from emulator.timeline.build import windows_for
+        from emulator.timeline.skyplot import draw
+
+        windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
+        timeline = windows.window(start_ns, start_ns + duration_ns)
+        with output_file(plot) as file:
+            draw(file, file_format=plot.suffix[1:], scenario=scenario, views=seen, timeline=timeline)
     if sightings == 0:
         click.echo(f"bentpipe: none of {len(satellites)} satellites stands above its mask in that time", err=True)
 

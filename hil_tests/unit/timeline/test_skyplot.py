@@ -1,0 +1,71 @@
+"""The sky and the map can be drawn, and what is drawn is where the satellites are."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emulator.cli.main import run
+from emulator.errors import EndpointError
+from emulator.orbit.propagate import Propagator
+from emulator.orbit.site import Site
+from emulator.orbit.source import satellites_of
+from emulator.orbit.view import views
+from emulator.scenario import load_scenario
+from emulator.serving.stations import masks_deg
+from emulator.timeline.build import windows_for
+from emulator.timeline.skyplot import _ground, _horizon_deg, draw
+from emulator.units import NS_PER_S, parse_utc_ns
+
+START = "2025-10-03T10:00:00Z"
+START_NS = parse_utc_ns(START)
+EDGE = ((30, 10), (150, 45), (300, 0))
+HORIZON = f"terminal.horizon=[{','.join(f'{{azimuth_deg={az},elevation_deg={el}}}' for az, el in EDGE)}]"
+
+
+@pytest.mark.parametrize("name", ["starlink_2025", "o3b_mpower", "iridium_certus"])
+@pytest.mark.parametrize("seconds", [1, 40])
+def test_a_sky_can_be_drawn(name: str, seconds: int) -> None:
+    scenario = load_scenario(name, [HORIZON] if name == "starlink_2025" else [])
+    assert scenario.terminal is not None
+    assert scenario.constellation is not None
+    satellites, _ = satellites_of(scenario, elements=None, epoch_utc_ns=START_NS)
+    masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
+    end_ns = START_NS + seconds * NS_PER_S
+    seen = list(views(Propagator(satellites), Site(scenario.terminal), masks, START_NS, end_ns, 10 * NS_PER_S))
+    timeline = windows_for(scenario, epoch_utc_ns=START_NS).window(START_NS, end_ns)
+    file = io.BytesIO()
+    draw(file, file_format="png", scenario=scenario, views=seen, timeline=timeline)
+    assert file.getvalue().startswith(b"\x89PNG")
+    for view in seen:
+        edge = _horizon_deg(scenario, view.azimuth_deg) if scenario.terminal.horizon else 0
+        assert (view.elevation_deg >= edge - 1e-9).all(), "who is in view does not stand in what is drawn as obstructed"
+
+
+def test_ground_points_are_under_the_satellites() -> None:
+    scenario = load_scenario("starlink_2025")
+    assert scenario.terminal is not None
+    assert scenario.constellation is not None
+    satellites, _ = satellites_of(scenario, elements=None, epoch_utc_ns=START_NS)
+    propagator, site = Propagator(satellites), Site(scenario.terminal)
+    masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
+    view = next(iter(views(propagator, site, masks, START_NS, START_NS + 1, NS_PER_S)))
+    latitude, longitude = _ground(site.start, view.azimuth_deg, view.elevation_deg, view.slant_range_m)
+    x, y, z = propagator.positions_m(np.array([START_NS]), view.satellite)[:, 0].T
+    assert len(view.satellite) > 10
+    assert latitude == pytest.approx(np.degrees(np.arcsin(z / np.sqrt(x**2 + y**2 + z**2))), abs=1e-6)
+    assert longitude == pytest.approx(np.degrees(np.arctan2(y, x)), abs=1e-6)
+
+
+def test_the_command_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sky = ("sky", "starlink_2025", "--start", START, "--duration", "20s", "--step", "5s")
+    assert run([*sky, "--plot", str(tmp_path / "sky.svg")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("utc,satellite,")
+    assert b"<svg" in (tmp_path / "sky.svg").read_bytes()[:600]
+    assert run([*sky, "--plot", str(tmp_path / "sky.txt")]) == EndpointError.exit_status
+    assert run([*sky, "--duration", "7h", "--plot", str(tmp_path / "x.png")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["sky.svg"]
