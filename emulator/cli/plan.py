@@ -52,7 +52,8 @@ def plan(
     same seed and the same UTC always give the same rows. What the delays are made of is told on stderr.
     """
     if output is not None and output.suffix not in ("", ".csv", ".npz") and (output.is_file() or not output.exists()):
-        raise click.UsageError(f"--output {output}: expected a name that ends in .csv or .npz (`bentpipe trace` writes others), got {output.suffix!r}")
+        told = f"expected a name that ends in .csv or .npz, got {output.suffix!r}; `bentpipe trace` writes others"
+        raise click.UsageError(f"--output {output}: {told}")
     if plot is not None:
         from emulator.timeline.plot import require_format
 
