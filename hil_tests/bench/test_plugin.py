@@ -195,7 +195,8 @@ def test_a_broken_bench_is_latched(project: pytest.Pytester) -> None:
 
         def test_breaks(satlink):
             satlink.bench._relay._shared[:] = 0
-            satlink.bench._failure = RuntimeError("the planner died")
+            from emulator.errors import EmulationError
+            satlink.bench._failure = EmulationError("planning the link failed: the planner died")
 
         def test_cannot_be_trusted(satlink):
             raise AssertionError
