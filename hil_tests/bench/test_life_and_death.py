@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from emulator.bench import Bench
+from emulator.bench import Bench, opening
 from emulator.bench import bench as bench_module
 from emulator.bench.planner import AHEAD_NS
 from emulator.errors import EmulationError, InterfaceError
@@ -286,7 +286,8 @@ class TestInProcess:
         self.world.inside(start)  # whatever is made once is made now
         before = self.belongings()
         owner, _, name = place.rpartition(".")
-        monkeypatch.setattr(getattr(bench_module, owner) if owner else bench_module, name, refuse)
+        module = next(one for one in (bench_module, opening) if hasattr(one, owner or name))
+        monkeypatch.setattr(getattr(module, owner) if owner else module, name, refuse)
         with pytest.raises(Refused):
             self.world.inside(start)
         assert self.belongings() == before
