@@ -28,7 +28,7 @@ from emulator.units import NS_PER_S, format_utc
 
 if TYPE_CHECKING:
     from emulator.bench import Bench, Counters
-    from emulator.link.link import DirectionCounters
+    from emulator.link.link import DirectionCounters, LaneCounters
 
 
 @click.command()
@@ -155,4 +155,25 @@ def direction_report(direction: DirectionCounters) -> dict[str, Any]:
         "delivered_bytes": direction.delivered_bytes,
         "held_packets": direction.held_packets,
         "dropped_packets": {cause.name.lower(): count for cause, count in direction.dropped.items()},
+        "copied_packets": direction.copied_packets,
+        "marked_packets": direction.marked_packets,
+        "spoilt_packets": direction.spoilt_packets,
+        "late_packets": direction.late_packets,
+        "classes": [class_report(lane) for lane in direction.lanes],
+    }
+
+
+def class_report(lane: LaneCounters) -> dict[str, Any]:
+    """A class's queue: its backlog, and what those have waited that have left it. Times in µs."""
+    return {
+        "offered_packets": lane.offered_packets,
+        "dropped_packets": lane.dropped_packets,
+        "marked_packets": lane.marked_packets,
+        "queued_packets": lane.queued_packets,
+        "queued_bytes": lane.queued_bytes,
+        "worst_queue_packets": lane.worst_queue_packets,
+        "mean_wait_us": lane.total_wait_ns / max(1, lane.served_packets) / 1000,
+        "worst_wait_us": lane.worst_wait_ns / 1000,
+        "waits": list(lane.waits),
+        "delays": list(lane.delays),
     }

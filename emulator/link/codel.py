@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-from emulator.link.compiled import compiled
+from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.state import (
     CODEL_COUNT,
     CODEL_DROP_NEXT,
     CODEL_DROPPING,
     CODEL_FIRST_ABOVE,
-    CODEL_INTERVAL,
     CODEL_LAST_COUNT,
-    CODEL_TARGET,
-    LANE_BYTES,
     Ints,
 )
 
-LEAST_BYTES = 1514  # RFC 8289 section 4.4: no drop while less than one full packet waits
+LEAST_BYTES = 1514  # RFC 8289 section 4.4: no drop while less than one full packet stays behind
 RECENT_INTERVALS = 16  # RFC 8289 section 5.5: a drop state left so recently is taken up where it was
 
 
-@compiled
-def codel_drops(lanes: Ints, lane: int, sojourn: int, now: int) -> bool:
-    """Whether the packet at the head of `lane`, which has waited `sojourn` ns at `now`, is to be dropped."""
-    interval = lanes[lane, CODEL_INTERVAL]
+@compiled_apart
+def codel_drops(
+    table: Ints, row: int, column: int, behind: int, sojourn: int, now: int, target: int, interval: int
+) -> bool:
+    """Whether the packet at the head of a queue, which has waited `sojourn` ns at `now`, is to be dropped.
+
+    table, row, column: where the five numbers of the queue's state are. behind: bytes that wait behind the packet.
+    """
+    first_above, drop_next, dropping = column + CODEL_FIRST_ABOVE, column + CODEL_DROP_NEXT, column + CODEL_DROPPING
+    count, last_count = column + CODEL_COUNT, column + CODEL_LAST_COUNT
     late = False
-    if sojourn < lanes[lane, CODEL_TARGET] or lanes[lane, LANE_BYTES] <= LEAST_BYTES:
-        lanes[lane, CODEL_FIRST_ABOVE] = 0
-    elif lanes[lane, CODEL_FIRST_ABOVE] == 0:
-        lanes[lane, CODEL_FIRST_ABOVE] = now + interval
+    if sojourn < target or behind <= LEAST_BYTES:
+        table[row, first_above] = 0
+    elif table[row, first_above] == 0:
+        table[row, first_above] = now + interval
     else:
-        late = now >= lanes[lane, CODEL_FIRST_ABOVE]
+        late = now >= table[row, first_above]
     if not late:
-        lanes[lane, CODEL_DROPPING] = 0
+        table[row, dropping] = 0
         return False
-    if lanes[lane, CODEL_DROPPING]:
-        if now < lanes[lane, CODEL_DROP_NEXT]:
+    if table[row, dropping]:
+        if now < table[row, drop_next]:
             return False
-        lanes[lane, CODEL_COUNT] += 1
-        lanes[lane, CODEL_DROP_NEXT] += interval_over_root(interval, lanes[lane, CODEL_COUNT])
+        table[row, count] += 1
+        table[row, drop_next] += interval_over_root(interval, table[row, count])
         return True
-    lanes[lane, CODEL_DROPPING] = 1
-    since = lanes[lane, CODEL_COUNT] - lanes[lane, CODEL_LAST_COUNT]
-    recent = now - lanes[lane, CODEL_DROP_NEXT] < RECENT_INTERVALS * interval
-    lanes[lane, CODEL_COUNT] = since if recent and since > 1 else 1
-    lanes[lane, CODEL_LAST_COUNT] = lanes[lane, CODEL_COUNT]
-    lanes[lane, CODEL_DROP_NEXT] = now + interval_over_root(interval, lanes[lane, CODEL_COUNT])
+    table[row, dropping] = 1
+    since = table[row, count] - table[row, last_count]
+    recent = now - table[row, drop_next] < RECENT_INTERVALS * interval
+    table[row, count] = since if recent and since > 1 else 1
+    table[row, last_count] = table[row, count]
+    table[row, drop_next] = now + interval_over_root(interval, table[row, count])
     return True
 
 

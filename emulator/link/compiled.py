@@ -189,3 +189,20 @@ def compiling() -> Iterator[None]:
 def compiled_apart(function: Function) -> Function:
     """The same for a function that is called from several places and is worth a call: it is compiled once."""
     return compiled(function, inline=False)
+
+
+@compiled
+def bit_length(value: int) -> int:
+    """Of a number below 2⁶³; 0 for 0."""
+    length = 0
+    if value >> 32:
+        value, length = value >> 32, 32
+    if value >> 16:
+        value, length = value >> 16, length + 16
+    if value >> 8:
+        value, length = value >> 8, length + 8
+    if value >> 4:
+        value, length = value >> 4, length + 4
+    if value >> 2:
+        value, length = value >> 2, length + 2
+    return length + (2 if value >> 1 else value)

@@ -7,33 +7,55 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emulator.link import channel, path, propagate, state, store, wire
+from emulator.link import channel, leave, path, propagate, state, store, wire
 from emulator.link.counters import DirectionCounters, LaneCounters, direction_counters
-from emulator.link.draws import exponential_table
-from emulator.link.options import Bursts, Change, Discipline, LaneOptions, LinkOptions, Rule
-from emulator.link.tables import chain_table, lane_table, power_of_two, rule_table
+from emulator.link.options import (
+    Bucket,
+    Bursts,
+    Change,
+    CustomStage,
+    Discipline,
+    Jitter,
+    LaneOptions,
+    LinkOptions,
+    Markov,
+    Opportunities,
+    Rule,
+    Spells,
+    pack_options,
+    unpack_options,
+)
+from emulator.link.tables import check_options, new_state, power_of_two
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.model import LOSS_ONE, Channel, ChannelState
 
 __all__ = [
+    "Bucket",
     "Bursts",
     "Change",
+    "CustomStage",
     "Delivery",
     "DirectionCounters",
     "Discipline",
+    "Jitter",
     "LaneCounters",
     "LaneOptions",
     "Link",
     "LinkOptions",
+    "Markov",
+    "Opportunities",
     "Rule",
+    "Spells",
+    "check_options",
     "direction_counters",
+    "pack_options",
     "power_of_two",
+    "unpack_options",
 ]
 
 NO_HEADER = bytes(store.VNET_BYTES)
 ROWS = 1 << 16  # the Timeline rows that are kept ready: hours of a link planned by the second
 ROWS_BEHIND = 1 << 10  # rows behind the packets, kept for a world clock that is set back
-EMPTY_TABLE = np.zeros(0, np.int64)
 
 
 class Delivery(NamedTuple):
@@ -62,44 +84,14 @@ class Link:
         utc_offset_ns: int = 0,
     ) -> None:
         options = options or LinkOptions()
-        efficiency = EMPTY_TABLE if options.efficiency is None else options.efficiency
-        lanes = options.lanes or (LaneOptions(options.queue_packets),)
-        longest = max(lane.queue_packets for lane in lanes)
-        supers = max(1 << 10, options.memory_bytes >> 8)
         self.options = options
         self.settle: Callable[[], None] = lambda: None
-        self.state = state.LinkState(
-            ring=np.zeros(options.memory_bytes, np.uint8),
-            supers=np.zeros((supers, state.SUPER_COLUMNS), np.int64),
-            queue=np.zeros((len(lanes), power_of_two(longest + 1), state.Q_COLUMNS), np.int64),
-            lanes=lane_table(lanes),
-            rules=rule_table(options.rules),
-            flight=np.zeros((options.flight_packets, state.F_COLUMNS), np.int64),
-            rows=np.zeros((ROWS, state.ROW_COLUMNS), np.int64),
-            overlay=np.zeros((2, state.OVERLAY_ROWS, state.O_COLUMNS), np.int64),
-            efficiency=efficiency,
-            jitter=exponential_table(),
-            dropped=np.zeros(state.CAUSES, np.int64),
-            ledger=np.zeros((options.ledger_events, state.L_COLUMNS), np.int64),
-            chain=chain_table(options.bursts),
-            reg=np.zeros(state.REGISTERS, np.int64),
-        )
+        self.state = new_state(options, ROWS)
+        self._head = np.zeros(wire.LARGEST_HEADER + store.VNET_BYTES, np.uint8)
         registers = self.state.reg
         registers[state.SEED] = seed
         registers[state.DIRECTION] = direction
-        registers[state.OVERHEAD_BYTES] = options.overhead_bytes
-        registers[state.EGRESS_RATE] = options.egress_rate_bps
-        registers[state.ETHERNET], registers[state.LONGEST] = options.ethernet, options.longest_packet
-        registers[state.JITTER_BIN] = options.jitter_bin_ns
-        registers[state.FRAME], registers[state.GRANT] = options.frame_ns, options.grant_ns
-        registers[state.REQUEST], registers[state.REQUEST_KEPT] = options.request_ns, options.request_kept_ns
-        if options.bursts is not None:
-            registers[state.CHAIN_BIN] = options.bursts.bin_ns
-        registers[state.CHAIN_AT] = -state.NEVER
-        registers[state.EFFICIENCY_ZERO] = options.efficiency_zero
         registers[state.UTC_OFFSET] = utc_offset_ns
-        registers[state.CH_FROM] = registers[state.CH_UNTIL] = -state.NEVER
-        registers[state.LAST_DUE] = registers[state.FREE] = -state.NEVER
         self.extend(beginning, end_ns)
 
     # the three verbs
@@ -281,18 +273,11 @@ class Link:
         """The first wire packet of the run found last, its checksum complete; the run is cut to that one packet."""
         registers, ring = self.state.reg, self.state.ring
         entry = self.state.supers[registers[state.RUN_SUPER]]
-        first = int(registers[state.RUN_FIRST])
         registers[state.RUN_COUNT] = 1
-        registers[state.RUN_BYTES] = wire.wire_bytes(entry, first)
-        offset, length = int(entry[state.SUPER_OFFSET]), int(entry[state.SUPER_LENGTH])
-        if entry[state.SUPER_SEGMENTS] == 1:
-            frame = ring[offset : offset + store.VNET_BYTES + length].copy()
-        else:
-            length = int(entry[state.SUPER_LINK] + registers[state.RUN_BYTES])
-            frame = np.zeros(store.VNET_BYTES + length, np.uint8)
-            headers = int(entry[state.SUPER_HEADER])
-            payload = int(wire.build_run(ring, entry, first, 1, frame))
-            start = offset + store.VNET_BYTES + headers + first * int(entry[state.SUPER_SEGMENT])
-            frame[store.VNET_BYTES + headers :] = ring[start : start + payload]
+        registers[state.RUN_BYTES] = wire.wire_bytes(entry, registers[state.RUN_FIRST])
+        leave.dress(self.state, self._head)
+        body = int(registers[state.RUN_BODY_AT])
+        parts = self._head[: registers[state.RUN_HEAD]], ring[body : body + int(registers[state.RUN_BODY])]
+        frame = np.concatenate(parts)
         wire.complete_checksum(frame, 0, len(frame))
         return frame[store.VNET_BYTES :].tobytes()

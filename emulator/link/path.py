@@ -13,13 +13,18 @@ from __future__ import annotations
 
 from emulator.link.channel import see
 from emulator.link.classify import lane_of
-from emulator.link.compiled import compiled
+from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.custom import consult
+from emulator.link.damage import is_copied, lateness_of, spoil
+from emulator.link.leave import undress
 from emulator.link.ledger import note
 from emulator.link.lose import is_lost
 from emulator.link.propagate import launch
-from emulator.link.queue import admit, next_lane, take_head, thin_out
+from emulator.link.queue import admit, count_time, next_lane, take_head, thin_out
 from emulator.link.serve import next_instant, serve, service_start
 from emulator.link.state import (
+    COPIED_PACKETS,
+    COPY,
     DELIVERED_BYTES,
     DELIVERED_PACKETS,
     ETHERNET,
@@ -29,12 +34,22 @@ from emulator.link.state import (
     F_INDEX,
     F_SUPER,
     F_TAIL,
+    FEATURES,
     FRAME,
     FREE,
+    HAS_DAMAGE,
+    HAS_STAGE,
+    INDEX_MASK,
+    LANE_DELAYS,
+    LANE_SERVED,
+    LANE_WAIT_SUM,
+    LANE_WAIT_WORST,
+    LANE_WAITS,
     LONGEST,
     NEVER,
     OFFERED_BYTES,
     OFFERED_PACKETS,
+    Q_ARRIVAL,
     Q_BYTES,
     Q_INDEX,
     Q_NUMBER,
@@ -44,8 +59,11 @@ from emulator.link.state import (
     RUN_COUNT,
     RUN_DUE,
     RUN_FIRST,
+    RUN_FLAGS,
     RUN_SUPER,
+    SPOILT,
     STARVED,
+    SUPER_LEFT,
     SUPER_SEGMENTS,
     SUPER_TAIL,
     UTC_OFFSET,
@@ -61,6 +79,7 @@ LOSS = int(Cause.LOSS)
 MALFORMED = int(Cause.MALFORMED)
 TOO_LONG = int(Cause.TOO_LONG)
 MEMORY = int(Cause.MEMORY)
+STAGE = int(Cause.STAGE)
 
 
 @compiled
@@ -84,15 +103,17 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
     segments = entry[SUPER_SEGMENTS]
     place = keep(link, offset, length, segments)
     lane = lane_of(link, entry)
-    advance(link, now)
-    for index in range(segments):
+    index = 0
+    while True:
+        advance(link, now)
+        if index == segments:
+            return
         wire = wire_bytes(entry, index)
         reg[OFFERED_PACKETS] += 1
         reg[OFFERED_BYTES] += wire
-        if admit(link, lane, now, place, index, wire):
-            advance(link, now)
-        else:
+        if not admit(link, lane, now, place, index, wire):
             release(link, place, 1)
+        index += 1
 
 
 @compiled
@@ -126,24 +147,51 @@ def advance(link: LinkState, now: int) -> None:
         lane = next_lane(link)
         if not thin_out(link, lane, start):
             continue
-        queue, head = link.queue, take_head(link, lane)
-        length, place = queue[lane, head, Q_BYTES], queue[lane, head, Q_SUPER]
+        queue, row, lanes = link.queue, take_head(link, lane), link.lanes
+        length, place, number = queue[lane, row, Q_BYTES], queue[lane, row, Q_SUPER], queue[lane, row, Q_NUMBER]
+        index, arrival = queue[lane, row, Q_INDEX], queue[lane, row, Q_ARRIVAL]
+        lanes[lane, LANE_WAIT_WORST] = max(lanes[lane, LANE_WAIT_WORST], start - arrival)
+        lanes[lane, LANE_WAIT_SUM] += start - arrival
+        lanes[lane, LANE_SERVED] += 1
+        count_time(lanes, lane, LANE_WAITS, start - arrival)
         cause = serve(link, start, length)
         sent = reg[FREE]
         see(link, sent)
-        if cause == 0 and is_lost(link, queue[lane, head, Q_NUMBER], sent):
+        if cause == 0 and is_lost(link, number, sent, length):
             cause = LOSS
+        extra, late, copied = 0, 0, False
+        if reg[FEATURES] & HAS_STAGE and cause == 0:
+            extra = consult(reg, link.words, link.supers[place], number, sent, length, lane, start - arrival)
+            if extra < 0:
+                cause = STAGE
+        if reg[FEATURES] & HAS_DAMAGE and cause == 0:
+            index |= spoil(reg, link.supers[place], number, length)
+            late = lateness_of(reg, number)
+            copied = is_copied(reg, number)
         if cause == 0 and reg[F_TAIL] - reg[F_HEAD] >= len(link.flight):
             cause = MEMORY
         if cause != 0:
             link.dropped[cause] += 1
-            note(link, queue[lane, head, Q_NUMBER], cause, sent)
+            note(link, number, cause, sent)
             release(link, place, 1)
         else:
             on_air = next_instant(link, sent, reg[FRAME])
             see(link, on_air)
-            due = launch(link, on_air, place, queue[lane, head, Q_INDEX], length)
-            note(link, queue[lane, head, Q_NUMBER], 0, due)
+            due = launch(link, on_air, place, index, length, extra, late)
+            if copied:
+                launch_copy(link, on_air, place, index, length, extra, number)
+            note(link, number, 0, due)
+            count_time(lanes, lane, LANE_DELAYS, due - arrival)
+
+
+@compiled_apart
+def launch_copy(link: LinkState, on_air: int, place: int, index: int, length: int, extra: int, number: int) -> None:
+    """The same packet once more, right behind itself; one that finds no room on the air was never made."""
+    if link.reg[F_TAIL] - link.reg[F_HEAD] >= len(link.flight):
+        link.reg[COPIED_PACKETS] -= 1
+        return
+    link.supers[place, SUPER_LEFT] += 1
+    note(link, number, COPY, launch(link, on_air, place, index, length, extra, 0))
 
 
 @compiled
@@ -154,32 +202,36 @@ def due_run(link: LinkState, now: int, quantum: int) -> bool:
     """
     advance(link, now)
     reg, flight = link.reg, link.flight
+    if reg[F_HEAD] == reg[F_TAIL] or flight[reg[F_HEAD] % len(flight), F_DUE] > now:
+        return False
+    first_run(link, now + quantum)
+    return True
+
+
+@compiled
+def first_run(link: LinkState, until: int) -> None:
+    """Sets the RUN_ registers to the first run on the air, as far as it is due by `until`; there must be one."""
+    reg, flight = link.reg, link.flight
     head, tail, size = reg[F_HEAD], reg[F_TAIL], len(flight)
-    if head == tail:
-        return False
     first = head % size
-    if flight[first, F_DUE] > now:
-        return False
     place, index, length = flight[first, F_SUPER], flight[first, F_INDEX], flight[first, F_BYTES]
     count = 1
-    while head + count < tail:
+    while head + count < tail and index & SPOILT == 0:
         row = (head + count) % size
-        if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count or flight[row, F_DUE] > now + quantum:
+        if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count or flight[row, F_DUE] > until:
             break
         length += flight[row, F_BYTES]
         count += 1
-    reg[RUN_SUPER] = place
-    reg[RUN_FIRST] = index
-    reg[RUN_COUNT] = count
+    reg[RUN_SUPER], reg[RUN_FIRST], reg[RUN_FLAGS] = place, index & INDEX_MASK, index & ~INDEX_MASK
+    reg[RUN_COUNT], reg[RUN_BYTES] = count, length
     reg[RUN_DUE] = flight[first, F_DUE]
-    reg[RUN_BYTES] = length
-    return True
 
 
 @compiled
 def depart(link: LinkState) -> None:
     """The run was delivered."""
     reg = link.reg
+    undress(link)
     reg[DELIVERED_PACKETS] += reg[RUN_COUNT]
     reg[DELIVERED_BYTES] += reg[RUN_BYTES]
     reg[F_HEAD] += reg[RUN_COUNT]
@@ -190,6 +242,7 @@ def depart(link: LinkState) -> None:
 def discard(link: LinkState, cause: int) -> None:
     """The run could not be delivered."""
     reg = link.reg
+    undress(link)
     link.dropped[cause] += reg[RUN_COUNT]
     reg[F_HEAD] += reg[RUN_COUNT]
     release(link, reg[RUN_SUPER], reg[RUN_COUNT])

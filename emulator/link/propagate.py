@@ -1,12 +1,16 @@
-"""Propagation: the delay of the moment, jitter that lives in time bins, and never an overtaking.
+"""Propagation: the delay of the moment, jitter that lives in time bins, and never an overtaking unless it is asked for.
 
 A packet that a falling delay would bring in front of an earlier one comes right behind it, at the distance that the
 line behind the link needs for its bits.
+
+Jitter is a table of quantiles, drawn anew in each time bin. With a memory, what is drawn is the weighted sum of the
+normal draws of this bin and of those before it, of which the rank is taken: so the bins are correlated, the
+distribution is as it was, and any bin can be looked up by itself.
 """
 
 from __future__ import annotations
 
-from emulator.link.compiled import compiled
+from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.draws import JITTER_ONE, PURPOSE_JITTER, QUANTILES, draw32
 from emulator.link.state import (
     CH_ANCHOR,
@@ -17,13 +21,20 @@ from emulator.link.state import (
     EGRESS_RATE,
     F_BYTES,
     F_DUE,
+    F_HEAD,
     F_INDEX,
     F_SUPER,
     F_TAIL,
+    FEATURES,
+    HAS_OVERTAKING,
+    JITTER_AT,
     JITTER_BIN,
+    JITTER_OVERTAKES,
+    JITTER_SHARE,
     LAST_DUE,
     SEED,
     UTC_OFFSET,
+    Ints,
     LinkState,
 )
 
@@ -39,24 +50,67 @@ def delay_at(link: LinkState, at: int) -> int:
     delay = max(0, reg[CH_DELAY] + reg[CH_SLOPE] * seconds + reg[CH_SLOPE] * rest // NS_PER_S)
     if reg[CH_JITTER] > 0:
         time_bin = (at + reg[UTC_OFFSET]) // reg[JITTER_BIN]
-        share = draw32(reg[SEED], reg[DIRECTION], PURPOSE_JITTER, time_bin) % QUANTILES
-        delay += reg[CH_JITTER] * link.jitter[share] // JITTER_ONE
+        if time_bin != reg[JITTER_AT]:
+            reg[JITTER_AT] = time_bin
+            reg[JITTER_SHARE] = share_of(reg, link.normal, link.weights, time_bin)
+        delay += reg[CH_JITTER] * link.jitter[reg[JITTER_SHARE]] // JITTER_ONE
     return delay
 
 
+@compiled_apart
+def share_of(reg: Ints, normal: Ints, weights: Ints, time_bin: int) -> int:
+    """Which of the QUANTILES equal shares of its distribution the jitter is in during a bin of UTC."""
+    seed, direction = reg[SEED], reg[DIRECTION]
+    if len(weights) == 0:
+        return draw32(seed, direction, PURPOSE_JITTER, time_bin) % QUANTILES
+    total = 0
+    for back in range(len(weights)):
+        drawn = draw32(seed, direction, PURPOSE_JITTER, time_bin - back) % QUANTILES
+        total += weights[back] * normal[0, drawn]
+    total = total // JITTER_ONE
+    low, high = 0, QUANTILES - 1
+    while low < high:
+        middle = (low + high) // 2
+        if total < normal[1, middle]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 @compiled
-def launch(link: LinkState, at: int, place: int, index: int, length: int) -> int:
-    """The packet is on the air from `at` on; it is due behind every packet before it. Returns when."""
+def launch(link: LinkState, at: int, place: int, index: int, length: int, extra: int, late: int) -> int:
+    """The packet is on the air from `at` on, for `extra` ns more than the channel says; returns when it is due.
+
+    It is due behind every packet before it, unless those may overtake it that come while it is `late` ns late.
+    """
     reg = link.reg
-    earliest = reg[LAST_DUE]
-    if reg[EGRESS_RATE] > 0:
-        earliest += length * 8 * NS_PER_S // reg[EGRESS_RATE]
-    due = max(at + delay_at(link, at), earliest)
-    reg[LAST_DUE] = due
+    due = at + delay_at(link, at) + extra
+    if reg[JITTER_OVERTAKES] == 0:
+        earliest = reg[LAST_DUE]
+        if reg[EGRESS_RATE] > 0:
+            earliest += length * 8 * NS_PER_S // reg[EGRESS_RATE]
+        due = max(due, earliest)
+        if late == 0:
+            reg[LAST_DUE] = due
+    due += late
     flight, row = link.flight, reg[F_TAIL] % len(link.flight)
+    if reg[FEATURES] & HAS_OVERTAKING:
+        row = row_for(flight, reg[F_HEAD], reg[F_TAIL], due)
     flight[row, F_DUE] = due
     flight[row, F_SUPER] = place
     flight[row, F_INDEX] = index
     flight[row, F_BYTES] = length
     reg[F_TAIL] += 1
     return due
+
+
+@compiled_apart
+def row_for(flight: Ints, head: int, tail: int, due: int) -> int:
+    """The row of a packet that joins those from `head` to `tail`; what is due later than it has been moved back."""
+    size = len(flight)
+    while tail > head and flight[(tail - 1) % size, F_DUE] > due:
+        for column in range(flight.shape[1]):
+            flight[tail % size, column] = flight[(tail - 1) % size, column]
+        tail -= 1
+    return tail % size

@@ -1,9 +1,14 @@
-"""The queues: wire packets wait here for service, a lane for each class, each with a limit and a discipline.
+"""The queues: wire packets wait here for service, a lane for each class, each with limits and a discipline.
 
     drop-tail    a packet that finds the lane full is dropped
     drop-front   the oldest packet of a full lane is dropped, and the new one joins: the wait stays the same, and the
                  sender learns of the loss a queue's length earlier
     CoDel        packets that waited longer than a target for an interval are dropped as they leave, ever more often
+    PIE          packets are dropped as they come, so often that the wait nears a target
+    FQ-CoDel     a queue for each flow, served in turns, each with CoDel; a full lane drops from its longest flow
+
+A lane may have a limit in packets, in bytes and in time: what has waited longer when its turn comes is dropped. With
+ECN, CoDel, PIE and FQ-CoDel mark what they would drop, if its sender takes part (RFC 3168).
 
 A lane stands before every lane behind it: while a packet waits in it, those do not move.
 """
@@ -11,35 +16,63 @@ A lane stands before every lane behind it: while a packet waits in it, those do 
 from __future__ import annotations
 
 from emulator.link.codel import codel_drops
-from emulator.link.compiled import compiled
+from emulator.link.compiled import bit_length, compiled
+from emulator.link.fair import fair_join, fair_longest, fair_take, fair_turn
 from emulator.link.ledger import note
+from emulator.link.pie import ENTERS_MARKED, GOES, pie_admits, pie_update
 from emulator.link.state import (
+    AQM_INTERVAL,
+    AQM_TARGET,
     CODEL,
     DROP_FRONT,
+    FAIR_FLOW,
+    FAIR_SINCE,
+    FLOW,
+    FLOW_BYTES,
+    FLOW_CODEL,
+    FLOW_DEFICIT,
+    FLOW_FIRST,
+    FQ_CODEL,
+    HISTOGRAM_BINS,
+    LANE_BITS,
     LANE_BYTES,
+    LANE_CODEL,
     LANE_DISCIPLINE,
     LANE_DROPPED,
+    LANE_ECN,
     LANE_HEAD,
     LANE_LIMIT,
     LANE_LIMIT_BYTES,
+    LANE_LIMIT_NS,
+    LANE_MARKED,
     LANE_OFFERED,
     LANE_TAIL,
     LANE_WORST,
+    MARKED,
+    MARKED_PACKETS,
     NEVER,
     OFFERED_PACKETS,
+    PIE,
+    PIE_DELAY,
     Q_ARRIVAL,
     Q_BYTES,
     Q_INDEX,
     Q_NUMBER,
     Q_SUPER,
     QUEUED,
+    SUPER_L4,
+    SUPER_LINK,
+    SUPER_OFFSET,
     WORST_QUEUE,
+    Ints,
     LinkState,
 )
-from emulator.link.store import release
+from emulator.link.store import VNET_BYTES, release
+from emulator.link.wire import congestion_bits
 from emulator.timeline.causes import Cause
 
 QUEUE, AQM = int(Cause.QUEUE), int(Cause.AQM)
+MOST_AT_ONCE = 64  # RFC 8290 section 4.1: a full lane drops half of its longest flow, but not more packets than that
 
 
 @compiled
@@ -50,15 +83,29 @@ def admit(link: LinkState, lane: int, arrival: int, place: int, index: int, leng
     """
     reg, lanes, queue = link.reg, link.lanes, link.queue
     lanes[lane, LANE_OFFERED] += 1
-    if lanes[lane, LANE_DISCIPLINE] == DROP_FRONT:
+    discipline = lanes[lane, LANE_DISCIPLINE]
+    if discipline == DROP_FRONT:
         while is_full(link, lane, length) and lanes[lane, LANE_HEAD] < lanes[lane, LANE_TAIL]:
             drop_head(link, lane, QUEUE, arrival)
-    if is_full(link, lane, length):
-        link.dropped[QUEUE] += 1
+    cause = 0
+    if discipline != FQ_CODEL and is_full(link, lane, length):
+        cause = QUEUE
+    elif discipline == PIE:
+        verdict = pie_admits(reg, lanes, lane, reg[OFFERED_PACKETS], arrival, takes_marks(link, place))
+        if verdict == GOES:
+            cause = AQM
+        elif verdict == ENTERS_MARKED:
+            count_mark(link, lane)
+            index |= MARKED
+    if cause != 0:
+        link.dropped[cause] += 1
         lanes[lane, LANE_DROPPED] += 1
-        note(link, reg[OFFERED_PACKETS], QUEUE, arrival)
+        note(link, reg[OFFERED_PACKETS], cause, arrival)
         return False
-    row = lanes[lane, LANE_TAIL] % queue.shape[1]
+    if discipline == FQ_CODEL:
+        row = fair_join(lanes, link.flows, queue, lane, reg[FLOW], arrival, length)
+    else:
+        row = lanes[lane, LANE_TAIL] % queue.shape[1]
     queue[lane, row, Q_ARRIVAL] = arrival
     queue[lane, row, Q_SUPER] = place
     queue[lane, row, Q_INDEX] = index
@@ -66,35 +113,56 @@ def admit(link: LinkState, lane: int, arrival: int, place: int, index: int, leng
     queue[lane, row, Q_NUMBER] = reg[OFFERED_PACKETS]
     lanes[lane, LANE_TAIL] += 1
     lanes[lane, LANE_BYTES] += length
-    lanes[lane, LANE_WORST] = max(lanes[lane, LANE_WORST], lanes[lane, LANE_TAIL] - lanes[lane, LANE_HEAD])
+    reg[LANE_BITS + (lane >> 5)] |= 1 << (lane & 31)
     reg[QUEUED] += 1
+    if discipline == FQ_CODEL and is_full(link, lane, 0):
+        most = fair_longest(lanes, link.flows, lane)
+        for _ in range(MOST_AT_ONCE):
+            drop_head(link, lane, QUEUE, arrival)
+            if not link.flows[lanes[lane, FAIR_FLOW], FLOW_BYTES] * 2 > most:
+                break
+    lanes[lane, LANE_WORST] = max(lanes[lane, LANE_WORST], lanes[lane, LANE_TAIL] - lanes[lane, LANE_HEAD])
     reg[WORST_QUEUE] = max(reg[WORST_QUEUE], reg[QUEUED])
     return True
 
 
 @compiled
 def is_full(link: LinkState, lane: int, length: int) -> bool:
-    """Whether `length` bytes more do not fit."""
+    """Whether a packet of `length` bytes does not fit any more; of 0 bytes: whether there is too much already."""
     lanes = link.lanes
-    if lanes[lane, LANE_TAIL] - lanes[lane, LANE_HEAD] >= lanes[lane, LANE_LIMIT]:
+    more = 1 if length > 0 else 0
+    if lanes[lane, LANE_TAIL] - lanes[lane, LANE_HEAD] + more > lanes[lane, LANE_LIMIT]:
         return True
     return 0 < lanes[lane, LANE_LIMIT_BYTES] < lanes[lane, LANE_BYTES] + length
 
 
 @compiled
+def head_row(link: LinkState, lane: int) -> int:
+    """The row of the packet whose turn it is in a lane; under FQ-CoDel, after `fair_turn`."""
+    if link.lanes[lane, LANE_DISCIPLINE] == FQ_CODEL:
+        return link.flows[link.lanes[lane, FAIR_FLOW], FLOW_FIRST]
+    return link.lanes[lane, LANE_HEAD] % link.queue.shape[1]
+
+
+@compiled
 def take_head(link: LinkState, lane: int) -> int:
-    """Takes the oldest packet out of a lane; returns its row, which stays readable until the lane's next `admit`."""
-    lanes = link.lanes
-    row = lanes[lane, LANE_HEAD] % link.queue.shape[1]
+    """Takes that packet out of its lane; returns its row, which stays readable until the lane's next `admit`."""
+    reg, lanes = link.reg, link.lanes
+    if lanes[lane, LANE_DISCIPLINE] == FQ_CODEL:
+        row = fair_take(lanes, link.flows, link.queue, lane)
+    else:
+        row = lanes[lane, LANE_HEAD] % link.queue.shape[1]
     lanes[lane, LANE_HEAD] += 1
     lanes[lane, LANE_BYTES] -= link.queue[lane, row, Q_BYTES]
-    link.reg[QUEUED] -= 1
+    reg[QUEUED] -= 1
+    if lanes[lane, LANE_HEAD] == lanes[lane, LANE_TAIL]:
+        reg[LANE_BITS + (lane >> 5)] &= ~(1 << (lane & 31))
     return row
 
 
 @compiled
 def drop_head(link: LinkState, lane: int, cause: int, at: int) -> None:
-    """Drops the oldest packet of a lane at `at`."""
+    """Drops that packet at `at`."""
     row = take_head(link, lane)
     link.dropped[cause] += 1
     link.lanes[lane, LANE_DROPPED] += 1
@@ -103,11 +171,32 @@ def drop_head(link: LinkState, lane: int, cause: int, at: int) -> None:
 
 
 @compiled
+def takes_marks(link: LinkState, place: int) -> bool:
+    """Whether the sender of the super-packet at `place` takes part in ECN."""
+    entry = link.supers[place]
+    if entry[SUPER_L4] == entry[SUPER_LINK]:
+        return False  # not IP
+    return congestion_bits(link.ring, entry[SUPER_OFFSET] + VNET_BYTES + entry[SUPER_LINK]) != 0
+
+
+@compiled
+def count_mark(link: LinkState, lane: int) -> None:
+    link.lanes[lane, LANE_MARKED] += 1
+    link.reg[MARKED_PACKETS] += 1
+
+
+@compiled
 def first_arrival(link: LinkState) -> int:
-    """When the packet arrived that would be served next, if the server were free; NEVER if none waits."""
+    """When the packet arrived that would be served next, if the server were free; NEVER if none waits.
+
+    Under FQ-CoDel, whose choice falls when the time has come: when the lane was empty last. Whatever has been served
+    since then has kept the server busy for longer.
+    """
     if link.reg[QUEUED] == 0:
         return NEVER
     lane = next_lane(link)
+    if link.lanes[lane, LANE_DISCIPLINE] == FQ_CODEL:
+        return link.lanes[lane, FAIR_SINCE]
     return link.queue[lane, link.lanes[lane, LANE_HEAD] % link.queue.shape[1], Q_ARRIVAL]
 
 
@@ -117,22 +206,57 @@ def next_lane(link: LinkState) -> int:
 
     All that wait have arrived: whatever could be served before an arrival has been served before it was admitted.
     """
-    lanes = link.lanes
-    lane = 0
-    while lanes[lane, LANE_HEAD] == lanes[lane, LANE_TAIL]:
-        lane += 1
-    return lane
+    if len(link.lanes) == 1:
+        return 0
+    reg, word = link.reg, 0
+    while reg[LANE_BITS + word] == 0:
+        word += 1
+    bits = reg[LANE_BITS + word]
+    return (word << 5) + bit_length(bits & -bits) - 1
+
+
+@compiled
+def count_time(lanes: Ints, lane: int, column: int, time: int) -> None:
+    """Counts a time, ns, in one of a lane's histograms."""
+    lanes[lane, column + min(HISTOGRAM_BINS - 1, bit_length(time >> 10))] += 1
 
 
 @compiled
 def thin_out(link: LinkState, lane: int, now: int) -> bool:
     """Lets the lane's discipline drop packets that would be served at `now`; False if none is left in the lane."""
     lanes = link.lanes
-    if lanes[lane, LANE_DISCIPLINE] == CODEL:
-        while lanes[lane, LANE_HEAD] < lanes[lane, LANE_TAIL]:
-            arrival = link.queue[lane, lanes[lane, LANE_HEAD] % link.queue.shape[1], Q_ARRIVAL]
-            if not codel_drops(lanes, lane, now - arrival, now):
-                return True
-            drop_head(link, lane, AQM, now)
-        return False
-    return True
+    discipline = lanes[lane, LANE_DISCIPLINE]
+    longest = lanes[lane, LANE_LIMIT_NS]
+    if discipline <= DROP_FRONT and longest == 0:
+        return True
+    while lanes[lane, LANE_HEAD] < lanes[lane, LANE_TAIL]:
+        if discipline == PIE:
+            pie_update(lanes, lane, now)
+        table, line, column = lanes, lane, LANE_CODEL
+        behind = lanes[lane, LANE_BYTES]
+        if discipline == FQ_CODEL:
+            fair_turn(lanes, link.flows, lane)
+            table, line, column = link.flows, lanes[lane, FAIR_FLOW], FLOW_CODEL
+            behind = link.flows[line, FLOW_BYTES]
+        row = head_row(link, lane)
+        length = link.queue[lane, row, Q_BYTES]
+        waited = now - link.queue[lane, row, Q_ARRIVAL]
+        cause = 0
+        if 0 < longest < waited:
+            cause = QUEUE
+        elif discipline == PIE:
+            lanes[lane, PIE_DELAY] = waited
+        elif discipline >= CODEL:
+            target, interval = lanes[lane, AQM_TARGET], lanes[lane, AQM_INTERVAL]
+            if codel_drops(table, line, column, behind - length, waited, now, target, interval):
+                if lanes[lane, LANE_ECN] != 0 and takes_marks(link, link.queue[lane, row, Q_SUPER]):
+                    link.queue[lane, row, Q_INDEX] |= MARKED
+                    count_mark(link, lane)
+                else:
+                    cause = AQM
+        if cause == 0:
+            if discipline == FQ_CODEL:
+                link.flows[lanes[lane, FAIR_FLOW], FLOW_DEFICIT] -= length
+            return True
+        drop_head(link, lane, cause, now)
+    return False

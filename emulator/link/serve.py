@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from emulator.link.channel import DROP, HOLD, see
 from emulator.link.compiled import compiled
+from emulator.link.pace import draw_tokens, next_opportunity, use_opportunities
 from emulator.link.queue import first_arrival
 from emulator.link.state import (
     CH_CAUSE,
     CH_GATE,
     CH_RATE,
     CH_UNTIL,
+    FEATURES,
     FREE,
     GRANT,
+    HAS_BUCKET,
+    HAS_OPPORTUNITIES,
     NEVER,
     OVERHEAD_BYTES,
     REQUEST,
@@ -44,13 +48,15 @@ def service_start(link: LinkState) -> int:
     if arrival > start:  # the server is idle, asks for capacity if it has none, and begins with the next grant
         asked = arrival + reg[REQUEST] if arrival - start > reg[REQUEST_KEPT] else arrival
         start = next_instant(link, asked, reg[GRANT])
-    see(link, start)
-    while reg[CH_GATE] == HOLD:
+    while True:
+        if reg[FEATURES] & HAS_OPPORTUNITIES:
+            start = next_opportunity(reg, link.opportunities, start, arrival)
+        see(link, start)
+        if reg[CH_GATE] != HOLD:
+            return start
         start = reg[CH_UNTIL]
         if start >= NEVER:
             return NEVER
-        see(link, start)
-    return start
 
 
 @compiled
@@ -68,11 +74,18 @@ def serve(link: LinkState, start: int, length: int) -> int:
     Returns 0, or the cause if a dropping gate was met before the last bit was out.
     """
     reg = link.reg
-    see(link, start)
-    cause = reg[CH_CAUSE] if reg[CH_GATE] == DROP else 0
     at = start
+    if reg[FEATURES] & HAS_BUCKET:
+        at = draw_tokens(reg, start, (length + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S)
+    elif reg[FEATURES] & HAS_OPPORTUNITIES:
+        at = use_opportunities(reg, link.opportunities, start, length + reg[OVERHEAD_BYTES])
+    see(link, at)
+    cause = reg[CH_CAUSE] if reg[CH_GATE] == DROP else 0
+    if reg[FEATURES] & HAS_OPPORTUNITIES:
+        reg[FREE] = at
+        return cause
     work = (length + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S  # bit·ns/s: below 2⁶³ for every IP packet
-    if reg[RESIDUE_RATE] == reg[CH_RATE] and reg[FREE] == start:
+    if reg[RESIDUE_RATE] == reg[CH_RATE] and reg[FREE] == at:
         work += reg[RESIDUE]
     while reg[CH_RATE] > 0:
         rate = reg[CH_RATE]

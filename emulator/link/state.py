@@ -23,24 +23,48 @@ NEVER = (1 << 62) - 1  # a time that does not come: 146 years after the clock's 
 SUPER_OFFSET, SUPER_LENGTH, SUPER_L4, SUPER_HEADER, SUPER_SEGMENT, SUPER_SEGMENTS, SUPER_LEFT, SUPER_LINK = range(8)
 SUPER_COLUMNS = 8
 
-# queue: wire packets that wait for service
-Q_ARRIVAL, Q_SUPER, Q_INDEX, Q_BYTES, Q_NUMBER = range(5)
+# queue: wire packets that wait for service. INDEX is the place within the super-packet, with what is to be done to the
+# packet in the bits above it (see MARKED and SPOILT). NEXT: the row behind it in the same flow
+Q_ARRIVAL, Q_SUPER, Q_INDEX, Q_BYTES, Q_NUMBER, Q_NEXT = range(6)
 Q_COLUMNS = 8
+INDEX_MASK = 0xFFFFFFFF
+MARKED = 1 << 32  # congestion experienced (RFC 3168)
+SPOILT = 1 << 33  # a bit flipped: the one at SPOILT_BIT, counted from the beginning of layer 4
+SPOILT_BIT = 40  # where in the word the number of that bit stands
 
 # lanes: a queue for each class of traffic, in order of precedence; the last one takes what no rule fits
 (
-    LANE_HEAD, LANE_TAIL, LANE_LIMIT, LANE_LIMIT_BYTES, LANE_DISCIPLINE, LANE_BYTES, LANE_WORST, LANE_OFFERED,
-    LANE_DROPPED,
-    CODEL_TARGET, CODEL_INTERVAL, CODEL_FIRST_ABOVE, CODEL_DROP_NEXT, CODEL_COUNT, CODEL_LAST_COUNT, CODEL_DROPPING,
-) = range(16)  # fmt: skip
-LANE_COLUMNS = 16
-DROP_TAIL, DROP_FRONT, CODEL = range(3)
+    LANE_HEAD, LANE_TAIL, LANE_LIMIT, LANE_LIMIT_BYTES, LANE_LIMIT_NS, LANE_DISCIPLINE, LANE_ECN, LANE_BYTES,
+    LANE_WORST, LANE_OFFERED, LANE_DROPPED, LANE_MARKED, LANE_WAIT_WORST, LANE_WAIT_SUM, LANE_SERVED,
+    AQM_TARGET, AQM_INTERVAL,
+    LANE_CODEL, _, _, _, _,  # five columns of CoDel's, in the order of CODEL_FIRST_ABOVE …
+    PIE_NEXT, PIE_ODDS, PIE_SUM, PIE_BURST, PIE_DELAY, PIE_DELAY_BEFORE,
+    FAIR_FIRST, FAIR_FLOWS, FAIR_QUANTUM, FAIR_FLOW, FAIR_SINCE, FAIR_FREE, FAIR_USED,
+    FAIR_NEW_FIRST, FAIR_NEW_LAST, FAIR_OLD_FIRST, FAIR_OLD_LAST,
+) = range(39)  # fmt: skip
+LANE_WAITS = 40  # a histogram of what packets have waited, by powers of two of 1,024 ns
+LANE_DELAYS = 72  # and of their time from arrival until they are due
+HISTOGRAM_BINS = 32
+LANE_COLUMNS = 104
+DROP_TAIL, DROP_FRONT, CODEL, PIE, FQ_CODEL = range(5)
+MOST_LANES = 128
 
-# rules: which packets belong to which lane; −1 fits everything
-RULE_LANE, RULE_PROTOCOL, RULE_DSCP, RULE_PORT_FIRST, RULE_PORT_LAST = range(5)
+CODEL_FIRST_ABOVE, CODEL_DROP_NEXT, CODEL_COUNT, CODEL_LAST_COUNT, CODEL_DROPPING = range(5)
+
+# flows: the queues of a lane's flows under FQ-CoDel, chained through the rows of the lane; −1 ends a chain
+FLOW_FIRST, FLOW_LAST, FLOW_BYTES, FLOW_DEFICIT, FLOW_NEXT, FLOW_LIST, FLOW_CODEL = range(7)
+FLOW_COLUMNS = 12
+IDLE, NEW, OLD = range(3)
+
+# rules: which packets belong to which lane
+# an address stands for an IP VERSION, 0 for any, and the leading BITS of four words of 32
+RULE_LANE, RULE_VERSION, RULE_BITS, RULE_ADDRESS = range(4)
 RULE_COLUMNS = 8
+# which rules fit, a bit for each: rows by protocol, by DSCP, without ports, and by what `bounds` the port is between
+MATCH_DSCP, MATCH_NO_PORTS, MATCH_PORTS = 256, 320, 321
+RULES_PER_WORD = 62
 
-# flight: wire packets on the air, in the order in which they are due
+# flight: wire packets on the air, in the order in which they are due; INDEX as in the queue
 F_DUE, F_SUPER, F_INDEX, F_BYTES = range(4)
 F_COLUMNS = 4
 
@@ -53,9 +77,14 @@ O_START, O_END, O_GATE, O_CAUSE, O_FADE, O_DELAY, O_LOSS, O_JITTER = range(8)
 O_COLUMNS = 8
 OVERLAY_ROWS = 256
 
-# ledger: what became of each wire packet, where somebody asks for it; a cause of 0 stands for "on the air, due then"
+# ledger: what became of each wire packet, where somebody asks for it; a cause of 0 stands for "on the air, due then",
+# one of COPY for the same of its double, which is noted first
 L_NUMBER, L_CAUSE, L_AT = range(3)
 L_COLUMNS = 4
+COPY = -1
+
+# features that most links do without, as bits of a register: one look tells that there is nothing to do
+HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING = (1 << bit for bit in range(6))
 
 # registers
 (
@@ -66,13 +95,20 @@ L_COLUMNS = 4
     CH_FROM, CH_UNTIL, CH_GENERATION, CH_RATE, CH_LOSS, CH_GATE, CH_CAUSE, CH_DELAY, CH_SLOPE, CH_ANCHOR, CH_JITTER,
     OFFERED_PACKETS, OFFERED_BYTES, DELIVERED_PACKETS, DELIVERED_BYTES,
     RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
-    WORST_QUEUE, LEDGER_TAIL,
+    WORST_QUEUE, LEDGER_TAIL, FRAME, GRANT,
+    RUN_FLAGS, RUN_HEAD, RUN_BODY_AT, RUN_BODY, RUN_FLIPPED,  # what `dress` made of it
+    FEATURES, LANE_BITS, _, _, _,  # which lanes have packets, 32 to a word
+    MARKED_PACKETS, COPIED_PACKETS, SPOILT_PACKETS, LATE_PACKETS,
     CHAIN_BIN, CHAIN_AT, CHAIN_STATE,
-    FRAME, GRANT,
+    SPELL_BIN, SPELL_ODDS, SPELL_LOSS, SPELL_LONGEST, SPELL_AT, SPELL_END,
+    SPOIL_ODDS, COPY_ODDS, LATE_ODDS, LATE_NS, JITTER_OVERTAKES, JITTER_AT, JITTER_SHARE,
+    BUCKET_RATE, BUCKET_FULL, BUCKET_LEVEL, BUCKET_AT,
+    OPPORTUNITY_BYTES, OPPORTUNITY_NEXT, OPPORTUNITY_AT, OPPORTUNITY_LEFT,
+    FLOW, STAGE_CODE, STAGE_WORDS, RING_ADDRESS,
     REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
-) = range(55)  # fmt: skip
-REGISTERS = 64
+) = range(94)  # fmt: skip
+REGISTERS = 96
 
 CAUSES = 32
 
@@ -85,6 +121,8 @@ class LinkState(NamedTuple):
     queue: Ints  # (lanes, wire packets, Q_COLUMNS)
     lanes: Ints  # (lanes, LANE_COLUMNS)
     rules: Ints  # (rules, RULE_COLUMNS)
+    matches: Ints  # (MATCH_PORTS + intervals between bounds, words of RULES_PER_WORD rules)
+    bounds: Ints  # (ports at which a rule's range begins or ends,) rising
     flight: Ints  # (wire packets, F_COLUMNS)
     rows: Ints  # (rows, ROW_COLUMNS)
     overlay: Ints  # (2, OVERLAY_ROWS, O_COLUMNS)
@@ -92,5 +130,13 @@ class LinkState(NamedTuple):
     jitter: Ints  # (QUANTILES,)
     dropped: Ints  # (CAUSES,) wire packets
     ledger: Ints  # (events, L_COLUMNS); empty: nothing is noted
+    flows: Ints  # (flows of all lanes, FLOW_COLUMNS); none without FQ-CoDel
     chain: Ints  # (states, states + 1) the Markov chain of losses; no states: none
+    spells: Ints  # (QUANTILES,) lengths of bursts of loss, in bins; empty: none
+    doomed: Ints  # numbers of the packets that are lost, rising; empty: none
+    bit_errors: Ints  # (bytes,) odds that bit errors cost a packet of so many bytes, × 2³²; empty: none
+    normal: Ints  # (QUANTILES,) of a normal distribution, × 2²⁰
+    weights: Ints  # what the draws of this time bin and of those before it weigh in the jitter, × 2²⁰; empty: alone
+    opportunities: Ints  # delivery opportunities in ns, rising; the last one is the period; empty: none
+    words: Ints  # (STAGE_MEMORY,) what a custom stage is told, and its memory; empty: none
     reg: Ints  # (REGISTERS,)

@@ -282,3 +282,23 @@ def complete_checksum(data: Bytes, offset: int, length: int) -> None:
     if checksum == 0 and field - start == UDP_CHECKSUM:
         checksum = 0xFFFF  # a UDP checksum of zero would mean none (RFC 768)
     put_be16(data, field, checksum)
+
+
+@compiled
+def congestion_bits(data: Bytes, ip: int) -> int:
+    """The two ECN bits of the IP packet at `ip` (RFC 3168): 0 if its sender does not take part, 3 if it is marked."""
+    if byte(data, ip) >> 4 == 4:
+        return byte(data, ip + 1) & 3
+    return (byte(data, ip + 1) >> 4) & 3
+
+
+@compiled
+def set_congestion(data: Bytes, ip: int) -> None:
+    """Marks the IP packet at `ip` as having met congestion (CE); IPv4's checksum is mended (RFC 1624)."""
+    if byte(data, ip) >> 4 == 4:
+        before = be16(data, ip)
+        data[ip + 1] = byte(data, ip + 1) | 3
+        checksum = (~be16(data, ip + 10) & 0xFFFF) + (~before & 0xFFFF) + be16(data, ip)
+        put_be16(data, ip + 10, ~fold(checksum) & 0xFFFF)
+    else:
+        data[ip + 1] = byte(data, ip + 1) | 0x30

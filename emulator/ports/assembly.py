@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
-from emulator.link.link import Bursts, Change, LaneOptions, LinkOptions, Rule, power_of_two
+from emulator.errors import ScenarioError
+from emulator.link.link import Change, LinkOptions, Rule, power_of_two
+from emulator.ports.impairments import SHORTEST_PACKET_BYTES, checked, impairment_options, lane_options
 from emulator.radio.modcod import DVB_S2, WAVEFORMS, efficiency_by_cn
+from emulator.scenario.impairments import Impairments
 from emulator.scenario.links import GeoDirection, PlainLink
 from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
 from emulator.timeline.causes import Cause, Gate
@@ -20,7 +24,6 @@ FASTEST_PACKETS_PER_S = 2_000_000
 SLACK_NS = 5 * NS_PER_MS  # by which the packet loop may be late before its memory is full
 LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 1 << 24, 1 << 29  # of one direction's delay line
 LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
-SHORTEST_PACKET_BYTES = 60
 LEDGER_EVENTS = 1 << 17  # 4 MB: what became of the packets of the last 0.1 s at the fastest, for captures
 
 ANY = -1
@@ -38,49 +41,40 @@ PROTOCOL_NUMBERS = {  # IANA, Assigned Internet Protocol Numbers
 
 def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
     """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
-    link = scenario.link
-    waveform, request_ms, kept_ms = DVB_S2, 0.0, 0.0
-    if isinstance(link, PlainLink):
-        own = getattr(link, direction)
-        queue = link.queue_packets if own.queue_packets is None else own.queue_packets
-        discipline = own.queue_discipline or link.queue_discipline
-        bursts = own.bursts or link.bursts
-        frame_ms = link.frame_ms if own.frame_ms is None else own.frame_ms
-        grant_ms = link.grant_ms if own.grant_ms is None else own.grant_ms
-        overhead = link.overhead_bytes if own.overhead_bytes is None else own.overhead_bytes
-        rate_mbps = link.rate_mbps if own.rate_mbps is None else own.rate_mbps
-        jitter_ms = link.jitter_ms if own.jitter_ms is None else own.jitter_ms
-    else:
-        orbit = getattr(link, direction)
-        queue, overhead, jitter_ms = orbit.queue_packets, orbit.overhead_bytes, orbit.jitter_ms
-        discipline, bursts = orbit.queue_discipline, orbit.bursts
-        frame_ms, grant_ms = orbit.frame_ms, orbit.grant_ms
-        request_ms, kept_ms = orbit.request_ms, orbit.request_kept_ms
-        if isinstance(orbit, GeoDirection):
-            waveform = WAVEFORMS[orbit.waveform]
-        rate_mbps = orbit.rate_mbps.p100 * (1 + orbit.rate_wobble)
+    keys: Any = direction_keys(scenario, direction)
+    fixed = isinstance(scenario.link, PlainLink)
+    waveform = WAVEFORMS[keys.waveform] if isinstance(keys, GeoDirection) else DVB_S2
+    rate_mbps = keys.rate_mbps if fixed else keys.rate_mbps.p100 * (1 + keys.rate_wobble)
+    usual_mbps = keys.rate_mbps if fixed else keys.rate_mbps.p50
+    shared = impairment_options(keys, None if scenario.source is None else scenario.source.parent)
+    if opportunities := shared.get("opportunities"):
+        usual_mbps = len(opportunities.instants_ns) * opportunities.packet_bytes * 8e3 / opportunities.instants_ns[-1]
+    bdp_bytes = usual_mbps * 1e6 / 8 * 2 * delay_ns / NS_PER_S
     classes = [wanted for wanted in scenario.classes if wanted.direction in ("both", direction)]
-    lanes = (
-        *(LaneOptions(wanted.queue_packets, discipline=wanted.queue_discipline) for wanted in classes),
-        LaneOptions(queue, discipline=discipline),
-    )
+    where = f"{scenario.source.name if scenario.source else 'scenario'}: link"
+    try:
+        lanes = tuple(
+            lane_options(queue, queue.queue_packets, queue.queue_discipline, bdp_bytes, scenario.ports.mtu)
+            for queue in (*classes, keys)
+        )
+    except ValueError as error:
+        raise ScenarioError([f"{where}: {error}"]) from error
     rate_bps = rate_mbps * 1e6 or FASTEST_BPS
+    late_ms = keys.reorder.late_ms if keys.reorder else 0.0
     extra_ns = max((event.extra_delay_ms for event in scenario.overlay), default=0.0) * NS_PER_MS
-    under_way_s = (delay_ns + extra_ns + (10 * jitter_ms + frame_ms) * NS_PER_MS + SLACK_NS) / NS_PER_S
+    extra_ns += (10 * keys.jitter_ms + keys.frame_ms + late_ms) * NS_PER_MS
+    under_way_s = (delay_ns + extra_ns + SLACK_NS) / NS_PER_S
     bytes_under_way = 1.2 * rate_bps / 8 * under_way_s
-    bytes_under_way += sum(lane.queue_packets for lane in lanes) * scenario.ports.mtu
+    bytes_under_way += sum(min(lane.queue_packets * scenario.ports.mtu, lane.queue_bytes or 1 << 40) for lane in lanes)
     packets_under_way = min(rate_bps / 8 / SHORTEST_PACKET_BYTES, FASTEST_PACKETS_PER_S) * under_way_s
-    return LinkOptions(
+    options = LinkOptions(
         lanes=lanes,
         rules=tuple(rule for lane, wanted in enumerate(classes) for rule in rules_of(lane, wanted)),
-        overhead_bytes=overhead,
-        frame_ns=round(frame_ms * NS_PER_MS),
-        grant_ns=round(grant_ms * NS_PER_MS),
-        request_ns=round(request_ms * NS_PER_MS),
-        request_kept_ns=round(kept_ms * NS_PER_MS),
-        bursts=None
-        if bursts is None
-        else Bursts(round(bursts.every_s * NS_PER_S), round(bursts.length_ms * NS_PER_MS), bursts.loss),
+        overhead_bytes=keys.overhead_bytes,
+        frame_ns=round(keys.frame_ms * NS_PER_MS),
+        grant_ns=round(keys.grant_ms * NS_PER_MS),
+        request_ns=0 if fixed else round(keys.request_ms * NS_PER_MS),
+        request_kept_ns=0 if fixed else round(keys.request_kept_ms * NS_PER_MS),
         ethernet=scenario.ports.kind != "tun",
         egress_rate_bps=bits_per_s(scenario.ports.egress_rate_mbps),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
@@ -88,15 +82,31 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         ledger_events=LEDGER_EVENTS,
         efficiency=efficiency_by_cn(waveform),
         efficiency_zero=waveform.efficiency_zero,
+        **shared,
     )
+    return checked(options, where)
+
+
+def direction_keys(scenario: Scenario, direction: Direction) -> Impairments:
+    """The keys of a direction; on a link without a sky, its own in front of those for both."""
+    own: Impairments = getattr(scenario.link, direction)
+    if not isinstance(scenario.link, PlainLink):
+        return own
+    return scenario.link.model_copy(update={name: value for name, value in own if value is not None})
 
 
 def rules_of(lane: int, wanted: TrafficClass) -> Iterator[Rule]:
-    """The rules by which packets of a class come to its lane: each protocol with each DSCP and each range of ports."""
+    """The rules by which packets of a class come to its lane: each protocol, DSCP, range of ports and network."""
     numbers = [number for name in wanted.protocols for number in PROTOCOL_NUMBERS[name]] or [ANY]
     ranges = [tuple(int(port) for port in text.split("-")) for text in wanted.ports] or [(ANY,)]
-    for protocol, dscp, ports in itertools.product(numbers, wanted.dscp or (ANY,), ranges):
-        yield Rule(lane, protocol, dscp, (ports[0], ports[-1]))
+    networks: list[tuple[int, int, int]] = [
+        (network.version, network.prefixlen, int(network.network_address))
+        for network in map(ipaddress.ip_network, wanted.networks)
+    ]
+    for protocol, dscp, ports, network in itertools.product(
+        numbers, wanted.dscp or (ANY,), ranges, networks or [(0, 0, 0)]
+    ):
+        yield Rule(lane, protocol, dscp, (ports[0], ports[-1]), network)
 
 
 def change_of(event: OverlayEvent, zero_ns: int) -> Change:

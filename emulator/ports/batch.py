@@ -13,7 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
-from emulator.link.path import advance, depart, offer, refuse, refuse_frame
+from emulator.link.leave import dress
+from emulator.link.path import advance, depart, first_run, offer, refuse, refuse_frame
+from emulator.link.propagate import row_for
 from emulator.link.state import (
     ETHERNET,
     F_BYTES,
@@ -25,14 +27,12 @@ from emulator.link.state import (
     NEVER,
     OFFERED_BYTES,
     OFFERED_PACKETS,
-    RUN_BYTES,
+    RUN_BODY,
+    RUN_BODY_AT,
     RUN_COUNT,
-    RUN_FIRST,
+    RUN_HEAD,
     RUN_SUPER,
-    SUPER_HEADER,
     SUPER_LENGTH,
-    SUPER_OFFSET,
-    SUPER_SEGMENT,
     SUPER_SEGMENTS,
     SUPER_TAIL,
     Bytes,
@@ -40,7 +40,7 @@ from emulator.link.state import (
     LinkState,
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, keep, reserve
-from emulator.link.wire import all_wire_bytes, build_run, dissect_frame, wire_bytes
+from emulator.link.wire import all_wire_bytes, dissect_frame, wire_bytes
 from emulator.ports.frames import read_frame
 from emulator.ports.syscalls import FRAME_ARRIVAL, FRAME_OFFSET
 from emulator.timeline.causes import Cause
@@ -161,34 +161,20 @@ def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes) -> in
     reg, flight, supers = link.reg, link.flight, link.supers
     size, used = len(flight), HEADER_WORDS
     while reg[F_HEAD] < reg[F_TAIL] and words[H_RECORDS] < MOST_RECORDS:
-        first = reg[F_HEAD] % size
-        place, index = flight[first, F_SUPER], flight[first, F_INDEX]
-        count, carried = 1, flight[first, F_BYTES]
-        while reg[F_HEAD] + count < reg[F_TAIL]:
-            row = (reg[F_HEAD] + count) % size
-            if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count:
-                break
-            carried += flight[row, F_BYTES]
-            count += 1
+        first_run(link, NEVER)
+        count = reg[RUN_COUNT]
         frame = (used + 2 + count) * 8
-        if frame + VNET_BYTES + supers[place, SUPER_LENGTH] + 8 > len(data):
+        if frame + VNET_BYTES + supers[reg[RUN_SUPER], SUPER_LENGTH] + 8 > len(data):
             break
         for number in range(count):
             words[used + 2 + number] = flight[(reg[F_HEAD] + number) % size, F_DUE]
-        offset, header = supers[place, SUPER_OFFSET], supers[place, SUPER_HEADER]
-        if count == supers[place, SUPER_SEGMENTS]:
-            length = VNET_BYTES + supers[place, SUPER_LENGTH]
-            copy_bytes(link.ring, offset, length, data, frame)
-        else:
-            payload = build_run(link.ring, supers[place], index, count, head)
-            length = VNET_BYTES + header + payload
-            copy_bytes(head, 0, VNET_BYTES + header, data, frame)
-            start = offset + VNET_BYTES + header + index * supers[place, SUPER_SEGMENT]
-            copy_bytes(link.ring, start, payload, data, frame + VNET_BYTES + header)
+        dress(link, head)
+        copy_bytes(head, 0, reg[RUN_HEAD], data, frame)
+        copy_bytes(link.ring, reg[RUN_BODY_AT], reg[RUN_BODY], data, frame + reg[RUN_HEAD])
+        length = reg[RUN_HEAD] + reg[RUN_BODY]
         words[used], words[used + 1] = count, length
         words[H_RECORDS] += 1
         used += 2 + count + (length + 7) // 8
-        reg[RUN_SUPER], reg[RUN_FIRST], reg[RUN_COUNT], reg[RUN_BYTES] = place, index, count, carried
         depart(link)
     return used
 
@@ -226,7 +212,7 @@ def board(line: LinkState, words: Ints, data: Bytes, direction: int) -> bool:
             else:
                 place = keep(line, offset, length, count)
                 for index in range(count):
-                    row = reg[F_TAIL] % len(flight)
+                    row = row_for(flight, reg[F_HEAD], reg[F_TAIL], words[at + 2 + index])
                     flight[row, F_DUE] = words[at + 2 + index]
                     flight[row, F_SUPER] = place
                     flight[row, F_INDEX] = index

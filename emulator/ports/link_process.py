@@ -18,13 +18,13 @@ import zmq
 
 from emulator.errors import EmulationError
 from emulator.link import state
-from emulator.link.link import Change, Link
+from emulator.link.link import Change, Link, unpack_options
 from emulator.link.path import next_event
 from emulator.link.store import VNET_BYTES
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports import batch
 from emulator.ports.fabric import CONTROL_SOCKET, HIGH_WATER_BATCHES, SOCKETS, lag_ns
-from emulator.ports.mirror import unpack_channel, unpack_options
+from emulator.ports.mirror import unpack_channel
 from emulator.ports.relay import LONGEST_WAIT_NS
 from emulator.ports.syscalls import wait_readable
 from emulator.timeline.causes import Cause, Gate

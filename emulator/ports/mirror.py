@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.link.link import Bursts, Change, LaneOptions, Link, LinkOptions, Rule
+from emulator.link.link import Change, Link, LinkOptions, pack_options
 from emulator.timeline.model import Channel
 
 
@@ -93,24 +93,3 @@ def pack_channel(channel: Channel) -> bytes:
 def unpack_channel(packed: bytes) -> Channel:
     columns = np.frombuffer(packed, np.int64).reshape(len(fields(Channel)), -1)
     return Channel(*(column.copy() for column in columns))
-
-
-def pack_options(options: LinkOptions) -> dict[str, Any]:
-    packed = {field.name: getattr(options, field.name) for field in fields(options)}
-    packed["efficiency"] = b"" if options.efficiency is None else options.efficiency.tobytes()
-    packed["bursts"] = None if options.bursts is None else asdict(options.bursts)
-    packed["lanes"] = [asdict(lane) for lane in options.lanes]
-    packed["rules"] = [asdict(rule) for rule in options.rules]
-    return packed
-
-
-def unpack_options(packed: dict[str, Any]) -> LinkOptions:
-    return LinkOptions(
-        **{
-            **packed,
-            "efficiency": np.frombuffer(packed["efficiency"], np.int64).copy(),
-            "bursts": None if packed["bursts"] is None else Bursts(**packed["bursts"]),
-            "lanes": tuple(LaneOptions(**lane) for lane in packed["lanes"]),
-            "rules": tuple(Rule(**{**rule, "ports": tuple(rule["ports"])}) for rule in packed["rules"]),
-        }
-    )

@@ -7,26 +7,23 @@ from typing import NamedTuple
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.leave import dress
 from emulator.link.ledger import note
 from emulator.link.path import depart, discard, due_run, offer, refuse_frame
 from emulator.link.state import (
     OFFERED_PACKETS,
+    RUN_BODY,
+    RUN_BODY_AT,
     RUN_COUNT,
     RUN_DUE,
-    RUN_FIRST,
-    RUN_SUPER,
+    RUN_HEAD,
     SUPER_COLUMNS,
-    SUPER_HEADER,
-    SUPER_LENGTH,
-    SUPER_OFFSET,
-    SUPER_SEGMENT,
-    SUPER_SEGMENTS,
     Bytes,
     Ints,
     LinkState,
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
-from emulator.link.wire import LARGEST_HEADER, build_run
+from emulator.link.wire import LARGEST_HEADER
 from emulator.ports.capture_ring import ON, CaptureRing, remember
 from emulator.ports.frames import read_frame
 from emulator.ports.syscalls import (
@@ -120,13 +117,11 @@ def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, p
 @compiled
 def write_run(link: LinkState, descriptor: int, scratch: Scratch) -> int:
     """Writes the run that `due_run` found, in one call: whole, or behind headers of its own."""
-    reg, head, vector = link.reg, scratch.head, scratch.vector
-    entry = link.supers[reg[RUN_SUPER]]
-    if reg[RUN_COUNT] == entry[SUPER_SEGMENTS]:
-        return write_two(descriptor, head, 0, link.ring, entry[SUPER_OFFSET], VNET_BYTES + entry[SUPER_LENGTH], vector)
-    payload = build_run(link.ring, entry, reg[RUN_FIRST], reg[RUN_COUNT], head)
-    at = entry[SUPER_OFFSET] + VNET_BYTES + entry[SUPER_HEADER] + reg[RUN_FIRST] * entry[SUPER_SEGMENT]
-    return write_two(descriptor, head, VNET_BYTES + entry[SUPER_HEADER], link.ring, at, payload, vector)
+    reg = link.reg
+    dress(link, scratch.head)
+    return write_two(
+        descriptor, scratch.head, reg[RUN_HEAD], link.ring, reg[RUN_BODY_AT], reg[RUN_BODY], scratch.vector
+    )
 
 
 @compiled_apart

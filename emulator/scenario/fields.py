@@ -17,8 +17,11 @@ OverheadBytes = Annotated[
 ]
 Megabits = Annotated[float, Field(ge=0, le=100_000, description="counting IP bytes; 0 for no limit")]
 QueueDiscipline = Annotated[
-    Literal["drop_tail", "drop_front", "codel"],
-    Field(description="which packet goes when the queue is full: the new one or the oldest; or CoDel (RFC 8289)"),
+    Literal["drop_tail", "drop_front", "codel", "pie", "fq_codel"],
+    Field(
+        description="which packet goes when the queue is full, the new one or the oldest; "
+        "or CoDel (RFC 8289), PIE (RFC 8033), FQ-CoDel (RFC 8290)"
+    ),
 ]
 PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
 Cycle = Annotated[float, Field(ge=0, le=10_000)]

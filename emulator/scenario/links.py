@@ -18,19 +18,12 @@ from emulator.scenario.fields import (
     QueuePackets,
     Table,
 )
+from emulator.scenario.impairments import Impairments
 from emulator.scenario.laws import CellShare, Handover, Outages, Quantiles, Radio, Unsettled, Weather
 from emulator.units import parse_utc_ns
 
 
-class LossBursts(Table):
-    """A Gilbert-Elliott process in time: the same bursts span 10 and 10,000 packets/s."""
-
-    every_s: float = Field(ge=0.001, le=1e6, description="mean time between two bursts")
-    length_ms: float = Field(ge=1, le=3.6e6, description="mean length of a burst; lengths are geometric, in ms")
-    loss: Probability = Field(1.0, description="share of packets lost within a burst")
-
-
-class FixedDirection(Table):
+class FixedDirection(Impairments):
     """What one direction may say for itself; a missing key takes the value for both directions."""
 
     delay_ms: Milliseconds | None = Field(None, description="as link.delay_ms")
@@ -39,13 +32,12 @@ class FixedDirection(Table):
     loss: Probability | None = Field(None, description="as link.loss")
     queue_packets: QueuePackets | None = Field(None, description="as link.queue_packets")
     queue_discipline: QueueDiscipline | None = Field(None, description="as link.queue_discipline")
-    bursts: LossBursts | None = Field(None, description="as link.bursts")
     frame_ms: Cycle | None = Field(None, description="as link.frame_ms")
     grant_ms: Cycle | None = Field(None, description="as link.grant_ms")
     jitter_ms: Milliseconds | None = Field(None, description="as link.jitter_ms")
 
 
-class PlainLink(Table):
+class PlainLink(Impairments):
     """What every link without a sky has."""
 
     delay_ms: Milliseconds = Field(0.0, description="one way")
@@ -54,7 +46,6 @@ class PlainLink(Table):
     loss: Probability = Field(0.0, description="share of packets lost, each on its own")
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
-    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
     frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
     grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
     jitter_ms: Milliseconds = Field(0.0, description="mean of the random delay, drawn anew every 20 ms; never reorders")
@@ -99,7 +90,7 @@ class TraceLink(PlainLink):
         return self
 
 
-class SkyDirection(Table):
+class SkyDirection(Impairments):
     """What every direction of a link with a sky has."""
 
     fixed_ms: Milliseconds = Field(description="scheduling and processing, on top of geometry and fibre")
@@ -109,7 +100,6 @@ class SkyDirection(Table):
     loss: Probability = Field(0.0, description="loss outside of handovers and outages")
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
-    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
     frame_ms: Cycle = Field(0.0, description="what is sent leaves at the end of its frame of this length; 0 for none")
     grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
     request_ms: Cycle = Field(0.0, description="an idle link asks for capacity and waits so long before it; 0 for none")

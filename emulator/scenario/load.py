@@ -30,6 +30,9 @@ PATHS = (  # keys that name other files
     ("link", "file"),
     ("link", "uplink", "file"),
     ("link", "downlink", "file"),
+    ("link", "opportunities", "file"),
+    ("link", "uplink", "opportunities", "file"),
+    ("link", "downlink", "opportunities", "file"),
 )
 
 Model = TypeVar("Model", bound=BaseModel)

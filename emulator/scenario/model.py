@@ -29,10 +29,12 @@ from emulator.scenario.fields import (
     ports_in_order,
 )
 from emulator.scenario.hardware import AntennaTable, Device, DishEvent
+from emulator.scenario.impairments import QueueKeys
 from emulator.scenario.links import LinkProfile
 from emulator.scenario.script import Step
 from emulator.units import parse_utc_ns
 
+Network = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+(/\d{1,3})?$", description="an IPv4 or IPv6 network")]
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
 CARD = r"^[^\s/:]{0,15}$"  # what the kernel takes for an interface's name
 
@@ -182,11 +184,11 @@ class Dish(Table):
     events: tuple[DishEvent, ...] = Field((), max_length=64, description="what befalls it, and when")
 
 
-class TrafficClass(Table):
+class TrafficClass(QueueKeys):
     """Traffic with a queue of its own, which goes before that of the classes behind it, and before all other traffic.
 
-    A packet belongs to the first class that it fits: one of the protocols, one of the DSCPs and one of the ports, where
-    an empty list fits everything.
+    A packet belongs to the first class that it fits: one of the protocols, one of the DSCPs, one of the ports and one
+    of the networks. An empty list fits everything.
     """
 
     name: str = Field(description="for the reader")
@@ -194,12 +196,22 @@ class TrafficClass(Table):
     protocols: tuple[Protocol, ...] = Field((), description="icmp stands for ICMPv6 too")
     dscp: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field((), description="differentiated services code points")
     ports: tuple[PortRange, ...] = Field((), description="source or destination, of TCP, UDP and SCTP")
+    networks: tuple[Network, ...] = Field((), max_length=64, description="of the source or of the destination")
     queue_packets: QueuePackets = 1000
     queue_discipline: QueueDiscipline = "drop_tail"
 
     @model_validator(mode="after")
     def ports_are_ranges(self) -> TrafficClass:
         ports_in_order(self.ports)
+        return self
+
+    @model_validator(mode="after")
+    def networks_are_networks(self) -> TrafficClass:
+        for text in self.networks:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"networks: expected a network such as 10.0.0.0/8, got {text!r}") from error
         return self
 
 
@@ -246,7 +258,7 @@ class Scenario(Table):
     ports: Ports = Field(Ports(), description="interfaces and addresses")
     dish: Dish = Field(Dish(), description="the Starlink dish, where it is served")
     devices: tuple[Device, ...] = Field((), max_length=16, description="the terminal's interfaces, as a bench has them")
-    classes: tuple[TrafficClass, ...] = Field((), max_length=64, description="traffic with queues of its own")
+    classes: tuple[TrafficClass, ...] = Field((), max_length=127, description="traffic with queues of its own")
     access: Access | None = Field(None, description="the operator's network beyond the link; none unless given")
     pep: Pep | None = Field(None, description="splits TCP at both ends of the link")
     paths: tuple[SitePath, ...] = Field((), max_length=16, description="further ways between the same two sides")

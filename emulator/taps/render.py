@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
-from emulator.link.state import L_AT, L_CAUSE, L_NUMBER, Bytes, Ints
+from emulator.link.state import COPY, L_AT, L_CAUSE, L_NUMBER, Bytes, Ints
 from emulator.link.store import VNET_BYTES
 from emulator.link.wire import complete_checksum
 from emulator.ports.capture_ring import (
@@ -157,7 +157,10 @@ def render(
         if row[R_KEPT] == row[R_WIRE]:
             complete_checksum(ring.data, row[R_AT], row[R_KEPT])
         stay = at - row[R_ARRIVAL]
-        if interfaces[0] >= 0:
+        double = cause == COPY
+        if double:
+            cause = 0
+        if interfaces[0] >= 0 and not double:
             utc_ns = row[R_ARRIVAL] + offset_ns
             reg[WRITTEN] = put_packet(out, reg[WRITTEN], interfaces[0], utc_ns, ring, row, cause, stay, texts)
             reg[PACKETS] += 1
@@ -173,7 +176,7 @@ def forget(ledger: Ints, first: int, until: int, ring: CaptureRing) -> None:
     for event in range(first, until):
         number = ledger[event % len(ledger), L_NUMBER]
         row = rows[number % len(rows)]
-        if row[R_NUMBER] == number:
+        if row[R_NUMBER] == number and ledger[event % len(ledger), L_CAUSE] != COPY:
             row[R_FREED] = 1
     while reg[FREE_NUMBER] < reg[NEXT]:
         row = rows[reg[FREE_NUMBER] % len(rows)]

@@ -124,7 +124,8 @@ class _Lane:
         rows = self.link.state.ledger[np.arange(self._read, tail) % LEDGER_EVENTS].tolist()
         self._read = tail
         for number, cause, at, _ in rows:
-            arrival, packet = self._under_way.pop(number)
+            # the double of a packet is noted before the packet itself
+            arrival, packet = self._under_way[number] if cause == state.COPY else self._under_way.pop(number)
             yield at, cause, arrival, packet
 
 
@@ -216,7 +217,8 @@ def _source(packet: bytes) -> bytes:
 
 
 def _comment(direction: Direction, cause: int, stay_ns: int) -> str:
-    if cause:
+    if cause > 0:
         return f"{direction}, dropped: {Cause(cause).name.lower()}"
     whole, rest = divmod(stay_ns, NS_PER_MS)
-    return f"{direction}, delivered after {whole}.{rest:06d} ms"
+    twice = " a second time" if cause == state.COPY else ""
+    return f"{direction}, delivered{twice} after {whole}.{rest:06d} ms"

@@ -35,6 +35,7 @@ CAUSE_WORDS = {
     "TRANSPORT": "between processes",
     "AQM": "queue discipline",
     "TOO_LONG": "longer than the MTU",
+    "STAGE": "by a stage of your own",
 }
 """What a person calls a cause of drops."""
 

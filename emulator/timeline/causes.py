@@ -30,8 +30,9 @@ class Cause(IntEnum):
     EGRESS = 11  # the kernel refused the packet behind the link
     PORT_QUEUE = 12  # dropped by the kernel before the link could read it (TUN tx_dropped)
     TRANSPORT = 13  # lost between the processes of a bench (ZeroMQ high-water mark)
-    AQM = 14  # dropped by the queue's discipline before it was full (CoDel)
+    AQM = 14  # dropped by the queue's discipline before it was full (CoDel, PIE, FQ-CoDel)
     TOO_LONG = 15  # longer than the interfaces of both sides take
     NO_PINGS = 16  # the link is up, and nothing comes back from beyond the gateway
     NO_SCHEDULE = 17  # the terminal has no satellite assigned
     BOOTING = 18  # the terminal restarts
+    STAGE = 19  # a stage of the user's own said so

@@ -10,11 +10,24 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from emulator.link import state, wire
-from emulator.link.link import Change, LinkOptions
+from emulator.link.link import (
+    Bucket,
+    Bursts,
+    Change,
+    Jitter,
+    LaneOptions,
+    LinkOptions,
+    Markov,
+    Opportunities,
+    Rule,
+    Spells,
+)
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.model import LOSS_ONE, Channel
 from hil_tests.unit.link.driver import Offer, drive, new_link
@@ -79,6 +92,60 @@ def random_frame(rng: random.Random, number: int) -> bytes:
     return bytes(spoilt[: rng.randint(10, len(spoilt))])
 
 
+def random_lanes(rng: random.Random) -> tuple[LaneOptions, ...]:
+    return tuple(
+        LaneOptions(
+            rng.choice([1, 5, 1000]),
+            queue_bytes=rng.choice([0, 3000]),
+            discipline=rng.choice(["drop_tail", "drop_front", "codel", "pie", "fq_codel"]),
+            target_ns=rng.choice([0, 1000, MS]),
+            interval_ns=rng.choice([MS, 100 * MS]),
+            longest_wait_ns=rng.choice([0, 0, 5 * MS]),
+            ecn=rng.random() < 0.5,
+            flows=rng.choice([1, 3, 1024]),
+            quantum_bytes=rng.choice([1, 300, 1514]),
+        )
+        for _ in range(rng.randint(1, 3))
+    )
+
+
+def random_rules(rng: random.Random, lanes: int) -> tuple[Rule, ...]:
+    networks = [(0, 0, 0), (4, 15, 0xC6120000), (6, 48, 0x20010002 << 96), (4, 32, 0x08080808), (6, 128, 1)]
+    return tuple(
+        Rule(
+            rng.randrange(lanes),
+            rng.choice([-1, 6, 17, 253]),
+            rng.choice([-1, 0, 46]),
+            rng.choice([(-1, -1), (0, 4999), (4000, 4000), (0, 65_535)]),
+            rng.choice(networks),
+        )
+        for _ in range(rng.choice([0, 1, 3, 70]))
+    )
+
+
+def random_extras(rng: random.Random) -> dict[str, Any]:
+    """Some of what most links do without."""
+    step = rng.choice([1000, MS])
+    every = {
+        "bucket": Bucket(rng.randint(1, 10**9), rng.choice([1, 1500, 10**6])),
+        "opportunities": Opportunities((*sorted(rng.randrange(20 * MS) for _ in range(5)), 20 * MS), 1504),
+        "bursts": Bursts(10 * MS, 5 * MS),
+        "markov": Markov(step, (0.0, 1.0, 0.5), ((0.9, 0.1, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5))),
+        "spells": Spells(30 * MS, 5 * MS, rng.choice(["lognormal", "constant"]), 0.3),
+        "lost_packets": tuple(rng.randint(1, 60) for _ in range(5)),
+        "bit_error_rate": 1e-5,
+        "spoilt": rng.random(),
+        "copied": rng.random(),
+        "late": rng.random(),
+        "late_ns": rng.randint(0, 30 * MS),
+        "jitter": Jitter(rng.choice(["normal", "uniform"]), 0.4, (), rng.choice([0.0, 0.5]), rng.random() < 0.3),
+    }
+    chosen = {name: value for name, value in every.items() if rng.random() < 0.25}
+    if "bursts" in chosen:
+        chosen.pop("markov", None)
+    return chosen
+
+
 def outcome_of(seed: int) -> str:
     """One case, driven with polls in between, as text."""
     rng = random.Random(seed)
@@ -92,6 +159,9 @@ def outcome_of(seed: int) -> str:
         efficiency=rng.choice([None, EFFICIENCY]),
         efficiency_zero=24,
     )
+    if rng.random() < 0.7:
+        lanes = random_lanes(rng)
+        options = replace(options, lanes=lanes, rules=random_rules(rng, len(lanes)), **random_extras(rng))
     link = new_link(
         random_channel(rng),
         options,

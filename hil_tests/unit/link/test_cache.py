@@ -28,7 +28,7 @@ from emulator.timeline.model import Channel
 options = LinkOptions(memory_bytes=64, flight_packets=2)
 link = Link(Channel.constant(0, delay_ns=0), 10, seed=1, direction=0, options=options)
 link.state.reg[state.CH_LOSS] = 1 << 31
-print("".join("01"[bool(lose.is_lost(link.state, number, 0))] for number in range(40)),
+print("".join("01"[bool(lose.is_lost(link.state, number, 0, 100))] for number in range(40)),
       sum(lose.is_lost.stats.cache_hits.values()))
 """
 PEEK = """

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from emulator.link.link import Discipline, LaneOptions, LinkOptions, Rule
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
+from hil_tests.unit.link.codel_oracle import Codel
 from hil_tests.unit.link.driver import Offer, drive, new_link
 
 MS = 1_000_000
@@ -44,7 +45,7 @@ class Model:
 
     def __post_init__(self) -> None:
         self.queues = [deque() for _ in self.limits]
-        self.codel = [{"first_above": 0, "next": 0, "count": 0, "last": 0, "dropping": False} for _ in self.limits]
+        self.codel = [Codel(self.target_ns, self.interval_ns) for _ in self.limits]
 
     def offer(self, at: int, lane: int, size: int, number: int) -> None:
         self.advance(at)
@@ -63,41 +64,14 @@ class Model:
             start = max(self.free_ns, self.queues[lane][0][0])
             if start > now:
                 return
-            if self.disciplines[lane] == "codel" and self.rfc8289_drops(lane, start):
+            oldest, size, _ = self.queues[lane][0]
+            behind = sum(size for _, size, _ in self.queues[lane]) - size
+            if self.disciplines[lane] == "codel" and self.codel[lane].drops(start - oldest, behind, start):
                 self.early.append(self.queues[lane].popleft()[2])
                 continue
             _, size, number = self.queues[lane].popleft()
             self.free_ns = start + size * BYTE_NS
             self.served.append((self.free_ns, number))
-
-    def rfc8289_drops(self, lane: int, now: int) -> bool:
-        """RFC 8289 section 5, told as one decision per packet at the head."""
-        state, waiting = self.codel[lane], sum(size for _, size, _ in self.queues[lane])
-        if now - self.queues[lane][0][0] < self.target_ns or waiting <= 1514:
-            state["first_above"] = 0
-            late = False
-        elif state["first_above"] == 0:
-            state["first_above"] = now + self.interval_ns
-            late = False
-        else:
-            late = now >= state["first_above"]
-        if not late:
-            state["dropping"] = False
-            return False
-        if state["dropping"]:
-            if now < state["next"]:
-                return False
-            state["count"] += 1
-            state["next"] += self.spacing(state["count"])
-            return True
-        since = state["count"] - state["last"]
-        state["count"] = since if since > 1 and now - state["next"] < 16 * self.interval_ns else 1
-        state["next"] = now + self.spacing(state["count"])
-        state["last"], state["dropping"] = state["count"], True
-        return True
-
-    def spacing(self, count: int) -> int:
-        return (self.interval_ns << 16) // math.isqrt(count << 32)
 
 
 def lanes_of(model: Model) -> tuple[LaneOptions, ...]:

@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -71,6 +71,8 @@ def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
         return _numbers(node)
     if "format" in node:
         return st.sampled_from([node["default"], "10.0.0.0/8" if node["format"] == "ipv4network" else "fd00::/16"])
+    if ":" in node.get("pattern", ""):
+        return st.just("my_pkg.my_module:my_stage")
     if r"\d" in node.get("pattern", ""):
         return st.integers(0, 65_535).map(str)
     return _NAME if {"pattern", "minLength"} & set(node) else _TEXT
@@ -89,11 +91,35 @@ def _tables(profile: str, key: Key) -> st.SearchStrategy[Tables]:
         return tables.map(lambda event: {**event, "fade_db": 3.0, "extra_delay_ms": 1.5, "loss": 0.5})
     if node.get("title") == "Terminal":
         return tables.map(lambda site: {**site, "track": "/sky/track.csv", "track_starts_utc": "2025-05-29T23:21:27Z"})
+    if "opportunities" in node["properties"]:
+        tables = tables.map(_apart)
     if node.get("title") == "TraceLink":
         return tables.map(lambda link: {**link, "file": "/traces/x.csv", "starts_utc": "2025-05-29T23:21:27Z"})
     if node.get("title") == "TraceDirection":
         return tables.map(lambda own: {**own, "file": "/traces/x.up"})
+    if node.get("title") in _CONSISTENT:
+        return tables.map(_CONSISTENT[node["title"]])
     return tables.map(_with_satellites) if key == ("constellation",) else tables
+
+
+def _apart(table: Tables) -> Tables:
+    """Without the second of two keys that exclude each other."""
+    excluded = [second for first, second in (("opportunities", "shaper"), ("bursts", "markov")) if first in table]
+    return _without(table, *excluded)
+
+
+def _without(table: Tables, *names: str) -> Tables:
+    return {name: value for name, value in table.items() if name not in names}
+
+
+_CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose keys must fit together
+    "LossBursts": lambda found: _without(found, "lengths", "lengths_ms", "weights"),
+    "MarkovLoss": lambda found: {**found, "loss": [0.0, 1.0], "transitions": [[0.5, 0.5], [0.25, 0.75]]},
+    "OpportunityTrace": lambda found: {**found, "file": "/traces/up.ms"},
+    "JitterShape": lambda found: {**_without(found, "samples_ms"), "distribution": "normal"},
+    "Step": lambda found: {**_without(found, "when"), "at": "30s", "action": "outage"},
+    "TrafficClass": lambda found: {**found, "networks": ["10.0.0.0/8", "fd00::/16"]},
+}
 
 
 def _with_satellites(constellation: Tables) -> Tables:
