@@ -71,7 +71,7 @@ def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
         return _numbers(node)
     if "format" in node:
         return st.sampled_from([node["default"], "10.0.0.0/8" if node["format"] == "ipv4network" else "fd00::/16"])
-    if ":" in node.get("pattern", ""):
+    if r":\w" in node.get("pattern", ""):
         return st.just("my_pkg.my_module:my_stage")
     if r"\d" in node.get("pattern", ""):
         return st.integers(0, 65_535).map(str)
