@@ -93,6 +93,8 @@ def _tables(profile: str, key: Key) -> st.SearchStrategy[Tables]:
         return tables.map(lambda site: {**site, "track": "/sky/track.csv", "track_starts_utc": "2025-05-29T23:21:27Z"})
     if "opportunities" in node["properties"]:
         tables = tables.map(_apart)
+    if node.get("title") == "Step":
+        return tables.map(_fitting)
     if node.get("title") == "TraceLink":
         return tables.map(lambda link: {**link, "file": "/traces/x.csv", "starts_utc": "2025-05-29T23:21:27Z"})
     if node.get("title") == "TraceDirection":
@@ -120,6 +122,13 @@ _CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose
     "Step": lambda found: {**_without(found, "when"), "at": "30s", "action": "outage"},
     "TrafficClass": lambda found: {**found, "networks": ["10.0.0.0/8", "fd00::/16"]},
 }
+
+
+def _fitting(step: Tables) -> Tables:
+    """A step that has a time, and what any action asks for."""
+    told = {"at": "30s", "direction": "uplink", "packet": "IP()", "latitude_deg": 1.0, "longitude_deg": 2.0}
+    amounts = {"fade_db": 3.0, "extra_delay_ms": 1.5, "loss": 0.5}
+    return {key: value for key, value in step.items() if key != "when"} | told | amounts
 
 
 def _with_satellites(constellation: Tables) -> Tables:
