@@ -200,7 +200,7 @@ class FabricRelay:
             ready, woken = wait_readable(watched, events, wait, poll), time.monotonic_ns()
             if ready >= 0:
                 self._empty_since[(events[:4] & (POLLIN | POLLERR)) == 0] = woken if ready else now + wait
-            self._slept_ns = min(woken - now, wait)
+            self._slept_ns = min(woken - now, wait) if woken - now <= 2 * wait else 0  # as in the relay
             for index in range(4):
                 if events[index] & FAULTS[self._kinds[index]] and not events[index] & POLLIN:
                     self._miss(index)

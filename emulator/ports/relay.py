@@ -132,7 +132,9 @@ def relay(
         if ready <= 0:
             continue
         woken = monotonic_ns(clock)
-        came = max(now, woken - wait)  # at the latest: a sleep that was not longer than asked for ended with an arrival
+        # At the latest: a sleep that was not longer than asked for ended with an arrival; of one that was more than twice
+        # as long, nobody knows when in it the packet came.
+        came = woken if woken - now > 2 * wait else max(now, woken - wait)
         for port in range(4):
             taken, kind = 0, shared[KIND_0 + port] if port < 2 else DEVICE
             if events[port] & POLLIN or (kind == PACKET and events[port] & POLLERR):

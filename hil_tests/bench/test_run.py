@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
+from emulator.control.client import ControlClient
 from emulator.ports.namespace import Namespace
 from hil_tests.bench.living import PATIENCE_S, World, finished, new_world, until
 
@@ -82,6 +83,8 @@ def test_the_time_for_which_nobody_looked_is_told(world: World, fabric: str) -> 
         begun = time.monotonic()
         until(lambda: time.monotonic() > begun + STOPPED_S)
         process.send_signal(signal.SIGCONT)
+    with ControlClient(next(world.runtime.glob("*/control.ipc"))) as client:
+        until(lambda: client.counters()["uplink"]["offered_packets"] >= 1)
     process.send_signal(signal.SIGTERM)
     told = json.loads(finished(process).stdout)
     assert told["uplink"]["offered_packets"] >= 1
