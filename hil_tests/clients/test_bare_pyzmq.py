@@ -91,5 +91,5 @@ def test_what_is_wrong_is_told(bench: emulator.Bench) -> None:
     assert command(bench, "pin", satellite="SPUTNIK")["kind"] == "EmulationError"
     assert command(bench, "stop", at="yesterday")["error"].startswith("stop: expected a UTC time")
     assert command(bench, "reboot")["kind"] == "MessageError"
-    assert command(bench, "capture", switch="on")["error"] == "capture: this bench has no captures"
+    assert command(bench, "capture", switch="off")["error"] == "capture: none is on"
     assert bench.counters().relay.starved == 0
