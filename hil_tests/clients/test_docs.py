@@ -38,6 +38,7 @@ exec {python} "$@"
 """
 # The plugin is there without its name where Bentpipe is installed; a busy machine proves nothing, and is let off here.
 PYTEST = """#!/bin/sh
+unset PYTEST_ADDOPTS
 exec {python} -m pytest -p emulator.testing.plugin -p no:cacheprovider --satlink-lateness 5000 "$@"
 """
 
