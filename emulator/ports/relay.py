@@ -132,8 +132,8 @@ def relay(
         if ready <= 0:
             continue
         woken = monotonic_ns(clock)
-        # At the latest: a sleep that was not longer than asked for ended with an arrival; of one that was more than twice
-        # as long, nobody knows when in it the packet came.
+        # A sleep that was not longer than asked for ended with an arrival; of one more than twice as long, nobody knows
+        # when in it the packet came.
         came = woken if woken - now > 2 * wait else max(now, woken - wait)
         for port in range(4):
             taken, kind = 0, shared[KIND_0 + port] if port < 2 else DEVICE

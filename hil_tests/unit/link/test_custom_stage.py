@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ScenarioError
-from emulator.link.compiled import interpreted
 from emulator.link.link import CustomStage, LinkOptions
 from emulator.ports.assembly import link_options
 from emulator.scenario import load_scenario
@@ -126,7 +125,7 @@ def test_a_module_with_a_fault_is_refused_with_the_fault(write: Write) -> None:
         new_link(OPEN, replace(OPTIONS, stage=write("1 / 0\n")))
 
 
-@pytest.mark.skipif(interpreted, reason="interpreted, nothing is compiled")
+@pytest.mark.needs("compiled")
 @pytest.mark.parametrize(
     "body", ["return undefined_name", "return open('/etc/passwd').read()", "return 'a' + 1", "return 'text'"]
 )
