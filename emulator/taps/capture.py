@@ -12,6 +12,7 @@ packets, which are counted, and the link never waits for it; one that is gone is
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,9 +28,12 @@ from emulator.link import state
 from emulator.link.compiled import compiling
 from emulator.link.link import Link
 from emulator.ports.capture_ring import ASKED_FOR, LOST, OFF, ON, SNAP, CaptureRing, new_ring
+from emulator.ports.relay import in_cache
 from emulator.taps import render
 from emulator.taps.pcapng import ETHERNET, RAW, section, statistics
 from emulator.timeline.causes import Cause
+
+log = logging.getLogger("bentpipe.capture")
 
 VERSION = 1
 DIRECTIONS, PLACES = ("uplink", "downlink"), ("before", "after")
@@ -89,7 +93,6 @@ class CaptureService:
         self._reg = np.zeros(8, np.int64)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self.failure: BaseException | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -113,8 +116,11 @@ class CaptureService:
             self._carry()
             for consumer in list(self._consumers.values()):
                 self._end(consumer)
-        except BaseException as error:  # noqa: BLE001 (shown to whoever asks next)
-            self.failure = error
+        except Exception:
+            log.exception("captures have ended: their thread failed")
+            for consumer in list(self._consumers.values()):
+                self._send(consumer.identity, b"error", b"the bench's captures have failed: see what it logged")
+                self._forget(consumer.identity)
 
     def _answer(self) -> None:
         identity, *frames = self._socket.recv_multipart()
@@ -268,8 +274,7 @@ def _texts(direction: str, lanes: tuple[str, ...], path: str) -> render.Texts:
 
 def warm_up(link: Link) -> None:
     """Compiles what a capture needs, if it is not in the cache: a first capture then begins at once."""
-    cached = getattr(getattr(render.render, "_cache", None), "cache_path", None)
-    if cached is not None and any(Path(cached).glob("render.render-*.nbi")):
+    if in_cache(render.render) and in_cache(render.forget):
         return
     with compiling():
         ring, reg = new_ring(), np.zeros(8, np.int64)

@@ -76,6 +76,8 @@ class CaptureStream:
     def __iter__(self) -> Iterator[bytes]:
         while True:
             kind, payload = self._receive(SILENCE_LIMIT_S)
+            if kind == b"error":
+                raise EmulationError(f"capture: {payload.decode()}")
             if kind == b"end":
                 told = msgpack.unpackb(payload)
                 self.packets, self.lost = int(told["packets"]), int(told["lost"])

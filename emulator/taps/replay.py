@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +36,6 @@ BATCH_NS = NS_PER_S // 10
 WINDOW_NS = 60 * NS_PER_S
 AHEAD_NS = 60 * NS_PER_S  # Timeline beyond the last arrival: a packet's service may come long after it
 LONGEST_STAY_NS = 600 * NS_PER_S  # after the last arrival; what has not come out by then is still held
-LEDGER_EVENTS = 1 << 17
 MEMORY = int(Cause.MEMORY)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -90,7 +89,7 @@ class _Lane:
             timeline.end_ns,
             seed=scenario.seed,
             direction=number,
-            options=replace(options, ledger_events=LEDGER_EVENTS),
+            options=options,
         )
         events = [event for event in scenario.overlay if event.direction in ("both", direction)]
         self.link.overlay([change_of(event, start_ns) for event in events])
@@ -121,7 +120,8 @@ class _Lane:
     def fates(self) -> Iterator[tuple[int, int, int, bytes]]:
         """What the ledger has noted since the last call: (at, cause, arrival, packet)."""
         tail = int(self.link.state.reg[state.LEDGER_TAIL])
-        rows = self.link.state.ledger[np.arange(self._read, tail) % LEDGER_EVENTS].tolist()
+        ledger = self.link.state.ledger
+        rows = ledger[np.arange(self._read, tail) % len(ledger)].tolist()
         self._read = tail
         for number, cause, at, _ in rows:
             # the double of a packet is noted before the packet itself

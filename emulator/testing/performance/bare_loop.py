@@ -187,7 +187,7 @@ class BareLoop:
             run_in_real_time(0)
         self._loop(np.array([self.terminal.port.descriptor, self.datacenter.port.descriptor], np.int64))
 
-    def _loop(self, ports: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    def _loop(self, ports: Ints) -> None:
         scratch = (
             np.zeros(2, np.int64),
             np.zeros(2, np.int64),
