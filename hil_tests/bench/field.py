@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -64,11 +63,3 @@ def receive(end: socket.socket, count: int) -> bytes:
     while len(data) < count and (chunk := end.recv(count - len(data))):
         data += chunk
     return data
-
-
-def what_is_there() -> str:
-    """Interfaces, rules and our sockets in the namespace that this process is in: the same before a bench and after."""
-    commands = (["ip", "-o", "link"], ["ip", "route"], ["ip", "netns"], ["nft", "list", "ruleset"], ["ss", "-Hltnup"])
-    told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
-    ours = [line for line in told.pop().splitlines() if f"pid={os.getpid()}," in line]
-    return "\n".join([*told, *ours])

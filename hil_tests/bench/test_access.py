@@ -17,14 +17,9 @@ from emulator.ports.namespace import Namespace
 from hil_tests.bench.field import connected, in_space, receive, run, running
 from hil_tests.bench.living import finished, new_world, until
 
-pytestmark = pytest.mark.needs("netns", "tun", "root", "compiled", "nft")
+pytestmark = [pytest.mark.needs("netns", "tun", "root", "compiled", "nft"), pytest.mark.usefixtures("nothing_left")]
 
 FAST = ("link.delay_ms=1", "link.rate_mbps=0")
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
 
 
 def datagrams(bench: Bench) -> tuple[socket.socket, socket.socket]:
