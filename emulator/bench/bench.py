@@ -24,12 +24,13 @@ from emulator.bench.overlay import LEAD_NS, Overlay
 from emulator.bench.planner import Planner
 from emulator.bench.privilege import ensure_network_privilege, has_machine_network
 from emulator.bench.punctuality import Punctuality
+from emulator.bench.release import release
 from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
 from emulator.bench.sides import ethernet_header
 from emulator.bench.snapshot import Counters, LinkState, with_port_drops
 from emulator.errors import EmulationError
 from emulator.link.compiled import cache_warning, compiling
-from emulator.link.link import Change, Link
+from emulator.link.link import Link
 from emulator.link.store import VNET_BYTES
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay
@@ -139,6 +140,7 @@ class Bench:
         self._stack.callback(self.events.record, "end")
         self._attach()
         self.network = self._stack.enter_context(Surroundings(self, self._warn))
+        self._stack.callback(delattr, self, "network")  # it holds us: a bench that is over shall go without a search
         if self._within is None:  # a further path is found by the bench that it belongs to
             self._describe(start_ns)
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
@@ -202,7 +204,7 @@ class Bench:
                 options=replace(options, longest_packet=self._longest_packet),
             )
         self._overlay = Overlay(self._links["uplink"], self._links["downlink"])
-        self._course = Course(self._clock, self._planner, self._links, self._gate_both, self._stopping)
+        self._course = Course(self._clock, self._planner, self._links, self._overlay.gate, self._stopping)
         self.operator = Operator(
             self.scenario, self._clock, self._course, self._overlay, self._links, self.events, self._stopping
         )
@@ -225,6 +227,7 @@ class Bench:
             )
         else:
             self._relay = Relay(uplink, downlink, *ports, kinds=kinds, quantum_ns=quantum_ns)
+        self._stack.callback(release, (uplink, downlink), self._relay)
 
     def _describe(self, start_ns: int) -> None:
         self._runtime.describe(
@@ -266,9 +269,6 @@ class Bench:
             if step is not None:
                 self._warn(f"the machine's clock was set by {step / NS_PER_S:+.3f} s: the sky follows")
             self._course.keep_ahead()
-
-    def _gate_both(self, changes: list[Change]) -> None:
-        self._overlay.put_changes("handover", {"uplink": changes, "downlink": changes}, time.monotonic_ns() + LEAD_NS)
 
     # what can be asked
 

@@ -71,6 +71,7 @@ class Surroundings:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        self._verbs = {}  # they hold us, and we the bench
 
     def do(self, verb: str, **values: Any) -> Any:
         """One of the verbs, as the control socket has them. Raises TypeError for wrong values, and BentpipeError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -76,6 +77,10 @@ class Overlay:
             self._owned = {
                 key: own for key, own in self._owned.items() if any(change.end_ns > zero_ns for change in own)
             }
+
+    def gate(self, changes: Sequence[Change]) -> None:
+        """What a forced change of satellite does to the gates of both directions, in place of what one did before."""
+        self.put_changes("handover", dict.fromkeys(self._links, changes), time.monotonic_ns() + LEAD_NS)
 
     def edges(self, after_ns: int, until_ns: int) -> set[int]:
         """When changes begin or end, within (after_ns, until_ns]."""
