@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -102,9 +105,13 @@ def capture(
             keep=keep or 0,
         )
     begun_s, kept = time.monotonic(), 0
-    with CaptureStream(directory, directions=directions, places=places, snap_bytes=snap_bytes or 0) as stream:
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(
+            CaptureStream(directory, directions=directions, places=places, snap_bytes=snap_bytes or 0)
+        )
         source = iter(stream)
         head = next(source)
+        stack.enter_context(_ctrl_c_stops(stream))
         wanted = PacketFilter(expression, link_type_of(head)) if expression else None
         try:
             if files is None:
@@ -135,31 +142,36 @@ def _chosen(
     count: int | None,
     duration_ns: int | None,
 ) -> Iterator[tuple[bytes, int]]:
-    """What is wanted of a stream, and how many packets that is. Ends in order: by count, by time, with Ctrl-C."""
+    """What is wanted of a stream, and how many packets that is; asks for its end by count and by time."""
     from emulator.taps.consumer import choose_blocks
 
     deadline_s = time.monotonic() + duration_ns / 1e9 if duration_ns else None
     left = count
     ending = False
-    while True:
-        try:
-            data = next(source, None)
-        except KeyboardInterrupt:
-            if ending:
-                raise
-            stream.stop()
-            ending = True
-            continue
-        if data is None:
-            return
-        data, packets = choose_blocks(data, wanted, left)
+    for data in source:
+        chosen, packets = choose_blocks(data, wanted, left)
         if left is not None:
             left -= packets
         if not ending and (left == 0 or (deadline_s is not None and time.monotonic() >= deadline_s)):
             stream.stop()
             ending = True
-        if data:
-            yield data, packets
+        if chosen:
+            yield chosen, packets
+
+
+@contextlib.contextmanager
+def _ctrl_c_stops(stream: CaptureStream) -> Iterator[None]:
+    """The first Ctrl-C asks for the capture's end, whatever it interrupts; a second one ends at once."""
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stream.stop()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _report(stream: CaptureStream, kept: int, seconds: float, paths: list[Path], as_json: bool) -> None:

@@ -56,22 +56,23 @@ class Mesh:
         """
         links = self.links(np.nan_to_num(position_m[:, position_m.shape[1] // 2]))
         one, other = np.concatenate([links, links[:, ::-1]]).T
+        order = np.argsort(one, kind="stable")
+        one, other = one[order], other[order]
+        satellites, first = np.unique(one, return_index=True)
+        lengths = np.diff(first, append=len(one))
         hop_m = np.sqrt(((position_m[one] - position_m[other]) ** 2).sum(axis=-1))
         hop_m = np.nan_to_num(hop_m, nan=np.inf)
         total, feeder = feeder_m.copy(), feeder_m.copy()
-        rows = np.arange(total.shape[1])
-        into = [(satellite, np.flatnonzero(one == satellite)) for satellite in np.unique(one)]
-        for _ in range(len(total)):
+        for _ in range(len(total) if len(one) else 0):
             through = total[other] + hop_m
-            before = total.copy()
-            for satellite, ways in into:
-                best = through[ways].argmin(axis=0)
-                offered = through[ways][best, rows]
-                shorter = offered < total[satellite]
-                feeder[satellite] = np.where(shorter, feeder[other[ways][best], rows], feeder[satellite])
-                total[satellite] = np.where(shorter, offered, total[satellite])
-            if np.array_equal(before, total):
+            offered = np.minimum.reduceat(through, first)
+            shorter = offered < total[satellites]
+            if not shorter.any():
                 break
+            ways = through == np.repeat(offered, lengths, axis=0)
+            last_leg = np.minimum.reduceat(np.where(ways, feeder[other], np.inf), first)
+            feeder[satellites] = np.where(shorter, last_leg, feeder[satellites])
+            total[satellites] = np.where(shorter, offered, total[satellites])
         between = np.where(np.isfinite(total), total - np.where(np.isfinite(feeder), feeder, 0.0), np.inf)
         return between, feeder
 
