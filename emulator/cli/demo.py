@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from emulator.testing.recorder import Recorder
     from emulator.testing.session import Session
     from emulator.testing.showcase import Shown
+    from emulator.testing.summary import Summary
 
 SLOT_S = 15.0
 DEFAULT_S = 45.0
@@ -112,7 +113,8 @@ def demo(scenario: Scenario, start_utc_ns: int | None, duration_ns: int | None, 
 
     Probes run both ways and a TCP transfer downwards, outside the emulator's process. The link has an outage and a fade
     laid over it, a packet is injected with scapy, the terminal's GNSS receiver is asked on a serial line. What was
-    measured is compared with what was commanded, in a page, a picture and a record.
+    measured is compared with what was commanded, in a page, a picture and a record; the status is 75 if a check does
+    not hold.
     """
     from rich.console import Console
 
@@ -128,13 +130,13 @@ def demo(scenario: Scenario, start_utc_ns: int | None, duration_ns: int | None, 
     stop = _Stop()
     record = _run(scenario, start_utc_ns, duration_s, stop, console)
     paths = _report(record, directory, console)
-    _tell(record, console)
+    summary = _tell(record, console)
     for name in ("report.html", "report.png", "run.json"):
         click.echo(paths[name])
     if stop.number:
         return 128 + stop.number
-    if failed := [check.what for check in record.checks if not check.passed]:
-        raise EmulationError(f"demo: did not succeed: {'; '.join(failed)}")
+    if not summary.passed:
+        raise EmulationError(f"demo: {summary.verdict}; the lines above say what")
     return 0
 
 
@@ -338,8 +340,8 @@ def _report(record: RunRecord, directory: Path, console: Console) -> dict[str, P
         return write_report(record, directory)
 
 
-def _tell(record: RunRecord, console: Console) -> None:
-    """The closing words."""
+def _tell(record: RunRecord, console: Console) -> Summary:
+    """The closing words, and what they are made from."""
     from rich.table import Table
 
     from emulator.testing.summary import summarise
@@ -356,3 +358,4 @@ def _tell(record: RunRecord, console: Console) -> None:
         table.add_row(check.what, "[bold green]✓[/]" if check.passed else "[bold red]✗[/]", check.outcome)
     console.print(table)
     console.print(summary.verdict, style="bold green" if summary.passed else "bold red")
+    return summary
