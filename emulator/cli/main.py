@@ -44,6 +44,7 @@ COMMANDS = {
         "emulator.cli.ground_station:ground_station", "Serve the management interface of a ground-station service."
     ),
     "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
+    "fleet": Lazy("emulator.cli.fleet:fleet", "Print who serves many terminals under one sky, slot by slot."),
     "trace": Lazy("emulator.cli.trace:trace", "Convert a measured trace, or say what is in it."),
     "fit": Lazy("emulator.cli.fit:fit", "Make a profile from a measured trace."),
     "record": Lazy("emulator.cli.record:record", "Measure a real path into a trace."),

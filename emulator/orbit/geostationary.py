@@ -27,13 +27,17 @@ def slot_position_m(longitude_deg: float) -> Floats:
 _SLOTS_M = np.stack([slot_position_m(longitude) for longitude in np.arange(0.0, 360.0, 2.0)])[:, np.newaxis]
 
 
-def arc_cosine(observer: Observer, seen: Look) -> Floats:
-    """Cosine of the angle between each direction of `seen`, (satellites, times), and the nearest slot in view.
+def arc_directions(observer: Observer) -> Floats:
+    """Unit vectors east, north, up to the slots in view, (3, slots, times or 1); zeros for those that are not."""
+    to_slots = look(observer, _SLOTS_M)
+    return np.where(to_slots.sin_elevation > 0, _directions(to_slots), 0.0)  # no length: at a right angle to all
+
+
+def arc_cosine(arc: Floats, seen: Look) -> Floats:
+    """Cosine of the angle between each direction of `seen`, (satellites, times), and the nearest slot of `arc`.
 
     Slots are taken each 2°: the angle is too large by 0.03° at most where it is 18°. At most 0 where none is in view.
     """
-    to_slots = look(observer, _SLOTS_M)
-    arc = np.where(to_slots.sin_elevation > 0, _directions(to_slots), 0.0)  # no length: at a right angle to all
     arc = np.broadcast_to(arc, (*arc.shape[:2], seen.range_m.shape[-1]))
     towards = _directions(seen)
     return np.stack([(towards[:, :, at].T @ arc[:, :, at]).max(axis=-1) for at in range(towards.shape[-1])], axis=-1)

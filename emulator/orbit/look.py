@@ -6,6 +6,7 @@ which IEEE 754 rounds alike on every machine and for every array shape.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin, sqrt
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Component = float | Floats
 Vector = tuple[Component, Component, Component]
 
@@ -59,6 +61,30 @@ class Observer:
             north=(-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)),
             up=(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)),
         )
+
+    @classmethod
+    def together(cls, observers: Sequence[Observer]) -> Observer:
+        """Several in one: components (observers, 1, 1), to look at positions (1, satellites, times, 3)."""
+
+        def stacked(vectors: Sequence[Vector]) -> Vector:
+            x, y, z = np.array(vectors, np.float64).T[..., np.newaxis, np.newaxis]
+            return x, y, z
+
+        return cls(
+            position_m=stacked([one.position_m for one in observers]),
+            east=stacked([one.east for one in observers]),
+            north=stacked([one.north for one in observers]),
+            up=stacked([one.up for one in observers]),
+        )
+
+    def some(self, which: Ints) -> Observer:
+        """Of observers that are `together`, some: components of the shape of `which`."""
+
+        def picked(vector: Vector) -> Vector:
+            x, y, z = (np.ravel(component)[which] for component in vector)
+            return x, y, z
+
+        return Observer(picked(self.position_m), picked(self.east), picked(self.north), picked(self.up))
 
 
 @dataclass(frozen=True)

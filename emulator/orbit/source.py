@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from emulator.errors import CoverageError
 from emulator.orbit.elements import ServiceOrbit, load_elements
+from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
 from emulator.orbit.walker import generate
 from emulator.scenario.model import Scenario
+
+
+class Swarm(NamedTuple):
+    """Satellites, what was left out of them, and who propagates them: of one terminal, or shared by many."""
+
+    satellites: Satellites
+    notes: tuple[str, ...]
+    propagator: Propagator
+
+
+def swarm_of(scenario: Scenario, *, elements: Path | None, epoch_utc_ns: int) -> Swarm:
+    """Those of one terminal; raises what `satellites_of` raises."""
+    satellites, notes = satellites_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+    return Swarm(satellites, notes, Propagator(satellites))
 
 
 def satellites_of(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.orbit.look import look
-from emulator.orbit.satellites import Satellites
+from emulator.orbit.propagate import Propagator
 from emulator.scenario.model import Terminal
 from emulator.serving.mesh import Mesh
 from emulator.serving.passes import Bools, PassPolicy, Sky
@@ -23,10 +23,10 @@ class IridiumPolicy(PassPolicy):
     """The highest satellite from which a way leads to a gateway; of several gateways the one with the shortest way."""
 
     def __init__(
-        self, satellites: Satellites, masks: Floats, terminal: Terminal, gateways: Sequence[GroundStation]
+        self, propagator: Propagator, masks: Floats, terminal: Terminal, gateways: Sequence[GroundStation]
     ) -> None:
-        super().__init__(satellites, masks, terminal, gateways)
-        self._mesh = Mesh(satellites)
+        super().__init__(propagator, masks, terminal, gateways)
+        self._mesh = Mesh(propagator.satellites)
 
     def merit(self, sky: Sky) -> Floats:
         """The sine of the elevation; below every real one where SGP4 fails."""

@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import ScenarioError
-from emulator.orbit.look import Look, look
 from emulator.orbit.satellites import Satellites
 from emulator.scenario.model import Shell
-from emulator.serving.starlink import Block, Edges, StarlinkPolicy, Ways
+from emulator.serving.starlink import Block, StarlinkPolicy, Ways
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -92,26 +91,24 @@ class IslPolicy(StarlinkPolicy):
 
     grid: Grid
 
-    def _eligible(self, way_m: Floats, visible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def _eligible(self, way_m: Floats, usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Those whose way down is not much longer than the shortest: not those that fly the other way round."""
-        possible = super()._eligible(way_m, visible)
-        shortest_m = np.where(possible, way_m, np.inf).min(initial=np.inf)
+        possible = super()._eligible(way_m, usable)
+        shortest_m = np.where(possible, way_m, np.inf).min(axis=0, initial=np.inf)
         near_enough: npt.NDArray[np.bool_] = possible & (way_m <= LONGEST_DETOUR * shortest_m)
         return near_enough
 
-    def _ways(self, block: Block, place: int) -> Ways:
-        edges_ns = block.edges_ns[place : place + 2]
-        position = self.propagator.positions_m(edges_ns)
-        seen: list[Look] = [look(station.observer, position) for station in self.gateways]
-        feeders_m = np.full((len(self.gateways), len(position)), np.inf)
-        for row, may in enumerate(block.may_land):
-            if may:
-                feeders_m[row] = self.gateway_way_m(row, Edges(seen[row], 0))
-        gateway = feeders_m.argmin(axis=0)
-        total, onward = self.grid.ways_m(position.mean(axis=1), feeders_m.min(axis=0))
-        paths = np.full((len(self.gateways), len(block.near)), np.inf)
-        routes = {int(number): self.grid.route(onward, int(number)) for number in block.near}
-        for column, number in enumerate(block.near.tolist()):
-            last = (number, *routes[number])[-1]
-            paths[gateway[last], column] = total[number]
-        return Ways(paths, lambda number: routes[number])
+    def _ways(self, block: Block) -> Ways:
+        paths = np.full((len(self.gateways), len(block.near), len(block.edges_ns) - 1), np.inf)
+        hops = []
+        for place in range(paths.shape[-1]):
+            position = self.propagator.positions_m(block.edges_ns[place : place + 2])
+            feeders_m = self.feeders_m(position, block.may_land)[..., 0]
+            gateway = feeders_m.argmin(axis=0)
+            total, onward = self.grid.ways_m(position.mean(axis=1), feeders_m.min(axis=0))
+            routes = {int(number): self.grid.route(onward, int(number)) for number in block.near}
+            for column, number in enumerate(block.near.tolist()):
+                last = (number, *routes[number])[-1]
+                paths[gateway[last], column, place] = total[number]
+            hops.append(routes.__getitem__)
+        return Ways(paths, hops)

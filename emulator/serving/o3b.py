@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from emulator.orbit.satellites import Satellites
+from emulator.orbit.propagate import Propagator
 from emulator.scenario.links import O3bLink
 from emulator.scenario.model import Terminal
 from emulator.serving.passes import PassPolicy, Sky
@@ -27,12 +27,12 @@ class O3bPolicy(PassPolicy):
     def __init__(
         self,
         link: O3bLink,
-        satellites: Satellites,
+        propagator: Propagator,
         masks: Floats,
         terminal: Terminal,
         gateways: Sequence[GroundStation],
     ) -> None:
-        super().__init__(satellites, masks, terminal, gateways)
+        super().__init__(propagator, masks, terminal, gateways)
         self._sin_handover = float(np.sin(np.radians(link.handover_elevation_deg)))
 
     def merit(self, sky: Sky) -> Floats:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from emulator.orbit.look import Look, look
 from emulator.orbit.propagate import Propagator
-from emulator.orbit.satellites import Satellites
 from emulator.orbit.site import Site
 from emulator.scenario.model import Terminal
 from emulator.serving.pins import Pinnable
@@ -74,10 +73,10 @@ class PassPolicy(MinutePolicy):
     """Serving satellite and gateway by second; systems override `merit`, and what else differs."""
 
     def __init__(
-        self, satellites: Satellites, masks: Floats, terminal: Terminal, gateways: Sequence[GroundStation]
+        self, propagator: Propagator, masks: Floats, terminal: Terminal, gateways: Sequence[GroundStation]
     ) -> None:
         super().__init__()
-        self.propagator = Propagator(satellites)
+        self.propagator = propagator
         self.site = Site(terminal)
         self.gateways = tuple(gateways)
         self.terminal = terminal

@@ -16,10 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.orbit.geostationary import arc_cosine
-from emulator.orbit.look import Look, look
+from emulator.orbit.geostationary import arc_cosine, arc_directions
+from emulator.orbit.look import Look, Observer, look
 from emulator.orbit.propagate import Propagator
-from emulator.orbit.satellites import Satellites
 from emulator.orbit.site import Site
 from emulator.scenario.model import Terminal
 from emulator.serving.pins import Pinnable
@@ -52,32 +51,34 @@ class Serving(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What is known of the slots of a block: their edges, the satellites that may be in view, (near,), at the edges
-    from each gateway, and at which of these they may land.
+    """What is known of the slots of a block: their edges, the satellites that may be in view, (near,), where they are
+    at the edges, (near, edges, 3), and at which gateways they may land.
     """
 
     edges_ns: Ints
     near: Ints
-    from_gateway: Sequence[Look]
+    position_m: Floats
     may_land: npt.NDArray[np.bool_]
 
 
 class Ways(NamedTuple):
-    """The ways down, (gateways, near): metres of light's way, inf for none; and the satellites behind the first."""
+    """The ways down in each slot, (gateways, near, slots): metres of light's way, inf for none; and by slot, from a
+    satellite to those behind it.
+    """
 
     path_m: Floats
-    hops: Callable[[int], tuple[int, ...]]
+    hops: Sequence[Callable[[int], tuple[int, ...]]]
 
 
 class StarlinkPolicy(Pinnable):
     """Serving satellite and gateway by slot. `draw(slot)` gives the slot's number, uniform in [0, 2³²).
 
-    propagator: of the same satellites, where several terminals share one (SharedPropagator).
+    propagator: of the satellites; several terminals may share one.
     """
 
     def __init__(
         self,
-        satellites: Satellites,
+        propagator: Propagator,
         masks: Floats,
         terminal: Terminal,
         gateways: Sequence[GroundStation],
@@ -85,18 +86,21 @@ class StarlinkPolicy(Pinnable):
         draw: Callable[[int], int],
         *,
         gso_exclusion_deg: float = 0.0,
-        propagator: Propagator | None = None,
     ) -> None:
         super().__init__()
-        self.propagator = propagator or Propagator(satellites)
+        self.propagator = propagator
         self.site = Site(terminal)
         self.gateways = tuple(gateways)
+        self._from_gateways = Observer.together([station.observer for station in gateways])
+        self._sin_gateways = np.sin(np.radians([[[station.min_elevation_deg]] for station in gateways]))
+        self._fibre_m = np.array([[[station.fibre_m * SPEED_OF_LIGHT_M_S / FIBRE_SPEED_M_S]] for station in gateways])
         self._terminal = terminal
         self._masks_deg = masks
         self._sin_mask = np.sin(np.radians(masks))
         self._phase_ns = slot_phase_ns
         self._draw = draw
         self._cos_gso = float(np.cos(np.radians(gso_exclusion_deg)))
+        self._arc = None if self.site.moves else arc_directions(self.site.start)
 
     def slot_at(self, utc_ns: int) -> int:
         """Number of the slot that holds `utc_ns`, counted from 1970."""
@@ -117,6 +121,20 @@ class StarlinkPolicy(Pinnable):
                     self._kept.popitem(last=False)
         return block[place]
 
+    def begin_m(self, slots: Ints, satellites: Ints) -> Floats:
+        """Where satellites stand as slots begin, of each a (slots,) array: (slots, 3) in ECEF."""
+        position_m = np.empty((len(slots), 3))
+        block = slots // BLOCK_SLOTS
+        for number in np.unique(block).tolist():
+            among = np.flatnonzero(block == number)
+            found = self.propagator.positions_m(self._edges_ns(number), satellites[among])
+            position_m[among] = found[np.arange(len(among)), slots[among] % BLOCK_SLOTS]
+        return position_m
+
+    def gateway_observers(self, gateways: Ints) -> Observer:
+        """Those of one gateway after the other, with components of the shape of `gateways`."""
+        return self._from_gateways.some(gateways)
+
     def require_coverage(self, start_ns: int) -> None:
         """Raises CoverageError unless a satellite serves the terminal soon after `start_ns`."""
         self.site.require_track_at(start_ns)
@@ -132,65 +150,63 @@ class StarlinkPolicy(Pinnable):
             ),
         )
 
+    def _edges_ns(self, number: int) -> Ints:
+        """Where the slots of a block begin, and the last one ends."""
+        return self.slot_start_ns(number * BLOCK_SLOTS) + np.arange(BLOCK_SLOTS + 1, dtype=np.int64) * SLOT_NS
+
     def _choose(self, number: int) -> tuple[Serving, ...]:
         """The slots of a block."""
         first = number * BLOCK_SLOTS
-        edges_ns = np.array([self.slot_start_ns(first + place) for place in range(BLOCK_SLOTS + 1)], np.int64)
+        edges_ns = self._edges_ns(number)
         near = self.site.near(self.propagator, self._masks_deg, int(edges_ns[0]), int(edges_ns[-1]))
         position = self.propagator.positions_m(edges_ns, near)
-        seen = look(self.site.observer(edges_ns), position)
-        visible = (seen.sin_elevation >= self._sin_mask[near, np.newaxis]) & self.site.unobstructed(seen)
-        if self._cos_gso < 1:
-            visible &= arc_cosine(self.site.observer(edges_ns), seen) <= self._cos_gso
-        if not visible.any():
-            return tuple(Serving(first + place, -1, -1) for place in range(BLOCK_SLOTS))
-        ever = visible.any(axis=1)
-        near, position, visible = near[ever], position[ever], visible[ever]
+        observer = self.site.observer(edges_ns)
+        seen = look(observer, position)
+        above = seen.sin_elevation >= self._sin_mask[near, np.newaxis]
+        ever = above.any(axis=1)
+        near, position, above = near[ever], position[ever], above[ever]
         seen = Look(*(column[ever] for column in (seen.range_m, seen.sin_elevation, seen.east_m, seen.north_m)))
-        from_gateway = [look(station.observer, position) for station in self.gateways]
-        weight = self._weights(seen)
-        block = Block(edges_ns, near, from_gateway, self.pin.gateways(len(self.gateways)))
+        visible = above & self.site.unobstructed(seen)
+        if self._cos_gso < 1 and len(near):
+            arc = arc_directions(observer) if self._arc is None else self._arc
+            visible &= arc_cosine(arc, seen) <= self._cos_gso
         visible &= self.pin.satellites(near)[:, np.newaxis]
-        return tuple(
-            self._choose_one(first + place, block, visible[:, place] & visible[:, place + 1], weight[:, place])
-            for place in range(BLOCK_SLOTS)
-        )
+        usable = visible[:, :-1] & visible[:, 1:]  # at both ends of a slot, hence throughout
+        if not usable.any():
+            return tuple(Serving(first + place, -1, -1) for place in range(BLOCK_SLOTS))
+        path_m, hops = self._ways(Block(edges_ns, near, position, self.pin.gateways(len(self.gateways))))
+        chances = np.where(self._eligible(path_m.min(axis=0), usable), self._weights(seen)[:, :-1], 0)
+        served = []
+        for place, heaped in enumerate(chances.cumsum(axis=0).T):
+            total = int(heaped[-1])
+            if total == 0:
+                served.append(Serving(first + place, -1, -1))
+                continue
+            drawn = (self._draw(first + place) * total) >> 32
+            chosen = int(np.searchsorted(heaped, drawn, side="right"))
+            satellite = int(near[chosen])
+            gateway = int(path_m[:, chosen, place].argmin())
+            served.append(Serving(first + place, satellite, gateway, hops[place](satellite)))
+        return tuple(served)
 
-    def _choose_one(self, slot: int, block: Block, visible: npt.NDArray[np.bool_], weight: Ints) -> Serving:
-        """A satellite that the terminal sees at both ends of the slot, hence throughout, by weight."""
-        if not visible.any():
-            return Serving(slot, -1, -1)
-        path_m, hops = self._ways(block, slot % BLOCK_SLOTS)
-        chances = np.where(self._eligible(path_m.min(axis=0), visible), weight, 0)
-        total = int(chances.sum())
-        if total == 0:
-            return Serving(slot, -1, -1)
-        drawn = (self._draw(slot) * total) >> 32
-        chosen = int(np.searchsorted(np.cumsum(chances), drawn, side="right"))
-        satellite = int(block.near[chosen])
-        return Serving(slot, satellite, int(path_m[:, chosen].argmin()), hops(satellite))
+    def _eligible(self, way_m: Floats, usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which of the usable satellites may be drawn, (near, slots): here, all that have a way down."""
+        return usable & np.isfinite(way_m)
 
-    def _eligible(self, way_m: Floats, visible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Which of the visible satellites may be drawn: here, all that have a way down."""
-        return visible & np.isfinite(way_m)
+    def _ways(self, block: Block) -> Ways:
+        """The ways down: here, straight to a gateway."""
+        return Ways(self.feeders_m(block.position_m, block.may_land), [_straight] * BLOCK_SLOTS)
 
-    def _ways(self, block: Block, place: int) -> Ways:
-        """The ways down in a slot: here, straight to a gateway."""
-        path_m = np.full((len(self.gateways), len(block.near)), np.inf)
-        for row, (may, seen) in enumerate(zip(block.may_land, block.from_gateway, strict=True)):
-            if may:
-                path_m[row] = self.gateway_way_m(row, Edges(seen, place))
-        return Ways(path_m, lambda satellite: ())
-
-    def gateway_way_m(self, gateway: int, edges: Edges) -> Floats:
-        """From satellites to a gateway that sees them at both ends of a slot, and on to the point of presence.
+    def feeders_m(self, position_m: Floats, may_land: npt.NDArray[np.bool_]) -> Floats:
+        """From satellites, (satellites, edges, 3), to gateways that see them at both ends of a slot, and on to the
+        point of presence, (gateways, satellites, slots).
 
         Fibre counts as the way that light goes in its time; inf where the gateway does not see a satellite.
         """
-        station = self.gateways[gateway]
-        both = edges.above(float(np.sin(np.radians(station.min_elevation_deg))))
-        fibre_m = station.fibre_m * SPEED_OF_LIGHT_M_S / FIBRE_SPEED_M_S
-        return np.where(both, edges.mean_range_m + fibre_m, np.inf)
+        seen = look(self._from_gateways, position_m[np.newaxis])
+        above = (seen.sin_elevation >= self._sin_gateways) & may_land[:, np.newaxis, np.newaxis]
+        way_m = (seen.range_m[..., :-1] + seen.range_m[..., 1:]) / 2 + self._fibre_m
+        return np.where(above[..., :-1] & above[..., 1:], way_m, np.inf)
 
     def _weights(self, seen: Look) -> Ints:
         """Whole numbers by elevation and side, of the shape of `seen`."""
@@ -205,18 +221,5 @@ class StarlinkPolicy(Pinnable):
         return weight
 
 
-class Edges(NamedTuple):
-    """What a gateway sees at the two ends of a slot."""
-
-    seen: Look
-    place: int
-
-    def above(self, sine: float) -> npt.NDArray[np.bool_]:
-        """At both ends."""
-        pair = self.seen.sin_elevation[:, self.place : self.place + 2]
-        return np.asarray((pair >= sine).all(axis=1))
-
-    @property
-    def mean_range_m(self) -> Floats:
-        mean: Floats = (self.seen.range_m[:, self.place] + self.seen.range_m[:, self.place + 1]) / 2
-        return mean
+def _straight(satellite: int) -> tuple[int, ...]:
+    return ()

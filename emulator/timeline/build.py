@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emulator.errors import ScenarioError
 from emulator.scenario.links import (
@@ -20,12 +21,19 @@ from emulator.scenario.links import (
 from emulator.scenario.model import Scenario
 from emulator.timeline.model import Windows
 
+if TYPE_CHECKING:
+    from emulator.orbit.source import Swarm
 
-def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_ns: int) -> Windows:
+
+def windows_for(
+    scenario: Scenario, *, elements: Path | None = None, epoch_utc_ns: int, swarm: Swarm | None = None
+) -> Windows:
     """The planner of `scenario`: `fixed` is constant, `trace` follows a file, all others the sky.
 
     `elements` replaces `constellation.elements`. `epoch_utc_ns` is the start of the run, used for checks only (are the
-    elements near enough to it, does a satellite ever serve the terminal); no draw depends on it.
+    elements near enough to it, does a satellite ever serve the terminal); no draw depends on it. `swarm`: satellites
+    that several terminals share, in place of reading them for each; whether they serve this one is then not looked
+    into.
     Raises ScenarioError for elements where none belong and for a track that does not lead through the start,
     ElementsError for elements that cannot be used, TraceError for such a trace,
     CoverageError if no satellite ever serves the terminal.
@@ -51,7 +59,7 @@ def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_n
         case StarlinkLink():
             from emulator.timeline.starlink import StarlinkWindows
 
-            return StarlinkWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+            return StarlinkWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns, swarm=swarm)
         case ContactLink():
             from emulator.timeline.contact import ContactWindows
 
@@ -59,13 +67,17 @@ def windows_for(scenario: Scenario, *, elements: Path | None = None, epoch_utc_n
         case IridiumLink():
             from emulator.timeline.iridium import IridiumWindows
 
-            return IridiumWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+            return IridiumWindows(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns, swarm=swarm)
         case link:
-            return _passes(scenario, link, elements, epoch_utc_ns)
+            return _passes(scenario, link, elements, epoch_utc_ns, swarm)
 
 
 def _passes(
-    scenario: Scenario, link: O3bLink | OneWebLink | KuiperLink, elements: Path | None, epoch_utc_ns: int
+    scenario: Scenario,
+    link: O3bLink | OneWebLink | KuiperLink,
+    elements: Path | None,
+    epoch_utc_ns: int,
+    swarm: Swarm | None,
 ) -> Windows:
     """Systems that differ in who serves, and in little else."""
     from emulator.serving.kuiper import KuiperPolicy
@@ -82,4 +94,6 @@ def _passes(
             make_policy = OneWebPolicy
         case KuiperLink():
             make_policy = KuiperPolicy
-    return PassWindows(scenario, link, make_policy, breaks=breaks, elements=elements, epoch_utc_ns=epoch_utc_ns)
+    return PassWindows(
+        scenario, link, make_policy, breaks=breaks, elements=elements, epoch_utc_ns=epoch_utc_ns, swarm=swarm
+    )

@@ -7,6 +7,7 @@ below 2⁶⁴: nothing wraps. `emulator/link/draws.py` is its compiled twin; a t
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy.typing as npt
 
 from emulator.scenario.laws import Quantiles
 
-Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -43,19 +43,19 @@ class Purpose(IntEnum):
     DISH_PING = 40  # number of the ping since 1970
 
 
-_LOW = np.uint64(0xFFFFFFFF)
+_LOW = 0xFFFFFFFF
+FEW = 8  # below that, Python's own integers are faster than arrays
 
 
 def draw32(seed: int, way: Way, purpose: Purpose, counter: Ints) -> Ints:
     """Uniform integers in [0, 2³²) for each `counter` (any shape, 0 or more); `seed` is below 2⁶³."""
+    state = _state_of(seed, (way << 16) | purpose)
+    if counter.size < FEW:
+        drawn = [_finish(_mix(_mix(state, one & _LOW), one >> 32)) for one in counter.ravel().tolist()]
+        return np.array(drawn, np.int64).reshape(counter.shape)
     words = counter.astype(np.uint64)
-    state = np.zeros_like(words)
-    for word in (seed & 0xFFFFFFFF, seed >> 32, (way << 16) | purpose):
-        state = _mix(state, np.uint64(word))
-    state = _mix(_mix(state, words & _LOW), words >> np.uint64(32)) ^ np.uint64(20)  # 20: bytes mixed in
-    state = ((state ^ (state >> np.uint64(16))) * np.uint64(0x85EBCA6B)) & _LOW
-    state = ((state ^ (state >> np.uint64(13))) * np.uint64(0xC2B2AE35)) & _LOW
-    return (state ^ (state >> np.uint64(16))).astype(np.int64)
+    finished: Ints = _finish(_mix(_mix(state, words & _LOW), words >> 32)).astype(np.int64)
+    return finished
 
 
 def uniform(seed: int, way: Way, purpose: Purpose, counter: Ints) -> Floats:
@@ -69,12 +69,27 @@ def quantile(distribution: Quantiles, share: Floats) -> Floats:
     return np.interp(share, (0.0, 0.05, 0.5, 0.95, 1.0), given)
 
 
-def _mix(state: Words, word: Words | np.uint64) -> Words:
-    """One round: folds 32 bits into each state."""
-    word = _rotate((word * np.uint64(0xCC9E2D51)) & _LOW, 15)
-    mixed: Words = _rotate(state ^ ((word * np.uint64(0x1B873593)) & _LOW), 13)
-    return (mixed * np.uint64(5) + np.uint64(0xE6546B64)) & _LOW
+@lru_cache(maxsize=256)
+def _state_of(seed: int, purpose: int) -> int:
+    """What all draws of a purpose begin with."""
+    state = 0
+    for word in (seed & _LOW, seed >> 32, purpose):
+        state = _mix(state, word)
+    return state
+
+
+def _mix(state: Any, word: Any) -> Any:
+    """One round: folds 32 bits into each state. Integers, or arrays of 64-bit words."""
+    word = _rotate((word * 0xCC9E2D51) & _LOW, 15)
+    return (_rotate(state ^ ((word * 0x1B873593) & _LOW), 13) * 5 + 0xE6546B64) & _LOW
+
+
+def _finish(state: Any) -> Any:
+    state = state ^ 20  # 20: bytes mixed in
+    state = ((state ^ (state >> 16)) * 0x85EBCA6B) & _LOW
+    state = ((state ^ (state >> 13)) * 0xC2B2AE35) & _LOW
+    return state ^ (state >> 16)
 
 
 def _rotate(word: Any, bits: int) -> Any:
-    return ((word << np.uint64(bits)) | (word >> np.uint64(32 - bits))) & _LOW
+    return ((word << bits) | (word >> (32 - bits))) & _LOW

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from emulator.orbit.look import look
+from emulator.orbit.source import Swarm
 from emulator.scenario.links import IridiumLink
 from emulator.scenario.model import Scenario
 from emulator.serving.iridium import IridiumPolicy
@@ -26,11 +27,18 @@ class IridiumWindows(PassWindows):
     legs = ("terminal to satellite", "between satellites", "satellite to gateway")
     policy: IridiumPolicy
 
-    def __init__(self, scenario: Scenario, *, elements: FilePath | None = None, epoch_utc_ns: int) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        elements: FilePath | None = None,
+        epoch_utc_ns: int,
+        swarm: Swarm | None = None,
+    ) -> None:
         link = scenario.link
         if not isinstance(link, IridiumLink):
             raise ValueError(f"expected a scenario of link.profile 'iridium', got {link.profile!r}")
-        super().__init__(scenario, link, IridiumPolicy, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        super().__init__(scenario, link, IridiumPolicy, elements=elements, epoch_utc_ns=epoch_utc_ns, swarm=swarm)
 
     def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
         minute_ns = stint.start_ns // MINUTE_NS * MINUTE_NS

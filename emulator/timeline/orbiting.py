@@ -69,15 +69,18 @@ class OrbitWindows(SkyWindows):
         return bent_pipe(self.policy, stint, times_ns)
 
     def _spread_ns(self, number: int, way: Way) -> int:
-        share = float(uniform(self._seed, way, Purpose.SPREAD, np.array([number]))[0])
-        return int(share * self._orbit_ways[way].slot_spread_ms * NS_PER_MS)
+        return int(self._spreads_ns(np.array([number]), way)[0])
 
-    def _rates(self, number: int, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
-        """Drawn for the stretch, with a wobble by the second."""
+    def _spreads_ns(self, numbers: Ints, way: Way) -> Ints:
+        share = uniform(self._seed, way, Purpose.SPREAD, numbers)
+        return (share * self._orbit_ways[way].slot_spread_ms * NS_PER_MS).astype(np.int64)
+
+    def _rates(self, number: int | Ints, way: Way, seen: Seen, seconds_ns: Ints) -> Ints:
+        """Drawn for the stretch, or each second's own stretch, with a wobble by the second."""
         link = self._orbit_ways[way]
         if link.rate_mbps.p100 == 0:
             return np.zeros(len(seconds_ns), np.int64)
-        stretch_bps = quantile(link.rate_mbps, uniform(self._seed, way, Purpose.RATE, np.array([number]))) * 1e6
+        stretch_bps = quantile(link.rate_mbps, uniform(self._seed, way, Purpose.RATE, np.atleast_1d(number))) * 1e6
         seconds = (seconds_ns - self._phase_ns) // NS_PER_S
         wobble = 1 + link.rate_wobble * (2 * uniform(self._seed, way, Purpose.WOBBLE, seconds) - 1)
         rates_bps = np.rint(stretch_bps * wobble * self._share(seconds_ns)).astype(np.int64)

@@ -8,8 +8,8 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from emulator.orbit.satellites import Satellites
-from emulator.orbit.source import satellites_of
+from emulator.orbit.propagate import Propagator
+from emulator.orbit.source import Swarm, swarm_of
 from emulator.scenario.links import OrbitLink
 from emulator.scenario.model import Scenario, Terminal
 from emulator.serving.passes import MINUTE_NS, Minute, PassPolicy
@@ -20,15 +20,15 @@ from emulator.timeline.orbiting import OrbitWindows
 from emulator.timeline.sky import Phase, Stint
 from emulator.units import NS_PER_MS, NS_PER_S
 
-MakePolicy = Callable[[Satellites, Floats, Terminal, Sequence[GroundStation]], PassPolicy]
+MakePolicy = Callable[[Propagator, Floats, Terminal, Sequence[GroundStation]], PassPolicy]
 
 
 class PassWindows(OrbitWindows):
     """Plans a link of kind OrbitLink by a PassPolicy. `notes`: what was left out of the elements, a line each.
 
     breaks: a change of satellite does what the scenario's `link.handover` says; without, nothing is lost by it, and
-    only the delay steps. Raises ElementsError for elements that cannot be used, CoverageError if no satellite serves
-    the terminal.
+    only the delay steps. swarm: shared with other terminals; whether it serves this one is then not looked into.
+    Raises ElementsError for elements that cannot be used, CoverageError if no satellite serves the terminal.
     """
 
     policy: PassPolicy
@@ -42,16 +42,18 @@ class PassWindows(OrbitWindows):
         breaks: bool = True,
         elements: FilePath | None = None,
         epoch_utc_ns: int,
+        swarm: Swarm | None = None,
     ) -> None:
         if not (scenario.terminal and scenario.constellation and scenario.pop):
             raise ValueError(f"expected a scenario with a sky, got link.profile {scenario.link.profile!r} without")
-        satellites, self.notes = satellites_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        satellites, self.notes, propagator = swarm or swarm_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
         stations = [GroundStation.of(gateway, scenario.pop, link.fibre_detour) for gateway in scenario.gateways]
         super().__init__(scenario, link, satellites.names, stations, stretch_ns=MINUTE_NS)
         masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
-        self.policy = make_policy(satellites, masks, scenario.terminal, stations)
+        self.policy = make_policy(propagator, masks, scenario.terminal, stations)
         self._breaks = breaks
-        self.policy.require_coverage(epoch_utc_ns)
+        if swarm is None:
+            self.policy.require_coverage(epoch_utc_ns)
 
     def handover_phases(self, at_ns: int) -> list[Phase]:
         return self._handover(at_ns) if self._breaks else []

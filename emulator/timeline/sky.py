@@ -183,6 +183,10 @@ class SkyWindows(Windows):
         """Number of the stretch that holds `utc_ns`."""
         return (utc_ns - self._phase_ns) // self.stretch_ns
 
+    def stretch_start_ns(self, number: Ints) -> Ints:
+        """UTC at which stretches begin."""
+        return number * self.stretch_ns + self._phase_ns
+
     def window(self, start_ns: int, end_ns: int) -> Timeline:
         segments = self._between(start_ns, end_ns)
         starts = np.concatenate([segment.start_ns for segment in segments])

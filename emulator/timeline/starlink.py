@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from emulator.orbit.look import look
-from emulator.orbit.source import satellites_of
+from emulator.orbit.source import Swarm, swarm_of
 from emulator.scenario.links import StarlinkLink
 from emulator.scenario.model import Scenario
 from emulator.serving.isl import Grid, IslPolicy
@@ -18,8 +18,9 @@ from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, draw32
 from emulator.timeline.model import LOSS_ONE, Ints
 from emulator.timeline.orbiting import OrbitWindows, bent_pipe
+from emulator.timeline.overview import Overview, overview
 from emulator.timeline.sky import Phase, Seen, Stint
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_MS, NS_PER_S, SPEED_OF_LIGHT_M_S
 
 ISL_LEGS = ("terminal to satellite", "between satellites", "satellite to gateway")
 
@@ -27,25 +28,33 @@ ISL_LEGS = ("terminal to satellite", "between satellites", "satellite to gateway
 class StarlinkWindows(OrbitWindows):
     """Plans the link of a scenario of profile `starlink`. `notes`: what was left out of the elements, a line each.
 
-    Raises ElementsError for elements that cannot be used, CoverageError if no satellite serves the terminal.
+    swarm: shared with other terminals; whether it serves this one is then not looked into. Raises ElementsError for
+    elements that cannot be used, CoverageError if no satellite serves the terminal.
     """
 
     slotted = True
     policy: StarlinkPolicy
 
-    def __init__(self, scenario: Scenario, *, elements: FilePath | None = None, epoch_utc_ns: int) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        elements: FilePath | None = None,
+        epoch_utc_ns: int,
+        swarm: Swarm | None = None,
+    ) -> None:
         link = scenario.link
         if not isinstance(link, StarlinkLink) or not (scenario.terminal and scenario.constellation and scenario.pop):
             raise ValueError(f"expected a scenario of link.profile 'starlink', got {link.profile!r}")
         self._link = link
         self._lead_ns = round(link.boundary_lead_ms * NS_PER_MS)
-        satellites, self.notes = satellites_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        satellites, self.notes, propagator = swarm or swarm_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
         stations = [GroundStation.of(gateway, scenario.pop, link.fibre_detour) for gateway in scenario.gateways]
         phase_ns = round(link.slot_phase_s * NS_PER_S)
         super().__init__(scenario, link, satellites.names, stations, stretch_ns=SLOT_NS, phase_ns=phase_ns)
         make_policy = IslPolicy if link.isl else StarlinkPolicy
         self.policy = make_policy(
-            satellites,
+            propagator,
             masks_deg(satellites, scenario.constellation, scenario.terminal),
             scenario.terminal,
             stations,
@@ -56,7 +65,44 @@ class StarlinkWindows(OrbitWindows):
         if isinstance(self.policy, IslPolicy):
             self.legs = ISL_LEGS
             self.policy.grid = Grid(satellites, scenario.constellation.shells)
-        self.policy.require_coverage(epoch_utc_ns)
+        if swarm is None:
+            self.policy.require_coverage(epoch_utc_ns)
+
+    def overview(self, start_ns: int, end_ns: int) -> Overview:
+        """What holds as each slot begins that begins in [start_ns, end_ns), at least one; a bent pipe's all at once."""
+        if self.legs is ISL_LEGS:
+            return overview(self, start_ns, end_ns)
+        first, last = self.stretch_at(start_ns - 1) + 1, self.stretch_at(end_ns - 1)
+        numbers = np.arange(first, last + 1, dtype=np.int64)
+        utc_ns = self.stretch_start_ns(numbers)
+        served = [self.policy.serving(number) for number in numbers.tolist()]
+        satellite = np.array([one.satellite for one in served])
+        gateway = np.array([one.gateway for one in served])
+        up = np.flatnonzero(satellite >= 0)
+        unknown = np.full(len(numbers), np.nan)
+        azimuth_deg, elevation_deg, slant_range_m = unknown.copy(), unknown.copy(), unknown.copy()
+        legs_m = np.zeros((2, len(numbers)))
+        if len(up):
+            position_m = self.policy.begin_m(numbers[up], satellite[up])
+            seen = look(self.policy.site.observer(utc_ns[up]), position_m)
+            from_gateway = look(self.policy.gateway_observers(gateway[up]), position_m)
+            azimuth_deg[up], elevation_deg[up] = seen.azimuth_deg, seen.elevation_deg
+            slant_range_m[up], legs_m[:, up] = seen.range_m, (seen.range_m, from_gateway.range_m)
+        legs_ns = np.rint(legs_m / SPEED_OF_LIGHT_M_S * NS_PER_S).astype(np.int64).sum(axis=0)
+        fibre_ns = np.where(satellite >= 0, np.array(self._fibre_ns)[gateway], 0) + self._datacenter_ns
+        delays_ns, rates_bps = [], []
+        for way, link in self._ways.items():
+            constant_ns = fibre_ns + round(link.fixed_ms * NS_PER_MS)
+            delays_ns.append(legs_ns + constant_ns + self._spreads_ns(numbers, way))
+            rate_bps = np.empty(len(numbers), np.int64)
+            for part in (up, np.flatnonzero(satellite < 0)):
+                seconds = np.append(part, part[-1:])  # `_rates` wants the end of the last second, too
+                seen_then = Seen(
+                    azimuth_deg[seconds], elevation_deg[seconds], slant_range_m[seconds], legs_m[:, seconds]
+                )
+                rate_bps[part] = self._rates(numbers[part], way, seen_then, utc_ns[part])
+            rates_bps.append(rate_bps)
+        return Overview(utc_ns, satellite, gateway, azimuth_deg, elevation_deg, slant_range_m, *delays_ns, *rates_bps)
 
     def _stints(self, number: int) -> list[Stint]:
         start_ns, serving = self.policy.slot_start_ns(number), self.policy.serving(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -122,9 +122,9 @@ def sky_at(path: Path, times_ns: Ints) -> tuple[Floats, Floats, Floats]:
     return between(path.azimuth_deg, 360.0) % 360.0, between(path.elevation_deg), between(path.slant_range_m)
 
 
-def csv_lines(rows: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+def csv_lines(rows: Mapping[str, npt.NDArray[Any]], names: Sequence[str] = COLUMNS) -> Iterator[str]:
     """A table's lines, without header, each with its line end. NaN is an empty field."""
-    columns = [[_text(name, value) for value in rows[name].tolist()] for name in COLUMNS]
+    columns = [[_text(name, value) for value in rows[name].tolist()] for name in names]
     return (",".join(fields) + "\n" for fields in zip(*columns, strict=True))
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from emulator.errors import CoverageError
 from emulator.orbit.elements import load_elements
 from emulator.orbit.look import Observer, great_circle_m, look
+from emulator.orbit.propagate import Propagator
 from emulator.orbit.satellites import Satellites
 from emulator.orbit.walker import generate
 from emulator.scenario import load_scenario
@@ -50,7 +51,9 @@ def policy_of(
 ) -> StarlinkPolicy:
     stations = [GroundStation.of(gateway, POP, 1.3) for gateway in gateways]
     masks = masks_deg(satellites, UNSAID, terminal)
-    return StarlinkPolicy(satellites, masks, terminal, stations, PHASE_NS, draw, gso_exclusion_deg=gso_exclusion_deg)
+    return StarlinkPolicy(
+        Propagator(satellites), masks, terminal, stations, PHASE_NS, draw, gso_exclusion_deg=gso_exclusion_deg
+    )
 
 
 POLICY = policy_of()

@@ -1,0 +1,131 @@
+"""Many terminals under one sky: each is planned as it would be alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.errors import ScenarioError
+from emulator.scenario import load_scenario
+from emulator.scenario.model import Scenario
+from emulator.timeline.build import windows_for
+from emulator.timeline.fleet import FLEET_COLUMNS, Fleet, Place, parts, read_places
+from emulator.timeline.overview import overview
+from emulator.timeline.sky import SkyWindows
+from emulator.timeline.starlink import StarlinkWindows
+from emulator.units import NS_PER_S, parse_utc_ns
+
+START_NS = parse_utc_ns("2025-07-01T10:00:05Z")
+SMALL = load_scenario("starlink_2023_in_motion")
+FLEET = Fleet(SMALL, elements=None, epoch_utc_ns=START_NS)
+
+
+def place(number: int, latitude: float, longitude: float, scenario: Scenario = SMALL) -> Place:
+    assert scenario.terminal is not None
+    where = {"latitude_deg": latitude, "longitude_deg": longitude}
+    return Place(number, f"site {number}", scenario.terminal.model_copy(update=where))
+
+
+@given(st.floats(35, 55), st.floats(-100, -70), st.integers(0, 1000), st.integers(0, 86_400), st.booleans())
+@settings(max_examples=8)
+def test_all_slots_at_once_are_as_the_timeline_has_them(
+    latitude: float, longitude: float, number: int, second: int, wet: bool
+) -> None:
+    scenario = SMALL
+    if wet:
+        weather = SMALL.link.model_copy(update={"weather": {"rain": True, "rain_rate_mm_h": 100.0}})
+        scenario = Scenario.model_validate({**SMALL.model_dump(), "link": weather.model_dump(warnings=False)})
+    start_ns, end_ns = START_NS + second * NS_PER_S, START_NS + (second + 120) * NS_PER_S
+    windows = Fleet(scenario, elements=None, epoch_utc_ns=start_ns).windows(place(number, latitude, longitude))
+    assert isinstance(windows, StarlinkWindows)
+    at_once, read_off = windows.overview(start_ns, end_ns), overview(windows, start_ns, end_ns)
+    for name, column in vars(at_once).items():
+        np.testing.assert_allclose(column, getattr(read_off, name), rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["starlink_2023_in_motion", "o3b_mpower"])
+def test_a_terminal_of_a_fleet_is_as_one_alone(name: str) -> None:
+    scenario = load_scenario(name)
+    assert scenario.terminal is not None
+    one = place(3, scenario.terminal.latitude_deg, scenario.terminal.longitude_deg, scenario)
+    fleet = Fleet(scenario, elements=None, epoch_utc_ns=START_NS)
+    alone = scenario.model_copy(update={"terminal": one.terminal, "seed": scenario.seed + 3})
+    windows = windows_for(alone, epoch_utc_ns=START_NS)
+    assert isinstance(windows, SkyWindows)
+    expected = overview(windows, START_NS, START_NS + 180 * NS_PER_S).table(windows.satellites, windows.gateways)
+    rows = list(csv.DictReader(io.StringIO(
+        ",".join(FLEET_COLUMNS) + "\n" + fleet.part([one], START_NS, START_NS + 180 * NS_PER_S).lines.decode()
+    )))  # fmt: skip
+    assert [row["satellite"] for row in rows] == expected["satellite"].tolist()
+    assert [float(row["uplink_delay_ms"]) for row in rows] == pytest.approx(expected["uplink_delay_ms"], abs=1e-6)
+    assert {row["terminal"] for row in rows} == {"site 3"}
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "sites.csv").write_text(text)
+    return folder / "sites.csv"
+
+
+def test_what_a_line_does_not_say_is_the_scenarios(tmp_path: Path) -> None:
+    file = write(tmp_path, 'latitude_deg,longitude_deg,name,min_elevation_deg\n47.5,-122,"Hut, north",\n48,-123,,40\n')
+    first, second = read_places(file, load_scenario("starlink_2025", ["terminal.min_elevation_deg=30"]))
+    assert (first.name, first.terminal.latitude_deg, first.terminal.min_elevation_deg) == ("Hut, north", 47.5, 30)
+    assert (second.name, second.terminal.min_elevation_deg) == ("terminal 2", 40)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name,lat\na,1\n", ["line 1: expected columns latitude_deg and longitude_deg"]),
+        ("latitude_deg,longitude_deg,colour\n1,2,red\n", ["line 1: expected columns name,", "'colour'"]),
+        ("latitude_deg,longitude_deg\n1,2\n91,0\n0\n0,east\n", ["3: latitude_deg", "4: expected 2", "5: longitude"]),
+        ("latitude_deg,longitude_deg\n", ["expected a line for each terminal, got none"]),
+        ("latitude_deg,longitude_deg\nnan,0\n", ["line 2: latitude_deg"]),
+    ],
+)  # fmt: skip
+def test_faults_are_told_with_file_and_line(tmp_path: Path, text: str, told: list[str]) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(ScenarioError) as caught:
+        read_places(file, SMALL)
+    assert all(problem.startswith(f"{file}: ") for problem in caught.value.problems)
+    assert all(part in str(caught.value) for part in told)
+
+
+def test_a_link_without_a_moving_sky_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="expected satellites that come and go"):
+        Fleet(load_scenario("geo_dvbs2"), elements=None, epoch_utc_ns=START_NS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_processes_write_what_one_would_and_leave_none_behind(tmp_path: Path) -> None:
+    places = [place(number, 40 + number / 10, -90) for number in range(60)]
+    ends = START_NS + 60 * NS_PER_S
+    written = [
+        b"".join(part.lines for _, part in parts(
+            SMALL, places, START_NS, ends, elements=None, fleet=FLEET, jobs=jobs
+        ))
+        for jobs in (1, 2)
+    ]  # fmt: skip
+    assert written[0] == written[1]
+    lines = [f"{one.terminal.latitude_deg},{one.terminal.longitude_deg}\n" for one in places]
+    file = write(tmp_path, "latitude_deg,longitude_deg\n" + "".join(lines))
+    command = [sys.executable, "-m", "emulator.cli.main", "fleet", "starlink_2023_in_motion", str(file)]
+    child = subprocess.Popen(
+        [*command, "--duration", "24h", "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().startswith(b"terminal,utc")
+    assert child.stdout.readline().startswith(b"terminal 1,")
+    child.send_signal(signal.SIGKILL)
+    child.stdout.read()  # ends when the last process that could write there has
+    child.communicate()
