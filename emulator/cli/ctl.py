@@ -11,7 +11,7 @@ import click
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from emulator.cli.options import parse_duration_ns, read_by
+from emulator.cli.options import bench_elsewhere_options, parse_duration_ns, read_by
 from emulator.control.model import COMMANDS, Command, Timed
 from emulator.units import NS_PER_S, format_utc
 
@@ -29,15 +29,7 @@ class VerbGroup(click.Group):
 
 
 @click.group(cls=VerbGroup)
-@click.option("--bench", "pid", type=click.IntRange(1), metavar="PID", help="Process id of the bench, if several run.")
-@click.option("--endpoint", metavar="ENDPOINT", help="ipc://PATH or tcp://HOST:PORT of a bench elsewhere.")
-@click.option(
-    "--keys",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIRECTORY",
-    help="For tcp://, a directory with server.key and NAME.key_secret; see `bentpipe keys`.",
-)
-@click.option("--name", metavar="NAME", help="Which client of that directory, if it has several.")
+@bench_elsewhere_options("a bench")
 @click.pass_context
 def ctl(ctx: click.Context, pid: int | None, endpoint: str | None, keys: Path | None, name: str | None) -> None:
     """Command a running bench: see and change its link.

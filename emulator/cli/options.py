@@ -197,3 +197,26 @@ def output_option(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def json_option(command: Callable[P, R]) -> Callable[P, R]:
     """`--json` → `as_json: bool`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
+
+
+def bench_elsewhere_options(what: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """`--bench`, `--endpoint`, `--keys` and `--name`: how `what` is reached, here or on another machine."""
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        for option in (
+            click.option("--name", metavar="NAME", help="Which client of that directory, if it has several."),
+            click.option(
+                "--keys",
+                type=click.Path(file_okay=False, path_type=Path),
+                metavar="DIRECTORY",
+                help="For tcp://, a directory with server.key and NAME.key_secret; see `bentpipe keys`.",
+            ),
+            click.option("--endpoint", metavar="ENDPOINT", help=f"ipc://PATH or tcp://HOST:PORT of {what} elsewhere."),
+            click.option(
+                "--bench", "pid", type=click.IntRange(1), metavar="PID", help="Process id of the bench, if several run."
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorate

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emulator.cli.options import duration_option, json_option
+from emulator.cli.options import bench_elsewhere_options, duration_option, json_option
 from emulator.control.topics import TOPICS
 from emulator.units import NS_PER_S, format_utc
 
@@ -20,15 +20,7 @@ QUIET = ("counters", "lag", "state", "snapshot")  # every second, and more
 
 
 @click.command()
-@click.option("--bench", "pid", type=click.IntRange(1), metavar="PID", help="Process id of the bench, if several run.")
-@click.option("--endpoint", metavar="ENDPOINT", help="ipc://PATH or tcp://HOST:PORT of a bench's telemetry elsewhere.")
-@click.option(
-    "--keys",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIRECTORY",
-    help="For tcp://, a directory with server.key and NAME.key_secret; see `bentpipe keys`.",
-)
-@click.option("--name", metavar="NAME", help="Which client of that directory, if it has several.")
+@bench_elsewhere_options("a bench's telemetry")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many messages.")
 @duration_option(help_text="End after this long.  [default: with the bench]")
 @json_option

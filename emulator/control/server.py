@@ -16,7 +16,7 @@ import zmq
 from emulator.control.commands import ALL_ROLES, Commands, ControlledBench, Switch, refusal
 from emulator.control.messages import MAX_MESSAGE_BYTES, endpoint
 from emulator.errors import EndpointError
-from emulator.ports.curve import Gate, Role, allowed, bind, check_endpoint, secure_server
+from emulator.ports.curve import Gate, Role, allowed, check_endpoint, offer
 from emulator.units import NS_PER_S
 
 LINGER_MS = 500  # for the last reply, that to "stop"
@@ -110,19 +110,9 @@ class ControlServer:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         socket.setsockopt(zmq.RCVHWM, WAITING_REQUESTS)
-        if not where.startswith("ipc://"):
-            assert self._keys is not None
-            secure_server(socket, self._keys, DOMAIN)
-        try:
-            bind(socket, where, self._doors)
-            if where.startswith("ipc://"):
-                path = Path(where.removeprefix("ipc://"))
-                undo.callback(_unlink, path)
-                path.chmod(0o600)
-            self.endpoints.append(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
-        except (OSError, zmq.ZMQError) as error:
-            shown = where.removeprefix("ipc://")
-            raise EndpointError(f"{shown}: cannot make the control socket: {error.strerror}") from error
+        self.endpoints.append(
+            offer(socket, where, what="control socket", keys=self._keys, domain=DOMAIN, doors=self._doors, undo=undo)
+        )
         return socket
 
     def _serve(self, sockets: list[zmq.Socket[bytes]], stop_fd: int) -> None:
@@ -166,8 +156,3 @@ class ControlServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()

@@ -24,8 +24,8 @@ from emulator.bench.operator import Operator
 from emulator.control.messages import endpoint, plain
 from emulator.control.topics import TOPICS, encode_message
 from emulator.control.watcher import LOOK_NS, WatchedBench, Watcher
-from emulator.errors import EmulationError, EndpointError
-from emulator.ports.curve import Gate, bind, check_endpoint, secure_server
+from emulator.errors import EmulationError
+from emulator.ports.curve import Gate, check_endpoint, offer
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_MS
 
@@ -124,19 +124,9 @@ class Telemetry:
         socket.setsockopt(zmq.SNDHWM, WAITING_MESSAGES)
         socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_SUBSCRIPTION_BYTES)
         socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # every subscription is seen, and answered by a snapshot
-        if not where.startswith("ipc://"):
-            assert self._keys is not None
-            secure_server(socket, self._keys, DOMAIN)
-        try:
-            bind(socket, where, self._doors)
-            if where.startswith("ipc://"):
-                path = Path(where.removeprefix("ipc://"))
-                undo.callback(path.unlink, missing_ok=True)
-                path.chmod(0o600)
-            self.endpoints.append(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
-        except (OSError, zmq.ZMQError) as error:
-            shown = where.removeprefix("ipc://")
-            raise EndpointError(f"{shown}: cannot make the telemetry socket: {error.strerror}") from error
+        self.endpoints.append(
+            offer(socket, where, what="telemetry socket", keys=self._keys, domain=DOMAIN, doors=self._doors, undo=undo)
+        )
         return socket
 
     def _heard(self, event: Event) -> None:

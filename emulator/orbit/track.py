@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from emulator.errors import ScenarioError
 from emulator.orbit.look import WGS84_AXIS_M, Observer
+from emulator.scenario.files import read_bounded
 from emulator.units import NS_PER_S, format_utc, parse_utc_ns
 
 Floats = npt.NDArray[np.float64]
@@ -92,13 +93,7 @@ def read_track(path: Path, largest_gap_s: float) -> Track:
     `largest_gap_s`, a place that no terminal can get to in the time, fewer than two points.
     """
     file = str(path)
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ScenarioError([f"{file}: terminal.track: cannot be read: {error.strerror}"]) from None
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ScenarioError([f"{file}: terminal.track: expected at most {LARGEST_FILE_BYTES} bytes, got more"])
+    content = read_bounded(path, LARGEST_FILE_BYTES, what="track", shown=f"{file}: terminal.track")
     text = content.decode("utf-8-sig", errors="replace")
     start = text.lstrip()[:1]
     read = _gpx if start == "<" else _nmea if start in ("$", "!") else _csv

@@ -119,6 +119,36 @@ def bind(socket: zmq.Socket[Any], endpoint: str, doors: Mapping[str, int]) -> No
     socket.bind(endpoint)
 
 
+def offer(
+    socket: zmq.Socket[Any],
+    endpoint: str,
+    *,
+    what: str,
+    keys: Path | None,
+    domain: str,
+    doors: Mapping[str, int],
+    undo: contextlib.ExitStack,
+) -> str:
+    """Binds a socket where clients find it, with keys unless by ipc://, whose file is its owner's alone; the endpoint.
+
+    undo: takes the removal of that file. Raises EndpointError: the `what` cannot be made.
+    """
+    import zmq
+
+    path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
+    if path is None:
+        assert keys is not None, "check_endpoint comes first"
+        secure_server(socket, keys, domain)
+    try:
+        bind(socket, endpoint, doors)
+        if path is not None:
+            undo.callback(path.unlink, missing_ok=True)
+            path.chmod(0o600)
+    except (OSError, zmq.ZMQError) as error:
+        raise EndpointError(f"{path or endpoint}: cannot make the {what}: {error.strerror}") from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
 def secure_server(socket: zmq.Socket[Any], keys: Path, domain: str) -> None:
     """Makes `socket`, before it is bound, one that only clients with keys reach; `Gate` decides by the domain."""
     public, secret = _load_pair(keys, SERVER)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emulator.errors import ScenarioError
+from emulator.scenario.files import read_bounded
 from emulator.scenario.keys import Key, Keys, dotted, expectation, show
 from emulator.scenario.model import Scenario, missing_for_a_sky
 from emulator.scenario.overrides import Override, apply_overrides
@@ -86,13 +87,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, str]:
 
 
 def _parse(path: Path, shown: str) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ScenarioError([f"{shown}: expected a readable file: {error.strerror or error}"]) from error
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ScenarioError([f"{shown}: expected a TOML file of at most {LARGEST_FILE_BYTES} bytes, got more"])
+    content = read_bounded(path, LARGEST_FILE_BYTES, what="TOML file", shown=shown)
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emulator.errors import ScenarioError
+from emulator.scenario.files import read_bounded
 from emulator.units import NS_PER_MS
 
 LARGEST_FILE_BYTES = 64 << 20
@@ -13,13 +14,7 @@ LONGEST_MS = 10**9  # 11 days, and products with it stay far below 2⁶³ ns
 
 def read_opportunities(path: Path) -> tuple[int, ...]:
     """The instants of a trace in ns. Raises ScenarioError that names the file, the line and what was expected."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ScenarioError([f"{path}: expected a readable trace: {error.strerror or error}"]) from error
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ScenarioError([f"{path}: expected a trace of at most {LARGEST_FILE_BYTES} bytes, got more"])
+    content = read_bounded(path, LARGEST_FILE_BYTES, what="trace")
     instants: list[int] = []
     for number, line in enumerate(content.split(b"\n"), 1):
         text = line.strip()

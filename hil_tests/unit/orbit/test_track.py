@@ -120,7 +120,7 @@ def test_what_is_wrong_is_told_by_file_and_line(tmp_path: Path, what: str) -> No
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match=r"none\.csv: terminal\.track: cannot be read"):
+    with pytest.raises(ScenarioError, match=r"none\.csv: terminal\.track: expected a readable track"):
         read_track(tmp_path / "none.csv", 60)
 
 

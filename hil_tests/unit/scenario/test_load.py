@@ -252,7 +252,7 @@ def test_a_missing_file_is_named_and_the_nearest_embedded_one_offered(name: str)
 
 
 def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="expected a readable file"):
+    with pytest.raises(ScenarioError, match="expected a readable TOML file"):
         load_scenario(tmp_path)
 
 
