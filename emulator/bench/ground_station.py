@@ -10,12 +10,13 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.errors import EndpointError
+from emulator.errors import EmulationError, EndpointError
 from emulator.timeline.model import Contact, Windows
 from emulator.units import NS_PER_S, format_utc, parse_utc_ns
 
@@ -53,12 +54,16 @@ class _Store:
 
 
 class GroundStationService:
-    """Sans I/O: `answer` takes a request and gives status and body. Contacts are those of `windows`; `now_ns`: UTC."""
+    """Sans I/O: `answer` takes a request and gives status and body. Contacts are those of `windows`; `now_ns`: UTC.
+
+    on_change: told after every request that may have changed what is reserved.
+    """
 
     def __init__(self, windows: Windows, stations: tuple[str, ...], now_ns: Callable[[], int]) -> None:
         self._windows, self._stations, self._now_ns = windows, stations, now_ns
         self._store = _Store()
         self._changing = threading.Lock()
+        self.on_change: Callable[[], None] | None = None
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """The status and the body of the answer; never raises for what a client sends."""
@@ -77,9 +82,14 @@ class GroundStationService:
             parts = match["rest"].strip("/").split("/")
             base = match[0][: -len(match["rest"])]
             with self._changing:
-                return self._route(method, base, parts, sent)
+                answer = self._route(method, base, parts, sent)
+            if self.on_change is not None and method != "GET":
+                self.on_change()
+            return answer
         except Refusal as refusal:
             return refusal.status, {"error": {"code": refusal.code, "message": str(refusal)}}
+        except EmulationError as error:  # of what was told of the change
+            return 503, {"error": {"code": "ServiceUnavailable", "message": str(error)}}
 
     def _route(self, method: str, base: str, parts: list[str], sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         match (method, *[part if number % 2 == 0 else "*" for number, part in enumerate(parts)]):
@@ -197,6 +207,12 @@ class GroundStationService:
             if theirs["groundStationName"] == station and first < end_ns and start_ns < last:
                 raise Refusal(409, "ContactConflict", f"{station}: {other['name']} has reserved this time")
 
+    def reservations(self) -> list[tuple[int, int]]:
+        """[begin, end) of every contact that is scheduled, ns of UTC."""
+        with self._changing:
+            contacts = [item["properties"] for item in self._store.items.values() if item["type"].endswith("/contacts")]
+        return [(_utc(one, "reservationStartTime"), _utc(one, "reservationEndTime")) for one in contacts]
+
     def _known(self) -> str:
         return f"one of {', '.join(self._stations)}"
 
@@ -222,9 +238,14 @@ def _utc(values: dict[str, Any], key: str) -> int:
 
 
 class GroundStationServer:
-    """The service over HTTP, in threads of its own; a context. Raises EndpointError if the port cannot be had."""
+    """The service over HTTP, in threads of its own; a context. Raises EndpointError if the port cannot be had.
 
-    def __init__(self, service: GroundStationService, host: str, port: int) -> None:
+    listener: a socket that listens already, in place of host and port.
+    """
+
+    def __init__(
+        self, service: GroundStationService, host: str, port: int, listener: socket.socket | None = None
+    ) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = 30
@@ -249,11 +270,14 @@ class GroundStationServer:
                 """Quiet: stdout and stderr are the command's."""
 
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), Handler)
+            self._server = http.server.ThreadingHTTPServer((host, port), Handler, bind_and_activate=listener is None)
+            if listener is not None:
+                self._server.socket.close()
+                self._server.socket, self._server.server_address = listener, listener.getsockname()
         except OSError as error:
             raise EndpointError(f"{host}:{port}: {error.strerror}") from error
         self._server.daemon_threads = True
-        self.host, self.port = host, self._server.server_address[1]
+        self.host, self.port = str(self._server.server_address[0]), int(self._server.server_address[1])
 
     def __enter__(self) -> GroundStationServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)

@@ -105,8 +105,10 @@ def running_bench(
                 tell(f"the dish: gRPC at {served.host}:{served.port} of the terminal's side, gRPC-Web one port above")
             if bench.antenna is not None and bench.antenna.address:
                 tell(f"the antenna: rotctld at {bench.antenna.address}")
-            for kind, address in bench.devices.addresses if bench.devices is not None else []:
-                tell(f"{kind}: {address}")
+            for name, one in (bench.network.paths.benches or {"": bench}).items():
+                whose = "" if one is bench else f" of path {name}"
+                for kind, address in one.devices.addresses if one.devices is not None else []:
+                    tell(f"{kind}{whose}: {address}")
         try:
             yield bench
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from emulator.cli.options import (
     serving_options,
     start_option,
 )
+from emulator.errors import EndpointError
 from emulator.scenario import Scenario
 from emulator.units import NS_PER_S, format_utc
 
@@ -47,6 +49,12 @@ if TYPE_CHECKING:
 )
 @dish_option
 @serving_options
+@click.option(
+    "--ground-station",
+    "schedule_port",
+    type=click.IntRange(0, 65_535),
+    help="Serve the ground-station service at this local port (0: a free one); its schedule opens and shuts the link.",
+)
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 @json_option
@@ -62,6 +70,7 @@ def run(
     control: tuple[str, ...],
     telemetry: tuple[str, ...],
     keys: Path | None,
+    schedule_port: int | None,
     realtime: bool,
     quiet: bool,
     as_json: bool,
@@ -72,20 +81,28 @@ def run(
     what happens, and `bentpipe inject` sends it a packet.
     """
     stop = threading.Event()
-    with running_bench(
-        scenario,
-        isolate=isolate,
-        start_utc_ns=start_utc_ns,
-        elements=elements,
-        fabric=fabric,
-        realtime=realtime,
-        stop=stop,
-        dish=dish,
-        log=log,
-        control=control,
-        telemetry=telemetry,
-        keys=keys,
-    ) as bench:
+    listener = _listener(schedule_port)
+    with (
+        running_bench(
+            scenario,
+            isolate=isolate,
+            start_utc_ns=start_utc_ns,
+            elements=elements,
+            fabric=fabric,
+            realtime=realtime,
+            stop=stop,
+            dish=dish,
+            log=log,
+            control=control,
+            telemetry=telemetry,
+            keys=keys,
+        ) as bench,
+        contextlib.ExitStack() as beside,
+    ):
+        if listener is not None:
+            from emulator.bench.schedule import served_schedule
+
+            tell(f"the ground-station service: {beside.enter_context(served_schedule(bench, listener))}")
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 if scenario.ports.kind != "nic":
@@ -95,6 +112,16 @@ def run(
             show(bench, as_json=as_json)
             raise
         show(bench, as_json=as_json)
+
+
+def _listener(port: int | None) -> socket.socket | None:
+    """Listens where other programs of this machine find it, before an ordinary user gets a network of its own."""
+    if port is None:
+        return None
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise EndpointError(f"127.0.0.1:{port}: {error.strerror}") from error
 
 
 def show(bench: Bench, *, as_json: bool) -> None:

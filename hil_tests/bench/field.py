@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import os
+import re
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from emulator.bench import Bench
 from emulator.bench.sides import Side
 from emulator.ports.namespace import Namespace
 from emulator.scenario import load_scenario
+from hil_tests.bench.living import until
 
 PATIENCE_S = 60.0
+NGINX_FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 @contextlib.contextmanager
@@ -63,3 +71,37 @@ def receive(end: socket.socket, count: int) -> bytes:
     while len(data) < count and (chunk := end.recv(count - len(data))):
         data += chunk
     return data
+
+
+def within(patience_s: float, reached: Callable[[], object], *, every_s: float) -> None:
+    """Looks at a steady pace until `reached` says so."""
+    pause, began = threading.Event(), time.monotonic()
+    looks = 0
+    while not reached():
+        looks += 1
+        assert time.monotonic() < began + patience_s
+        pause.wait(max(0.0, began + looks * every_s - time.monotonic()))
+
+
+def nginx(side: Side, folder: Path, server: str, more: str = "") -> None:
+    """nginx with one `server` block at a side, its files in `folder`; it answers when this returns."""
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr crit; user root;\n"
+        f"events {{}}\nhttp {{ access_log off; sendfile on; {more}\n"
+        + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in NGINX_FOLDERS)
+        + f"server {{ {server} }} }}\n"
+    )
+    side.popen(["nginx", "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")])
+    address, port = re.findall(r"listen (\S+):(\d+)", server)[0]
+
+    def answers() -> bool:
+        with side.namespace.run(socket.socket) as knock:
+            return knock.connect_ex((address, int(port))) == 0
+
+    until(answers)
+
+
+def keep(name: str, **measured: Any) -> None:
+    """What a run has measured, for tools/field_plots.py, if $BENTPIPE_MEASURED names a folder to put it in."""
+    if folder := os.environ.get("BENTPIPE_MEASURED"):
+        Path(folder, f"{name}.json").write_text(json.dumps(measured))
