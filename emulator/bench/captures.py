@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ class CapturedBench:
         self.lanes = up, down
 
     def offset_ns(self) -> int:
-        return self._bench.utc_of_monotonic_ns(0)
+        now_ns = time.monotonic_ns()
+        return self._bench.utc_of_monotonic_ns(now_ns) - now_ns
 
     def path_at(self, utc_ns: int) -> tuple[str, int]:
         """Satellite and gateway at `utc_ns`, and until when they are known to serve."""

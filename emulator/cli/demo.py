@@ -42,6 +42,8 @@ FADE_S = 5.0
 FADE_DB = 6.0
 CLEARANCE_S = 2.0  # between what we do to the link and a slot boundary: what hurt shall be told apart
 PROBE_INTERVAL_NS = 2 * NS_PER_MS
+PROBE_BITS = 52 * 8  # of a probe with its headers
+PROBE_SHARE = 0.1  # of the slower direction, that probes may take at most: a light load
 CONNECTIONS = 4  # as a browser or a speed test does: one alone, at the link's loss, would not fill it
 CALM_S = 4.0  # before the transfer: probes that meet no queue, slot boundaries left out
 TICK_S = 0.1
@@ -82,6 +84,15 @@ def plan_demo(first_boundary_s: float | None, duration_s: float | None) -> Plan:
         query_s=0.05 * duration_s,
         inject_s=0.25 * duration_s,
     )
+
+
+def probe_interval_ns(*rates_bps: int) -> int:
+    """Time between two probes, whole ms: 2 ms, or longer where the slower direction would feel that; 0: no limit."""
+    slowest_bps = min((rate_bps for rate_bps in rates_bps if rate_bps > 0), default=0)
+    if slowest_bps == 0:
+        return PROBE_INTERVAL_NS
+    light_ms = -(-PROBE_BITS * 1000 // round(PROBE_SHARE * slowest_bps)) if slowest_bps >= 1000 else 1000
+    return max(PROBE_INTERVAL_NS, min(light_ms, 1000) * NS_PER_MS)
 
 
 def _within_a_slot(
@@ -227,6 +238,8 @@ class _Show:
 
     def __init__(self, bench: Bench, session: Session, recorder: Recorder, view: LiveView, plan: Plan) -> None:
         self._bench, self._session, self._recorder, self._view, self._plan = bench, session, recorder, view, plan
+        state = bench.state()
+        self._interval_ns = probe_interval_ns(state.uplink.rate_bps, state.downlink.rate_bps)
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="demo")
         self._pending: list[Future[Shown]] = []
         self._due: list[tuple[float, Callable[[], None]]] = sorted(
@@ -242,7 +255,7 @@ class _Show:
 
     def run(self, stop: _Stop) -> None:
         duration_ns = round(self._plan.duration_s * NS_PER_S)
-        self._session.start_probes(duration_ns - self._recorder.now_ns(), PROBE_INTERVAL_NS)
+        self._session.start_probes(duration_ns - self._recorder.now_ns(), self._interval_ns)
         while self._recorder.now_ns() < duration_ns:
             self._view.show(*self._recorder.tick())
             while self._due and self._due[0][0] * NS_PER_S <= self._recorder.now_ns():
@@ -264,7 +277,7 @@ class _Show:
         self._collect()
         self._workers.shutdown(wait=False, cancel_futures=True)
         return self._recorder.finish(
-            probes, bulk, interval_ns=PROBE_INTERVAL_NS, connections=CONNECTIONS, interrupted=interrupted
+            probes, bulk, interval_ns=self._interval_ns, connections=CONNECTIONS, interrupted=interrupted
         )
 
     def _nothing_held(self) -> bool:

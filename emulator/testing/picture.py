@@ -200,7 +200,7 @@ def _serving(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     satellite, gateway = np.array(states.satellite, int), np.array(states.gateway, int)
     if not len(satellite) or satellite.max() < 0:
         axis.text(
-            0.5, 0.5, "a fixed link: no satellite", transform=axis.transAxes, ha="center", va="center", color=FAINT
+            0.5, 0.5, "a link without satellites", transform=axis.transAxes, ha="center", va="center", color=FAINT
         )
         axis.set_yticks([])
         return

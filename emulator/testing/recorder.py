@@ -13,8 +13,13 @@ import numpy.typing as npt
 
 from emulator import __version__
 from emulator.bench import Bench, Counters, LinkState
-from emulator.link.draws import JITTER_ONE, PURPOSE_JITTER, QUANTILES, draw32, exponential_table
+from emulator.link import state as link_state
+from emulator.link.distributions import memory_weights, normal_table
+from emulator.link.draws import JITTER_ONE
 from emulator.link.link import DirectionCounters
+from emulator.link.options import Jitter
+from emulator.link.propagate import share_of
+from emulator.link.tables import jitter_table
 from emulator.ports.assembly import link_options
 from emulator.scenario.links import PlainLink, StarlinkLink
 from emulator.testing.measure import calm_probes, expected_delay_ns
@@ -152,7 +157,7 @@ class Recorder:
     def _probes(
         self, direction: Direction, run: ProbeRun, busy: list[tuple[int, int]], interval_ns: int
     ) -> ProbeSeries:
-        sent = run.sent_ns + (self._bench.utc_of_monotonic_ns(0) - self.start_utc_ns)
+        sent = np.array([self.since_start_ns(at_ns) for at_ns in run.sent_ns.tolist()], np.int64)
         channel = getattr(self._states, direction)
 
         def exact(at_ns: int) -> ChannelState:
@@ -196,8 +201,11 @@ class Recorder:
         jitter = np.zeros(len(utc_ns), np.int64)
         if isinstance(scenario.link, PlainLink) and not len(utc_ns):
             return jitter
-        table = exponential_table()
-        number = DIRECTIONS.index(direction)
+        shape = link_options(scenario, direction, 0).jitter or Jitter()
+        table, weights = jitter_table(shape), memory_weights(shape.correlation)
+        normal = normal_table() if len(weights) else np.zeros((2, 0), np.int64)
+        drawn_by = np.zeros(link_state.REGISTERS, np.int64)
+        drawn_by[link_state.SEED], drawn_by[link_state.DIRECTION] = scenario.seed, DIRECTIONS.index(direction)
         bins, place = np.unique(utc_ns // bin_ns, return_inverse=True)
         for index, time_bin in enumerate(bins):
             at = int(time_bin) * bin_ns
@@ -205,7 +213,7 @@ class Recorder:
             row = max(0, int(np.searchsorted(channel.start_ns, at, side="right")) - 1)
             mean_ns = int(channel.jitter_ns[row])
             if mean_ns:
-                share = draw32(scenario.seed, number, PURPOSE_JITTER, int(time_bin)) % QUANTILES
+                share = share_of(drawn_by, normal, weights, int(time_bin))
                 jitter[place == index] = mean_ns * int(table[share]) // JITTER_ONE
         return jitter
 

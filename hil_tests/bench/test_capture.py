@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,13 +23,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emulator.bench import Bench
-from emulator.bench.captures import serving_captures
+from emulator.bench.captures import CapturedBench, serving_captures
 from emulator.bench.recording import Recording
 from emulator.errors import BenchNotFoundError, EmulationError, EndpointError, ExpressionError, ScenarioError
+from emulator.ports.relay import Relay
 from emulator.scenario import load_scenario
 from emulator.taps.capture import MOST_CONSUMERS, capture_endpoint
 from emulator.taps.consumer import CaptureStream, PacketFilter, RotatingFiles, blocks, choose_blocks, packet_of
 from emulator.taps.pcapng import RAW, read_capture
+from emulator.units import NS_PER_S
 
 ROOT = Path(__file__).parents[2]
 BOTH_WAYS, BOTH_PLACES = ("uplink", "downlink"), ("before", "after")
@@ -331,3 +334,12 @@ def test_a_recording_names_every_option_that_is_wrong(bench: Bench) -> None:
     with pytest.raises(ScenarioError) as refused:
         Recording(bench.runtime_dir)(True, {"file": "/etc/passwd", "at": "sideways", "keep": -1})
     assert [line.split(":")[1].strip() for line in refused.value.problems] == ["file", "at", "keep"]
+
+
+def test_a_capture_has_the_simulated_time_of_a_bench_that_began_when_it_was_ready() -> None:
+    """Its clock begins with the first packet's time, not with the bench's coming up."""
+    with Bench(load_scenario("fixed"), start_utc_ns=1_700_000_000 * NS_PER_S) as one:
+        relay = one.packet_loop
+        assert isinstance(relay, Relay)
+        now_ns = time.monotonic_ns()
+        assert CapturedBench(one, relay).offset_ns() == one.utc_of_monotonic_ns(now_ns) - now_ns

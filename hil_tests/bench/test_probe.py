@@ -87,12 +87,22 @@ def test_each_lost_probe_is_a_counted_drop() -> None:
         assert later.offered_packets == later.delivered_packets + later.dropped_packets + later.held_packets
 
 
-def test_the_jitter_and_the_overlay_of_a_run_are_foreseen_to_the_packet() -> None:
+@pytest.mark.parametrize(
+    ("start_utc_ns", "jitter"),
+    [
+        (None, ()),
+        (1_700_000_000 * NS_PER_S, ('link.jitter={distribution="lognormal", spread=0.7, correlation=0.5}',)),
+    ],
+)
+def test_the_jitter_and_the_overlay_of_a_run_are_foreseen_to_the_packet(
+    start_utc_ns: int | None, jitter: tuple[str, ...]
+) -> None:
     """Expected delay is worked out from seed and Timeline alone; what comes on top is the machine's lateness."""
     from emulator.scenario.model import OverlayEvent
 
-    scenario = load_scenario("fixed", ["link.delay_ms=20", "link.jitter_ms=4", "link.rate_mbps=10", "seed=5"])
-    with Bench(scenario) as bench, Session(bench.terminal, bench.datacenter) as session:
+    known = ["link.delay_ms=20", "link.jitter_ms=4", "link.rate_mbps=10", "seed=5"]
+    scenario = load_scenario("fixed", [*known, *jitter])
+    with Bench(scenario, start_utc_ns=start_utc_ns) as bench, Session(bench.terminal, bench.datacenter) as session:
         session.start_receivers()
         recorder = Recorder(bench, "test")
         bench.apply(OverlayEvent(kind="extra_delay", at_s=0.8, duration_s=0.8, extra_delay_ms=30))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.cli.demo import BOUNDARIES, CLEARANCE_S, DEFAULT_S, SLOT_S, plan_demo
+from emulator.cli.demo import BOUNDARIES, CLEARANCE_S, DEFAULT_S, PROBE_BITS, SLOT_S, plan_demo, probe_interval_ns
 
 
 @given(first_s=st.floats(0, SLOT_S, exclude_max=True))
@@ -39,3 +39,17 @@ def test_a_short_demo_still_does_it_all_within_its_time(duration_s: float, first
     assert plan.duration_s == duration_s
     for start, end in (plan.outage_s, plan.fade_s, plan.transfer_s):
         assert 0 < start < end < duration_s
+
+
+@given(st.integers(0, 10**10), st.integers(0, 10**10))
+def test_probes_are_a_light_load_on_the_slower_direction(one_bps: int, other_bps: int) -> None:
+    interval_ns = probe_interval_ns(one_bps, other_bps)
+    assert 2_000_000 <= interval_ns <= 1_000_000_000
+    for rate_bps in (one_bps, other_bps):
+        if rate_bps >= 5_000:
+            assert PROBE_BITS * 1e9 / interval_ns <= 0.1 * rate_bps + 1
+
+
+def test_a_slow_link_is_probed_seldom_and_a_fast_one_each_two_ms() -> None:
+    assert probe_interval_ns(0, 0) == probe_interval_ns(3_000_000, 100_000_000) == 2_000_000
+    assert probe_interval_ns(352_000, 352_000) == 12_000_000  # Iridium Certus
