@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import platform
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Literal, Self
 
 from emulator.errors import EndpointError
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x42507275  # "BPru"
 BUSY_S = 30.0  # another process writes
 DAY_S = 86_400
@@ -38,7 +39,8 @@ CREATE TABLE runs (
     finished_unix REAL NOT NULL,
     seconds REAL NOT NULL,
     parameters TEXT NOT NULL,
-    details TEXT NOT NULL
+    details TEXT NOT NULL,
+    machine TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE figures (
     run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
@@ -49,6 +51,8 @@ CREATE TABLE figures (
 CREATE INDEX runs_by_time ON runs (finished_unix);
 CREATE INDEX figures_by_name ON figures (name, value);
 """
+MIGRATIONS = {1: "ALTER TABLE runs ADD COLUMN machine TEXT NOT NULL DEFAULT ''"}
+"""What makes of a store of a version one of the next: all of it in one transaction, when it is opened."""
 
 Kind = Literal["test", "sweep", "selftest", "demo"]
 
@@ -57,8 +61,8 @@ Kind = Literal["test", "sweep", "selftest", "demo"]
 class Run:
     """One run that has finished. `key`: what makes it the same run as another; `figures`: its numbers, by name.
 
-    outcome: passed, failed, invalid, skipped, done or error. details: anything else, as plain values. `number` and
-    `finished_unix` are the store's own.
+    outcome: passed, failed, invalid, skipped, done or error. details: anything else, as plain values. machine: where it
+    ran, empty if that is not known. `number` and `finished_unix` are the store's own.
     """
 
     key: str
@@ -73,12 +77,15 @@ class Run:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    machine: str = field(default_factory=platform.node)
     finished_unix: float = 0.0
     number: int = 0
 
 
-ROW = "key, kind, name, outcome, scenario, seed, start_utc, version, finished_unix, seconds, parameters, details"
-COLUMNS = ("kind", "name", "outcome", "scenario", "seed", "start_utc", "version")
+ROW = (
+    "key, kind, name, outcome, scenario, seed, start_utc, version, finished_unix, seconds, parameters, details, machine"
+)
+COLUMNS = ("kind", "name", "outcome", "scenario", "seed", "start_utc", "version", "machine")
 
 
 def default_path() -> Path:
@@ -92,8 +99,8 @@ def default_path() -> Path:
 class Store:
     """An open store; use as a context. Made if there is none, unless it is opened to `read`.
 
-    Raises EndpointError for a file that cannot be opened or written, that is no store, or of a version that this
-    Bentpipe does not know.
+    Raises EndpointError for a file that cannot be opened or written, that is no store, or of a newer version than
+    this Bentpipe knows; a store of an older one is brought up to date.
     """
 
     def __init__(self, path: Path, *, read: bool = False) -> None:
@@ -125,11 +132,15 @@ class Store:
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
             elif application != APPLICATION:
                 raise EndpointError(f"{self.path}: expected a run store, got another program's database")
-            elif version != VERSION:
+            elif not 1 <= version <= VERSION:
                 raise EndpointError(
-                    f"{self.path}: expected a run store of version {VERSION}, got version {version}: "
+                    f"{self.path}: expected a run store of version {VERSION} or older, got version {version}: "
                     f"use the Bentpipe that made it, or another file"
                 )
+            elif version < VERSION:
+                for older in range(version, VERSION):
+                    database.execute(MIGRATIONS[older])
+                database.execute(f"PRAGMA user_version = {VERSION}")
 
     def add(self, run: Run) -> int:
         """Keeps a run, in place of one with the same key, and returns its number.
@@ -139,7 +150,7 @@ class Store:
         values = (
             run.key, run.kind, run.name, run.outcome, run.scenario, run.seed, run.start_utc, run.version,
             run.finished_unix or time.time(), run.seconds, json.dumps(dict(run.parameters)),
-            json.dumps(dict(run.details)),
+            json.dumps(dict(run.details)), run.machine,
         )  # fmt: skip
         with self._naming(), self._transaction():
             self._database.execute("DELETE FROM runs WHERE key = ?", (run.key,))
@@ -188,12 +199,15 @@ class Store:
             return [self._run(row) for row in rows]
 
     def _run(self, row: tuple[Any, ...]) -> Run:
-        number, key, kind, name, outcome, scenario, seed, start, version, finished, seconds, parameters, details = row
+        (
+            number, key, kind, name, outcome, scenario, seed, start, version, finished, seconds, parameters, details,
+            machine,
+        ) = row  # fmt: skip
         figures = self._database.execute("SELECT name, value FROM figures WHERE run = ? ORDER BY name", (number,))
         known = {each: math.nan if value is None else value for each, value in figures}
         return Run(
             key, kind, name, outcome, scenario, seed, start, version, seconds, json.loads(parameters), known,
-            json.loads(details), finished, number,
+            json.loads(details), machine, finished, number,
         )  # fmt: skip
 
     def prune(self, *, keep: int | None = None, days: float | None = None) -> int:

@@ -135,6 +135,37 @@ def test_a_file_that_is_no_store_of_ours_is_refused_and_left_alone(tmp_path: Pat
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
+VERSION_1 = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, name TEXT NOT NULL, outcome TEXT NOT NULL,
+    scenario TEXT NOT NULL, seed INTEGER NOT NULL, start_utc TEXT NOT NULL, version TEXT NOT NULL,
+    finished_unix REAL NOT NULL, seconds REAL NOT NULL, parameters TEXT NOT NULL, details TEXT NOT NULL
+) STRICT;
+CREATE TABLE figures (
+    run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, name TEXT NOT NULL, value REAL, PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX runs_by_time ON runs (finished_unix);
+CREATE INDEX figures_by_name ON figures (name, value);
+INSERT INTO runs VALUES (7, 'old', 'sweep', 'n', 'done', 'fixed', 3, '', '0', 1.5, 2.5, '{"a": 1}', '{"b": 2}');
+INSERT INTO figures VALUES (7, 'loss', 0.25);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_store_of_an_older_version_is_brought_up_to_date_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "runs"
+    database = sqlite3.connect(path)
+    database.executescript(VERSION_1 + f"PRAGMA application_id = {APPLICATION};")
+    database.close()
+    for _ in range(2):
+        with Store(path) as store:
+            store.add(run("new", machine="lab-3"))
+            (old,) = store.runs(where={"name": "n", "machine": ""})
+            assert (old.number, old.key, old.figures, old.details) == (7, "old", {"loss": 0.25}, {"b": 2})
+            (new,) = store.runs(where={"machine": "lab*"})
+            assert new.key == "new"
+
+
 def strangers(path: Path, application: int, version: int) -> None:
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE theirs (x)")
