@@ -27,7 +27,7 @@ from emulator.bench.punctuality import Punctuality
 from emulator.bench.release import release
 from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
 from emulator.bench.sides import ethernet_header
-from emulator.bench.snapshot import Counters, LinkState, with_port_drops
+from emulator.bench.snapshot import Counters, LinkState, facts_of, with_port_drops
 from emulator.errors import EmulationError
 from emulator.link.compiled import cache_warning, compiling
 from emulator.link.link import Link
@@ -40,10 +40,11 @@ from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.taps.inject import Place
 from emulator.timeline.build import windows_for
 from emulator.timeline.model import ChannelState, Timeline, Windows
-from emulator.units import NS_PER_S, NS_PER_US, format_utc
+from emulator.units import NS_PER_S, NS_PER_US
 
 if TYPE_CHECKING:
     from emulator.bench.devices import BenchDevices
+    from emulator.bench.dish import BenchDish
     from emulator.bench.loop import AntennaLoop
 
 Fabric = Literal["direct", "zmq"]
@@ -88,6 +89,9 @@ class Bench:
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
         self._failure: EmulationError | None = None
+        self.antenna: AntennaLoop | None = None
+        self.devices: BenchDevices | None = None
+        self.dish: BenchDish | None = None
 
     # life
 
@@ -142,18 +146,16 @@ class Bench:
         self.network = self._stack.enter_context(Surroundings(self, self._warn))
         self._stack.callback(delattr, self, "network")  # it holds us: a bench that is over shall go without a search
         if self._within is None:  # a further path is found by the bench that it belongs to
-            self._describe(start_ns)
+            self._runtime.describe(facts_of(self, start_ns, self._fabric))
         for side in (self.terminal, self.datacenter):  # their processes end first, while the link still carries packets
             self._stack.callback(side.close)
 
     def _attach(self) -> None:
         """The terminal's hardware, if the scenario has any."""
-        self.antenna: AntennaLoop | None = None
         if self.scenario.terminal is not None and self.scenario.terminal.antenna is not None:
             from emulator.bench.loop import AntennaLoop
 
             self.antenna = self._stack.enter_context(AntennaLoop(self))
-        self.devices: BenchDevices | None = None
         if self.scenario.devices:
             from emulator.bench.devices import BenchDevices
 
@@ -228,28 +230,6 @@ class Bench:
         else:
             self._relay = Relay(uplink, downlink, *ports, kinds=kinds, quantum_ns=quantum_ns)
         self._stack.callback(release, (uplink, downlink), self._relay)
-
-    def _describe(self, start_ns: int) -> None:
-        self._runtime.describe(
-            {
-                "scenario": self.scenario.name,
-                "paths": self.network.paths.told,
-                "seed": self.scenario.seed,
-                "fabric": self._fabric,
-                "isolated": self._isolate,
-                "started_utc": format_utc(start_ns),
-                "terminal_ipv4": self.terminal.ipv4,
-                "datacenter_ipv4": self.datacenter.ipv4,
-                "terminal_ipv6": self.terminal.ipv6,
-                "datacenter_ipv6": self.datacenter.ipv6,
-                "ports": self.scenario.ports.kind,
-                "interfaces": [self.terminal.port.name, self.datacenter.port.name],
-                "namespaces": {side.name: side.namespace.path for side in (self.terminal, self.datacenter)},
-                "mtu": self.scenario.ports.mtu,
-                "tx_queue_packets": self.scenario.ports.tx_queue_packets,
-                "memory_bytes": self.memory_bytes,
-            }
-        )
 
     def _keep(self) -> None:
         """Housekeeping: plans ahead, and follows the world's clock."""
@@ -348,6 +328,8 @@ class Bench:
             next_handover_ns=self._planner.next_handover_ns(utc_ns),
             uplink=self._links["uplink"].channel_at(monotonic_ns),
             downlink=self._links["downlink"].channel_at(monotonic_ns),
+            antenna=self.antenna.at(utc_ns) if self.antenna is not None else None,
+            dish=self.dish.doing if self.dish is not None else "",
         )
 
     def instants(self, after_ns: int, until_ns: int) -> list[int]:

@@ -19,6 +19,7 @@ from emulator.scenario.links import StarlinkLink
 from emulator.scenario.model import OverlayEvent
 from emulator.terminal import Terminal
 from emulator.terminal.dish import NO_END, DishTerminal, Sky
+from emulator.terminal.dish_record import OutageCause
 from emulator.terminal.pings import WAYS, QueueLoad, pings
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_S
@@ -34,6 +35,15 @@ LONGEST_LOOK_NS = 2 * NS_PER_S  # of a bench that was stopped for longer only so
 OWNER = "dish"
 FOR_EVER_S = 1e9  # 31 years: until the dish says otherwise
 SLOT_NS = 15 * NS_PER_S
+WORDS = {
+    None: "tracking",
+    OutageCause.BOOTING: "booting",
+    OutageCause.NO_SCHEDULE: "searching",
+    OutageCause.STOWED: "stowed",
+    OutageCause.SLEEPING: "sleeping",
+    OutageCause.OBSTRUCTED: "obstructed",
+    OutageCause.THERMAL_SHUTDOWN: "overheated",
+}
 
 log = logging.getLogger("bentpipe.dish")
 
@@ -81,6 +91,11 @@ class BenchDish:
         """The dish's own UTC."""
         return self._start_utc_ns + time.monotonic_ns() - self._start_ns
 
+    @property
+    def doing(self) -> str:
+        """What the dish does, in a word: tracking, or why it does not, as booting, stowed, obstructed."""
+        return WORDS[self.dish.own_cause]
+
     def start(self) -> Self:
         """Gives the dish its address and opens its ports. Raises EndpointError, ModuleNotFoundError."""
         place = self._bench.terminal.namespace
@@ -93,6 +108,7 @@ class BenchDish:
         try:
             self._steer()
             self._thread.start()
+            self._bench.dish = self
         except BaseException:
             self.stop()
             raise
@@ -101,6 +117,8 @@ class BenchDish:
     def stop(self) -> None:
         """Closes the ports; what the dish did to the link stays. Twice is allowed."""
         self._stopping.set()
+        if self._bench.dish is self:
+            self._bench.dish = None
         if self._thread.is_alive():
             self._thread.join()
         if self._server is not None:

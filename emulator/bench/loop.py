@@ -15,13 +15,13 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from emulator.bench.snapshot import AntennaState
 from emulator.errors import EmulationError, ScenarioError
 from emulator.radio.modcod import efficiency_by_cn, row_of_cn
 from emulator.scenario.hardware import AntennaTable
@@ -45,27 +45,6 @@ LEAD_NS = FOLLOW_NS // 2  # the satellite is aimed at where it is half way to th
 KEPT = 1 << 14
 
 log = logging.getLogger("bentpipe.antenna")
-
-
-@dataclass(frozen=True, slots=True)
-class AntennaState:
-    """The antenna at an instant, as the packets feel it. Angles of the beam are the mount's; None: not known.
-
-    `beacon_db` is the C/N that the antenna receives; `heard_ns` when the last byte of the newest report was read,
-    `applied_ns` when the link had the fade that follows, both monotonic.
-    """
-
-    utc_ns: int
-    beam_azimuth_deg: float | None
-    beam_elevation_deg: float | None
-    off_deg: float | None
-    receive_loss_db: float
-    transmit_loss_db: float
-    blocked_db: float
-    beacon_db: float | None
-    locked: bool
-    heard_ns: int | None
-    applied_ns: int
 
 
 class DrivenAntenna(Antenna):
@@ -251,6 +230,13 @@ class AntennaLoop:
             return None
         azimuth, elevation, _ = sky_at(path, np.array([utc_ns], np.int64))
         return float(azimuth[0]), float(elevation[0])
+
+    def at(self, utc_ns: int) -> AntennaState | None:
+        """The antenna as it was known at `utc_ns`, or the earliest that is kept."""
+        for place in range(len(self.trace) - 1, -1, -1):  # not an iterator: another thread goes on with it
+            if self.trace[place].utc_ns <= utc_ns:
+                return self.trace[place]
+        return self.trace[0] if self.trace else None
 
     def look(self) -> AntennaState:
         """Puts beam and sky together, and what follows onto the link, if that has changed."""

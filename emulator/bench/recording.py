@@ -37,16 +37,24 @@ class Recording:
 
     def __call__(self, on: bool, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Raises ScenarioError for an option that is none, EmulationError for the second `on` and the second `off`."""
-        return self._begin(options) if on else self.end()
+        if not on:
+            return self.end()
+        chosen = checked(options)
+        self.begin(Path(chosen["file"]), chosen)
+        return {"file": chosen["file"]}
 
-    def _begin(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    def begin(self, path: Path, options: Mapping[str, Any]) -> None:
+        """Begins a capture to `path`, wherever that is; options as OPTIONS has them.
+
+        Raises EmulationError if one is on, EndpointError if there can be no file.
+        """
         if self._thread is not None:
             raise EmulationError("capture: one is on already: turn it off first")
-        chosen = checked(options)
+        chosen = {**OPTIONS, **options}
         directions = DIRECTIONS if chosen["at"] == BOTH else (chosen["at"],)
         places = PLACES if chosen["place"] == BOTH else (chosen["place"],)
         files = RotatingFiles(
-            Path(chosen["file"]),
+            path,
             most_bytes=round(chosen["rotate_size_mb"] * 1e6),
             most_s=chosen["rotate_every_s"],
             keep=chosen["keep"],
@@ -65,7 +73,6 @@ class Recording:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(stream, files, wanted), name="recording", daemon=True)
         self._thread.start()
-        return {"file": chosen["file"]}
 
     def _run(self, stream: CaptureStream, files: RotatingFiles, wanted: PacketFilter | None) -> None:
         asked = False

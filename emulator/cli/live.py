@@ -132,7 +132,7 @@ class LiveView:
             ]
             if channel.gate != Gate.PASS:
                 parts.append((f" {_gate(channel)}", "bold red"))
-        return Text.assemble(*parts)
+        return Text.assemble(*parts, *(Text.assemble("  ", line) for line in _terminal(state)))
 
     def _directions(
         self,
@@ -208,7 +208,7 @@ class LiveView:
         if state.next_handover_ns is not None:
             left_s = (state.next_handover_ns - state.utc_ns) / NS_PER_S
             ahead.append("   next handover ", "dim").append(f"{left_s:4.1f} s", "bold yellow" if left_s < 1 else "")
-        return Group(served, look, ahead)
+        return Group(served, look, ahead, *_terminal(state))
 
     def _table(self, state: LinkState, counters: Counters) -> RenderableType:
         """Directions side by side: fits a terminal of 72 columns."""
@@ -305,6 +305,22 @@ def sparkline(
 
 def _clock(utc_ns: int) -> str:
     return format_utc(utc_ns, 1)[11:]
+
+
+def _terminal(state: LinkState) -> Iterable[Text]:
+    """A line for the antenna and one for the dish, where there are any."""
+    if (antenna := state.antenna) is not None:
+        off = "not known" if antenna.off_deg is None else f"{antenna.off_deg:.2f}°"
+        yield Text.assemble(
+            ("beam off ", "dim"),
+            off,
+            ("   loss ", "dim"),
+            f"{antenna.receive_loss_db:.1f} dB",
+            ("   ", ""),
+            ("locked", "green") if antenna.locked else ("no lock", "bold red"),
+        )
+    if state.dish:
+        yield Text.assemble(("dish ", "dim"), (state.dish, "" if state.dish == "tracking" else "bold red"))
 
 
 def _gate(channel: ChannelState) -> str:

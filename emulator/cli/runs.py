@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("numbers", nargs=-1, type=int, metavar="[RUN...]")
 @click.option(
     "--where", multiple=True, metavar="COLUMN=PATTERN",
-    help="Only runs whose kind, name, outcome, scenario, seed, start_utc, version or machine is like this, * for anything.",
+    help="Only runs whose kind, name, outcome, scenario, seed, start_utc, version or machine is so, * for anything.",
 )  # fmt: skip
 @click.option("--figure", "figures", multiple=True, metavar="NAME", help="Show this figure. May be repeated.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the latest.")

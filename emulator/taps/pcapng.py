@@ -29,10 +29,11 @@ LARGEST_BLOCK = 1 << 24
 
 
 class Frame(NamedTuple):
-    """A captured frame: UTC ns, and the IP packet in it, None if it carries something else."""
+    """A captured frame: UTC ns, the IP packet in it, None if it carries something else, and its interface's name."""
 
     utc_ns: int
     packet: bytes | None
+    interface: str = ""
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:
@@ -139,7 +140,7 @@ def _read_pcap(file: BinaryIO) -> Iterator[Frame]:
 
 def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
     order = "<"
-    interfaces: list[tuple[int, int]] = []
+    interfaces: list[tuple[int, int, str]] = []
     while len(head := file.read(8)) == 8:
         kind = struct.unpack(order + "I", head[:4])[0]
         if kind == SECTION:
@@ -156,26 +157,33 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
         if len(body) < length - len(head):
             return
         if kind == INTERFACE:
-            interfaces.append((struct.unpack(order + "H", body[:2])[0], _ticks_per_s(body[8:-4], order)))
+            options = dict(_options_of(body[8:-4], order))
+            name = options.get(OPTION_NAME, b"").decode(errors="replace")
+            interfaces.append((struct.unpack(order + "H", body[:2])[0], _ticks_per_s(options), name))
         elif kind == PACKET:
             number, high, low, captured, _ = struct.unpack(order + "IIIII", body[:20])
             if number >= len(interfaces) or captured > len(body) - 24:
                 raise ValueError("a packet that does not fit its block or its section")
-            link_type, ticks_per_s = interfaces[number]
+            link_type, ticks_per_s, name = interfaces[number]
             stamp = (high << 32 | low) * 1_000_000_000 // ticks_per_s
-            yield Frame(stamp, ip_packet(body[20 : 20 + captured], link_type))
+            yield Frame(stamp, ip_packet(body[20 : 20 + captured], link_type), name)
 
 
-def _ticks_per_s(options: bytes, order: str) -> int:
-    """What an interface's stamps count, from its if_tsresol; microseconds if it has none."""
+def _options_of(options: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """(code, value) of each option of a block."""
     at = 0
     while at + 4 <= len(options):
         code, length = struct.unpack(order + "HH", options[at : at + 4])
-        if code == OPTION_RESOLUTION and length == 1:
-            resolution = options[at + 4]
-            return 1 << (resolution & 0x7F) if resolution & 0x80 else int(10**resolution)
+        yield code, options[at + 4 : at + 4 + length]
         at += 4 + (length + 3) // 4 * 4
-    return 1_000_000
+
+
+def _ticks_per_s(options: dict[int, bytes]) -> int:
+    """What an interface's stamps count, from its if_tsresol; microseconds if it has none."""
+    resolution = options.get(OPTION_RESOLUTION, b"")
+    if len(resolution) != 1:
+        return 1_000_000
+    return 1 << (resolution[0] & 0x7F) if resolution[0] & 0x80 else int(10 ** resolution[0])
 
 
 def _bounded(file: BinaryIO, length: int) -> bytes:

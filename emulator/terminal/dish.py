@@ -152,6 +152,11 @@ class DishTerminal:
         """Whether an event of the scenario's is on."""
         return any(kind == one and start <= self._now_ns < end for start, end, one in self._events)
 
+    @property
+    def own_cause(self) -> OutageCause | None:
+        """Why the dish itself has no connection; None: it tracks."""
+        return self._own
+
     def _next_change_ns(self) -> int | None:
         ahead = [self._boot_end_ns, self._acquired_ns, *(at_ns for event in self._events for at_ns in event[:2])]
         if self.config.power_save_mode:

@@ -1,16 +1,19 @@
 """The TCP flows of a capture, each direction by itself: bytes, segments sent again, round trips as seen in it.
 
 A round trip is from a segment to the acknowledgement that covers it; segments that were sent again give none (Karn and
-Partridge, 1987). It is that of the path behind the point of capture: at the sender's side, the whole one.
+Partridge, 1987). It is that of the path behind the point of capture. A capture of a bench at both places shows each
+flow as its sender sees it: the segments before the link, the acknowledgements behind it, and the whole round trip.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import struct
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,12 @@ TCP = 6
 SYN, FIN = 0x02, 0x01
 HALF = 1 << 31  # sequence numbers wrap: the nearer half of them is later
 MOST_FLOWS = 200  # of a report: those with the most bytes
+MOST_FRAMES = 400_000  # of a capture: some seconds of work
+SENDERS = (
+    ("uplink, before the link", "downlink, after the link"),
+    ("downlink, before the link", "uplink, after the link"),
+)
+"""What either end sends, and what it receives, as the interfaces of a bench's captures are called."""
 
 Key = tuple[bytes, int, bytes, int]
 
@@ -42,6 +51,15 @@ class _Way:
 
 def flows_of(frames: Iterable[tuple[int, bytes]]) -> list[Flow]:
     """The flows of IP packets (utc_ns, packet) in the order of their times, those with the most bytes first."""
+    return _shown(_ways(frames))
+
+
+def _shown(ways: dict[Key, _Way]) -> list[Flow]:
+    found = [_flow(key, way) for key, way in ways.items()]
+    return sorted(found, key=lambda flow: flow.payload_bytes, reverse=True)[:MOST_FLOWS]
+
+
+def _ways(frames: Iterable[tuple[int, bytes]]) -> dict[Key, _Way]:
     ways: dict[Key, _Way] = {}
     for at_ns, packet in frames:
         parsed = _parse(packet)
@@ -63,8 +81,7 @@ def flows_of(frames: Iterable[tuple[int, bytes]]) -> list[Flow]:
         other = ways.get((key[2], key[3], key[0], key[1]))
         if other is not None and acknowledged is not None:
             _acknowledge(other, acknowledged, at_ns)
-    found = [_flow(key, way) for key, way in ways.items()]
-    return sorted(found, key=lambda flow: flow.payload_bytes, reverse=True)[:MOST_FLOWS]
+    return ways
 
 
 def _acknowledge(way: _Way, number: int, at_ns: int) -> None:
@@ -111,7 +128,21 @@ def _flow(key: Key, way: _Way) -> Flow:
 
 
 def flows_of_capture(path: Path) -> list[Flow]:
-    """The same of a pcap or pcapng file. Raises EndpointError for a file that is none."""
+    """The same of a pcap or pcapng file. Raises EndpointError for a file that is none.
+
+    Of a long capture the first MOST_FRAMES frames.
+    """
     from emulator.taps.pcapng import read_capture
 
-    return flows_of((frame.utc_ns, frame.packet) for frame in read_capture(path) if frame.packet is not None)
+    seen: dict[str, list[tuple[int, bytes]]] = {}
+    for frame in itertools.islice(read_capture(path), MOST_FRAMES):
+        if frame.packet is not None:
+            seen.setdefault(frame.interface, []).append((frame.utc_ns, frame.packet))
+    if not all(name in seen for ends in SENDERS for name in ends):
+        return flows_of(sorted(itertools.chain.from_iterable(seen.values()), key=itemgetter(0)))
+    ways: dict[Key, _Way] = {}
+    for sent, received in SENDERS:
+        here = _ways(sorted(seen[sent] + seen[received], key=itemgetter(0)))
+        own = {parsed[0] for _, packet in seen[sent] if (parsed := _parse(packet)) is not None}
+        ways |= {key: way for key, way in here.items() if key in own}
+    return _shown(ways)

@@ -1,19 +1,13 @@
-"""The picture of a run: everything on one UTC axis, drawn from the record alone.
-
-Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which people with any kind of colour vision tell apart;
-measured is always coloured points or areas, commanded always a dark line.
-"""
+"""The picture of a run: everything on one UTC axis, drawn from the record alone."""
 
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from itertools import pairwise
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,76 +15,43 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from emulator.testing.measure import drops_over_time, goodput
+from emulator.testing.picture_hardware import hardware, has_hardware
+from emulator.testing.picture_style import (
+    BAND,
+    CAUSE_COLOUR,
+    COLOUR,
+    COMMANDED,
+    DROP_BIN_NS,
+    ELEVATION,
+    EVENT_COLOUR,
+    FAINT,
+    GOODPUT,
+    LETTER,
+    LOG_TICKS_MS,
+    MOST_SLOT_LABELS,
+    OTHER,
+    OUTAGE,
+    RATE,
+    STYLE,
+    Clock,
+    Floats,
+    legend,
+)
 from emulator.testing.record import CAUSE_WORDS, DIRECTIONS, ChannelSeries, Direction, ProbeSeries, RunRecord, Transfer
 from emulator.timeline.causes import Gate
 from emulator.units import NS_PER_MS, NS_PER_S
-
-Floats = npt.NDArray[np.float64]
-
-INK, FAINT, GRID = "#1c2733", "#64707d", "#e3e7eb"
-COLOUR = {"downlink": "#0072B2", "uplink": "#009E73"}
-COMMANDED, RATE, GOODPUT, ELEVATION = "#1c2733", "#1c2733", "#56B4E9", "#7a4b94"
-OUTAGE, FADE, OTHER = "#D55E00", "#E69F00", "#999999"
-BAND = ("#eef2f6", "#dfe7ee")
-CAUSE_COLOUR = {
-    "QUEUE": "#0072B2",
-    "LOSS": "#56B4E9",
-    "HANDOVER": "#CC79A7",
-    "OUTAGE": "#7a1f00",
-    "NO_SATELLITE": "#000000",
-    "OBSTRUCTION": "#F0E442",
-    "FADE": "#E69F00",
-    "COMMAND": "#D55E00",
-}
-EVENT_COLOUR = {
-    "outage": OUTAGE,
-    "hold": OUTAGE,
-    "fade": FADE,
-    "loss": OUTAGE,
-    "extra_delay": FADE,
-    "inject": "#CC79A7",
-}
-LOG_TICKS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)
-LETTER = 0.0056  # width of a letter of a label, as a share of the picture's
-MOST_SLOT_LABELS = 12  # more would not fit
-DROP_BIN_NS = 500 * NS_PER_MS
-STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.edgecolor": "#b8c0c8",
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "svg.fonttype": "path",
-    "text.color": INK,
-    "figure.facecolor": "white",
-    "text.parse_math": False,
-}
 
 
 def draw(record: RunRecord, *, heading: bool) -> Figure:
     """The figure; with its heading for a picture that stands alone."""
     with mpl.rc_context(STYLE):
+        heights = [0.62, 1.15, 2.1, 1.8, 1.9, 1.1, 1.25, *([1.5] if has_hardware(record) else [])]
         figure = Figure(
-            figsize=(13.5, 13.0 if heading else 12.4), layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02)
+            figsize=(13.5, 1.25 * sum(heights) + (0.6 if heading else 0.0)),
+            layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02),
         )
-        axes = figure.subplots(7, 1, sharex=True, height_ratios=(0.62, 1.15, 2.1, 1.8, 1.9, 1.1, 1.25))
-        clock = _Clock(record)
+        axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+        clock = Clock(record)
         _events(axes[0], record, clock)
         _serving(axes[1], record, clock)
         for axis, direction in zip(axes[2:4], reversed(DIRECTIONS), strict=True):
@@ -98,6 +59,8 @@ def draw(record: RunRecord, *, heading: bool) -> Figure:
         _throughput(axes[4], record, clock)
         _loss(axes[5], record, clock)
         _drops(axes[6], record, clock)
+        if has_hardware(record):
+            hardware(axes[7], record, clock)
         for axis in axes[1:]:
             _mark(axis, record, clock)
         axes[-1].set_xlim(clock.at(0), clock.at(max(record.duration_ns, NS_PER_S)))
@@ -132,22 +95,7 @@ def to_svg(record: RunRecord) -> str:
         return text[text.index("<svg") :]
 
 
-class _Clock:
-    """ns from the start of the run → times for matplotlib."""
-
-    def __init__(self, record: RunRecord) -> None:
-        seconds, ns = divmod(record.start_utc_ns, NS_PER_S)
-        self._start = datetime.fromtimestamp(seconds, tz=UTC) + timedelta(microseconds=ns / 1000)
-        self._zero = float(mdates.date2num(self._start))
-
-    def at(self, ns: float) -> datetime:
-        return self._start + timedelta(microseconds=ns / 1000)
-
-    def days(self, ns: npt.ArrayLike) -> Floats:
-        return self._zero + np.asarray(ns, np.float64) / (86_400 * NS_PER_S)
-
-
-def _events(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+def _events(axis: Axes, record: RunRecord, clock: Clock) -> None:
     """A strip above the panels: slot boundaries by their second, and what was done to the link."""
     axis.set_ylim(0, 1)
     axis.axis("off")
@@ -176,7 +124,7 @@ def _events(axis: Axes, record: RunRecord, clock: _Clock) -> None:
         )
 
 
-def _mark(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+def _mark(axis: Axes, record: RunRecord, clock: Clock) -> None:
     for at in record.slot_starts_ns():
         axis.axvline(clock.days(at), color="#8b97a3", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.5)
     for event in record.events:
@@ -194,7 +142,7 @@ def _mark(axis: Axes, record: RunRecord, clock: _Clock) -> None:
             axis.axvline(clock.days(event.at_ns), color=colour, linewidth=1.2, zorder=0.6)
 
 
-def _serving(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+def _serving(axis: Axes, record: RunRecord, clock: Clock) -> None:
     states = record.states
     axis.set_title("Serving satellite, gateway and elevation")
     satellite, gateway = np.array(states.satellite, int), np.array(states.gateway, int)
@@ -243,7 +191,7 @@ def _serving(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     axis.set_ylabel("elevation, °")
 
 
-def _delay(axis: Axes, record: RunRecord, direction: Direction, clock: _Clock) -> None:
+def _delay(axis: Axes, record: RunRecord, direction: Direction, clock: Clock) -> None:
     """Probes as points, the delay line as a dark line; logarithmic when a queue makes the range wide."""
     probes, channel = record.probes(direction), _channel(record, direction)
     sent, delay = np.array(probes.sent_ns, float), np.array(probes.delay_ns, float)
@@ -301,7 +249,7 @@ def _delay(axis: Axes, record: RunRecord, direction: Direction, clock: _Clock) -
             [], [], linestyle="none", marker="|", markersize=7, color=OUTAGE, label=f"lost probes ({len(lost):,})"
         )
     axis.set_ylabel("ms")
-    _legend(axis)
+    legend(axis)
 
 
 def _every(probes: ProbeSeries) -> str:
@@ -327,7 +275,7 @@ def _range(measured: Floats, commanded: Floats) -> tuple[float, float]:
     return max(0.1, float(known.min())), max(top, float(known.min()) + 1.0)
 
 
-def _throughput(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+def _throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
     transfer = record.transfer
     direction: Direction = transfer.direction if transfer else "downlink"
     axis.set_title(f"TCP throughput against the rate of the {direction}")
@@ -360,7 +308,7 @@ def _throughput(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     top = max(rate.max(initial=0.0), bits.max(initial=0.0) / 1e6, 1.0)
     axis.set_ylim(0, top * 1.22)
     axis.set_ylabel("Mbit/s")
-    _legend(axis)
+    legend(axis)
 
 
 def _how(transfer: Transfer) -> str:
@@ -368,7 +316,7 @@ def _how(transfer: Transfer) -> str:
     return name if transfer.connections == 1 else f"{transfer.connections} × {name}"
 
 
-def _loss(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+def _loss(axis: Axes, record: RunRecord, clock: Clock) -> None:
     """Of the probes of each second, against what the link was told; a shut gate loses all."""
     axis.set_title("Loss of the probes, second by second, against what was commanded")
     edges = np.arange(0, record.duration_ns + NS_PER_S, NS_PER_S)
@@ -392,10 +340,10 @@ def _loss(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_ylabel("%")
-    _legend(axis)
+    legend(axis)
 
 
-def _drops(axis: Axes, record: RunRecord, clock: _Clock) -> None:
+def _drops(axis: Axes, record: RunRecord, clock: Clock) -> None:
     axis.set_title("Packets dropped, by cause, both directions")
     edges = np.arange(0, record.duration_ns + DROP_BIN_NS, DROP_BIN_NS)
     stacked: dict[str, Floats] = {}
@@ -419,18 +367,4 @@ def _drops(axis: Axes, record: RunRecord, clock: _Clock) -> None:
     axis.set_ylim(0, max(1.0, bottom.max(initial=0.0) * 1.35))
     axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axis.set_ylabel("packets / 0.5 s")
-    _legend(axis)
-
-
-def _legend(axis: Axes) -> None:
-    """Above the panel, at the right of its title: nothing of the data is covered."""
-    if axis.get_legend_handles_labels()[1]:
-        axis.legend(
-            loc="lower right",
-            bbox_to_anchor=(1.0, 0.985),
-            ncols=6,
-            handlelength=1.6,
-            columnspacing=1.4,
-            borderaxespad=0.2,
-            handletextpad=0.5,
-        )
+    legend(axis)

@@ -92,6 +92,27 @@ class StateSeries(Part):
         return {"satellites", "gateways"}
 
 
+class HardwareSeries(Part):
+    """What the terminal's hardware did at regular instants; empty without any.
+
+    `dish` indexes `words`, −1 without a dish. off_deg: between beam and satellite, −1 where that is not known.
+    loss_db: what that costs the downlink, blockage included. locked: 1 while the antenna has its satellite.
+    """
+
+    at_ns: Column = []
+    dish: Column = []
+    beam_azimuth_deg: list[float] = []
+    beam_elevation_deg: list[float] = []
+    off_deg: list[float] = []
+    loss_db: list[float] = []
+    locked: Column = []
+    words: list[str] = []
+
+    @classmethod
+    def vocabularies(cls) -> set[str]:
+        return {"words"}
+
+
 class DirectionCounts(Part):
     """One direction's counters at each instant of the series; `dropped` by the name of the cause."""
 
@@ -213,6 +234,7 @@ class RunRecord(Part):
     slot_s: float = 0.0
     slot_phase_s: float = 0.0
     states: StateSeries = StateSeries()
+    hardware: HardwareSeries = HardwareSeries()
     counters: CounterSeries = CounterSeries()
     uplink_probes: ProbeSeries = ProbeSeries()
     downlink_probes: ProbeSeries = ProbeSeries()

@@ -32,6 +32,7 @@ from emulator.testing.record import (
     Direction,
     DirectionCounts,
     Event,
+    HardwareSeries,
     ProbeSeries,
     RunRecord,
     StateSeries,
@@ -46,6 +47,8 @@ Ints = npt.NDArray[np.int64]
 
 SLOT_S = 15.0  # LINK_FACTS: Starlink's global slots
 STATE_STEP_NS = 20 * NS_PER_MS
+HARDWARE_STEP_NS = 100 * NS_PER_MS
+MOST_DB = 999.0  # for JSON, which has no infinity
 SAME_DELAY_NS = 20_000  # two instants one step apart whose delays differ by more have a step between them
 BIN_EDGE_NS = (
     300_000  # so near to the edge of a jitter bin, the kernel's stamp and the link's may fall on two sides of it
@@ -63,7 +66,7 @@ class Recorder:
         self.slot_phase_s = link.slot_phase_s if isinstance(link, StarlinkLink) else 0.0
         self.start_utc_ns = bench.utc_ns()
         self._title, self._ip_version = title, ip_version
-        self._states = StateSeries()
+        self._states, self._hardware = StateSeries(), HardwareSeries()
         self._counters = CounterSeries()
         self._next_state_ns = 0
         self.events: list[Event] = []
@@ -102,6 +105,8 @@ class Recorder:
             columns.slant_range_m.append(round(state.slant_range_m or 0.0, 1))
             _append_channel(columns.uplink, state.uplink)
             _append_channel(columns.downlink, state.downlink)
+            if self._next_state_ns % HARDWARE_STEP_NS == 0 and (state.antenna is not None or state.dish):
+                _append_hardware(self._hardware, self._next_state_ns, state)
             self._next_state_ns += STATE_STEP_NS
 
     def finish(
@@ -139,6 +144,7 @@ class Recorder:
             slot_s=self.slot_s,
             slot_phase_s=self.slot_phase_s,
             states=self._states,
+            hardware=self._hardware,
             counters=self._counters,
             transfer=transfer,
             events=sorted(self.events, key=lambda event: event.at_ns),
@@ -270,6 +276,19 @@ def _append_channel(columns: ChannelSeries, state: ChannelState) -> None:
     columns.loss.append(state.loss)
     columns.gate.append(int(state.gate))
     columns.cause.append(int(state.cause))
+
+
+def _append_hardware(columns: HardwareSeries, at_ns: int, state: LinkState) -> None:
+    antenna = state.antenna
+    columns.at_ns.append(at_ns)
+    columns.dish.append(_index(columns.words, state.dish))
+    azimuth, elevation = (antenna.beam_azimuth_deg, antenna.beam_elevation_deg) if antenna else (None, None)
+    columns.beam_azimuth_deg.append(round(azimuth or 0.0, 3))
+    columns.beam_elevation_deg.append(round(elevation or 0.0, 3))
+    off_deg = antenna.off_deg if antenna else None
+    columns.off_deg.append(-1.0 if off_deg is None else round(off_deg, 4))
+    columns.loss_db.append(round(min(antenna.receive_loss_db, MOST_DB), 2) if antenna else 0.0)
+    columns.locked.append(int(antenna.locked) if antenna else 1)
 
 
 def _append_counts(columns: DirectionCounts, counters: DirectionCounters, rows: int) -> None:

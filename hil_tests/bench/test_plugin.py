@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emulator.link.compiled import cache_directory
+from emulator.taps.pcapng import read_capture
 from emulator.testing.store import Store
 
 pytestmark = pytest.mark.needs("netns", "tun", "ping")
@@ -17,15 +20,16 @@ PROJECT = ("-p", "emulator.testing.plugin", "-p", "no:cacheprovider", "--bench",
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """An empty project; its benches are its own."""
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
+    """An empty project; its benches are its own, in a directory whose name leaves room for those of sockets."""
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(pytester.path / "run"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     if cache_directory is not None:  # a project of pytester has a home of its own
         monkeypatch.setenv("BENTPIPE_CACHE_DIR", str(cache_directory.parents[1]))
-    return pytester
+    with tempfile.TemporaryDirectory(prefix="bp-") as runtime:
+        monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", runtime)
+        yield pytester
 
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
@@ -132,10 +136,17 @@ def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytes
         def test_fails(satlink, terminal, datacenter):
             satlink.apply("outage", 3.0)
             terminal.run("ping", "-c", "2", "-i", "0.2", "-W", "1", datacenter.ipv4)
+
+        def test_passes(satlink, terminal, datacenter):
+            terminal.run("ping", "-c", "1", datacenter.ipv4)
         """
     )
-    result = run(project, "--satlink-start", "2026-01-01T00:00:13Z")
-    result.assert_outcomes(failed=1)
+    result = run(project, "--satlink-start", "2026-01-01T00:00:13Z", "--satlink-report", "kept")
+    result.assert_outcomes(failed=1, passed=1)
+    (capture,) = project.path.glob("kept/*/packets.pcapng")  # of the one that failed
+    assert capture.parent.name.endswith("test_fails")
+    assert sum(frame.packet is not None for frame in read_capture(capture)) == 2
+    assert f"capture: {capture}" in result.stdout.str()
     text = result.stdout.str()
     assert "0 received" in text
     assert re.search(r"proof: \d+ packets left late by p50", text)
@@ -216,6 +227,7 @@ def test_a_broken_bench_is_latched(project: pytest.Pytester) -> None:
     [
         (("--satlink-start", "soon"), "--satlink-start"),
         (("--satlink-cores", "0"), "--satlink-cores"),
+        (("--satlink-capture", "all"), "--satlink-report"),
     ],
 )
 def test_a_wrong_command_line_is_refused(project: pytest.Pytester, arguments: tuple[str, ...], named: str) -> None:

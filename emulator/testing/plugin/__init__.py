@@ -55,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="A test during which more than 1 %% of the packets left later than this is invalid.  [default: 5]",
     )  # fmt: skip
     group.addoption("--satlink-report", metavar="DIR", help="Write a page for each measurement of each test there.")
+    group.addoption(
+        "--satlink-capture", choices=("failed", "all", "none"), metavar="WHICH",
+        help="Whose packets are kept beside their reports: those of failed (and invalid) tests, all or none; unless "
+        "none, all reports show TCP flows.  [default: failed, where there are reports]",
+    )  # fmt: skip
     group.addoption("--satlink-store", metavar="FILE", help="Add each test to this store of runs.")
     parser.addini("bench", "The link of tests that name none: a scenario's name or file.", default="starlink_2025")
 
@@ -98,6 +103,7 @@ def pytest_runtest_makereport(
     if link is None or call.when != "call" or hasattr(item, "_satlink_told"):
         return report
     link.freeze()
+    capture = link.capture_ended()
     faults = link.faults() or _not_proven(call)
     if faults and report.outcome != "skipped":
         reason = f"invalid: the emulation fell behind: {'; '.join(faults)}"
@@ -110,12 +116,16 @@ def pytest_runtest_makereport(
     told = _told(item, link)
     try:
         pages = settings_of(item.config).keep(
-            item.nodeid, link, outcome, report.longreprtext, repeat_command(item, link)
+            item.nodeid, link, outcome, report.longreprtext, repeat_command(item, link), capture
         )
-        told = "\n".join([told, *(f"report: {page}" for page in pages)])
-    except BentpipeError as error:  # a full disk takes the report and not the result
-        told = f"{told}\nnot kept: {error}"
-        _not_kept.append(f"{item.nodeid}: {error}")
+        told = "\n".join([told, *(f"{'report' if page.suffix == '.html' else 'capture'}: {page}" for page in pages)])
+    except Exception as error:  # noqa: BLE001 (a full disk, or a defect, takes the report and not the result)
+        why = str(error) if isinstance(error, BentpipeError) else f"defect: {type(error).__name__}: {error}"
+        told = f"{told}\nnot kept: {why}"
+        _not_kept.append(f"{item.nodeid}: {why}")
+    if link.not_captured:
+        told = f"{told}\nnot kept: {link.not_captured}"
+        _not_kept.append(f"{item.nodeid}: {link.not_captured}")
     report.sections.append(("satlink", told))
     item.user_properties.append(("satlink_outcome", outcome))
     report.user_properties[:] = item.user_properties

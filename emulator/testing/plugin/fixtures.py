@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -22,10 +23,13 @@ from emulator.errors import (
 from emulator.testing.plugin.settings import LATCH, Wish, settings_of
 
 if TYPE_CHECKING:
+    from emulator.bench import Bench
     from emulator.bench.dish import BenchDish
     from emulator.testing.plugin.processes import TestSide
     from emulator.testing.plugin.satlink import Satlink
 
+LOCK_S = 90.0  # for the slowest mount to come from the far side of the sky
+LOOK_S = 0.02
 BREAKS_THE_BENCH = (EmulationError, EndpointError, InterfaceError, PrivilegeError, ToolMissingError)
 
 
@@ -75,6 +79,7 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
     with core(settings.cores, directory=runtime_root(), longest_wait_s=settings.longest_wait_s, tell=tell):
         windows = settings.windows(scenario, wish.start_utc_ns if wish.start_utc_ns is not None else time.time_ns())
         with Bench(scenario, start_utc_ns=wish.start_utc_ns, windows=windows) as bench:
+            _await_lock(bench)
             limits = Limits(lateness_p99_us=settings.lateness_us)
             link = Satlink(bench, folder, title=request.node.nodeid, limits=limits)
             request.node.user_properties += [
@@ -83,7 +88,24 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
                 ("satlink_start", format_utc(link.start_utc_ns, 9)),
             ]
             with contextlib.closing(link):
+                if settings.capture != "none":
+                    link.capture()
                 yield link
+
+
+def _await_lock(bench: Bench) -> None:
+    """Until the antenna that the bench itself points has its satellite, if one serves: before, nothing would pass."""
+    antenna = bench.antenna
+    if antenna is None or antenna.settings.tracking != "program":
+        return
+    pause, patience_s = threading.Event(), LOCK_S + antenna.settings.acquisition_s
+    ends_s = time.monotonic() + patience_s
+    while (now := bench.state()).satellite and not (now.antenna and now.antenna.locked):
+        if time.monotonic() > ends_s:
+            off = now.antenna.off_deg if now.antenna else None
+            where = "its controller tells no position" if off is None else f"its beam is {off:.1f}° off"
+            raise EmulationError(f"the antenna has not found {now.satellite} within {patience_s:g} s: {where}")
+        pause.wait(LOOK_S)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from emulator.errors import EmulationError
+from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.scenario.script import Step
 from emulator.testing.plugin.processes import TestSide
@@ -22,11 +22,13 @@ from emulator.units import NS_PER_MS, NS_PER_S, format_utc
 
 if TYPE_CHECKING:
     from emulator.bench import Bench, Counters, LinkState
+    from emulator.bench.recording import Recording
     from emulator.testing.readings import BulkRun, ProbeRun
     from emulator.testing.record import Direction
 
 TICK_S = 0.1
 LONGEST_LOG = 100_000  # characters of each, from its end
+CAPTURED = {"place": "both", "snap": 128}  # bytes: headers, also behind a tunnel's
 
 
 class Satlink:
@@ -44,6 +46,9 @@ class Satlink:
         self._end: Counters | None = None
         self._stack = contextlib.ExitStack()
         self.scripts: list[Script] = []
+        self._captured = folder / "packets.pcapng"
+        self._recording: Recording | None = None
+        self.not_captured = ""
         if bench.scenario.script:
             self.script(*bench.scenario.script)
 
@@ -117,7 +122,8 @@ class Satlink:
                         yield f"{side.side.name}: {' '.join(process.command)[:60]}: {stream}", text[-LONGEST_LOG:]
 
     def close(self) -> None:
-        """Ends the scripts."""
+        """Ends the scripts, and a capture that nobody asked for."""
+        self.capture_ended()
         self._stack.close()
 
     @contextlib.contextmanager
@@ -157,6 +163,34 @@ class Satlink:
             return faults(self.evidence(), self.limits)
         except EmulationError as error:
             return (str(error),)
+
+    def capture(self) -> None:
+        """Captures what crosses the link, the head of each packet, on both sides of it, until the test ends.
+
+        Where that cannot be, `not_captured` says why, and the test goes on. A bench over ZeroMQ offers no captures.
+        """
+        from emulator.bench.captures import serving_captures
+        from emulator.bench.recording import Recording
+
+        try:
+            self._stack.enter_context(serving_captures(self.bench))
+            recording = Recording(self.bench.runtime_dir)
+            with contextlib.suppress(BenchNotFoundError):
+                recording.begin(self._captured, CAPTURED)
+                self._recording = recording
+        except BentpipeError as error:
+            self.not_captured = str(error)
+
+    def capture_ended(self) -> Path | None:
+        """Ends the capture; the file, None if there is none."""
+        recording, self._recording = self._recording, None
+        if recording is None:
+            return None
+        try:
+            recording.end()
+        except BentpipeError as error:  # a bench that has died, a full disk: what was written is there
+            self.not_captured = str(error)
+        return self._captured if self._captured.exists() else None
 
     def freeze(self) -> None:
         """The evidence is that of now, whatever happens to the bench later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from emulator.units import parse_utc_ns
 if TYPE_CHECKING:
     from emulator.scenario import Scenario
     from emulator.testing.plugin.satlink import Satlink
+    from emulator.testing.record import Flow
     from emulator.timeline.model import Windows
 
 MARKER_KEYS = ("scenario", "set", "seed", "start", "needs")
@@ -51,6 +53,7 @@ class Settings:
     lateness_us: int
     report: Path | None
     store: Path | None
+    capture: str
     _scenarios: dict[tuple[str, tuple[str, ...]], Scenario] = field(default_factory=dict)
     _windows: dict[Scenario, tuple[int, Windows]] = field(default_factory=dict)
 
@@ -69,6 +72,9 @@ class Settings:
             Path(os.path.abspath(value)) if (value := config.getoption(name)) else None  # noqa: PTH100 (no symlinks)
             for name in ("--satlink-report", "--satlink-store")
         ]
+        capture = config.getoption("--satlink-capture")
+        if capture in ("failed", "all") and folders[0] is None:
+            raise pytest.UsageError(f"--satlink-capture {capture}: expected --satlink-report, where captures go")
         return cls(
             bench=config.getoption("--bench") or str(config.getini("bench")),
             overrides=tuple(config.getoption("--satlink-set")),
@@ -79,6 +85,7 @@ class Settings:
             lateness_us=round(config.getoption("--satlink-lateness") * 1000),
             report=folders[0],
             store=folders[1],
+            capture=capture or ("failed" if folders[0] else "none"),
         )
 
     def wish(self, marks: Sequence[pytest.Mark]) -> Wish:
@@ -125,30 +132,38 @@ class Settings:
             self._windows[scenario] = start_utc_ns, windows
         return windows
 
-    def keep(self, nodeid: str, link: Satlink, outcome: str, said: str, repeat: str) -> list[Path]:
-        """Writes the reports of a test and adds it to the store, as far as either was asked for; returns the reports.
+    def keep(
+        self, nodeid: str, link: Satlink, outcome: str, said: str, repeat: str, capture: Path | None
+    ) -> list[Path]:
+        """Writes the reports of a test and adds it to the store, as far as either was asked for; returns the reports,
+        and the capture if that is kept.
 
         Raises EndpointError, as on a full disk.
         """
-        pages = self._report(nodeid, link, said) if self.report else []
+        kept = self._report(nodeid, link, outcome, said, capture) if self.report else []
         if self.store:
-            self._add(self.store, nodeid, link, outcome, repeat, pages)
-        return pages
+            self._add(self.store, nodeid, link, outcome, repeat, kept)
+        return kept
 
-    def _report(self, nodeid: str, link: Satlink, said: str) -> list[Path]:
+    def _report(self, nodeid: str, link: Satlink, outcome: str, said: str, capture: Path | None) -> list[Path]:
         from emulator.testing.record import Judged
         from emulator.testing.report import write_report
 
         assert self.report is not None
         verdicts = [Judged(outcome=verdict.outcome, text=str(verdict)) for verdict in link.verdicts]
-        pages = []
+        folder = self.report / re.sub(r"[^\w.-]+", "_", nodeid)
+        kept = []
+        if capture is not None and (self.capture == "all" or outcome not in ("passed", "skipped")):
+            kept.append(_moved(capture, folder / "packets.pcapng"))
+            capture = kept[0]
+        flows = _flows(capture) if link.records and capture is not None else []
         for number, record in enumerate(link.records):
-            record.verdicts, record.logs = verdicts, dict(link.logs())
+            record.verdicts, record.logs, record.flows = verdicts, dict(link.logs()), flows
             if said:
                 record.logs["what pytest says"] = said[-LONGEST_LOG:]
-            folder = self.report / (re.sub(r"[^\w.-]+", "_", nodeid) + (f"-{number}" if number else ""))
-            pages.append(write_report(record, folder)["report.html"])
-        return pages
+            place = folder.with_name(f"{folder.name}-{number}") if number else folder
+            kept.append(write_report(record, place)["report.html"])
+        return kept
 
     def _add(self, path: Path, nodeid: str, link: Satlink, outcome: str, repeat: str, pages: list[Path]) -> None:
         from emulator import __version__
@@ -160,7 +175,8 @@ class Settings:
             "repeat": repeat,
             "verdicts": [verdict.as_json() for verdict in link.verdicts],
             "faults": list(link.faults()),
-            "reports": [str(page) for page in pages],
+            "reports": [str(page) for page in pages if page.suffix == ".html"],
+            "captures": [str(page) for page in pages if page.suffix == ".pcapng"],
         }
         with contextlib.suppress(EmulationError):
             details["evidence"] = link.evidence().model_dump()
@@ -180,6 +196,24 @@ class Settings:
                     details=details,
                 )
             )
+
+
+def _moved(file: Path, target: Path) -> Path:
+    """Raises EndpointError."""
+    from emulator.errors import EndpointError
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, target)
+    except OSError as error:
+        raise EndpointError(f"{target}: cannot keep the capture: {error.strerror}") from error
+    return target
+
+
+def _flows(capture: Path) -> list[Flow]:
+    from emulator.testing.flows import flows_of_capture
+
+    return flows_of_capture(capture)
 
 
 class Latch:

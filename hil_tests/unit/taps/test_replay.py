@@ -117,7 +117,7 @@ def test_what_is_written_is_read(
         for at, data, comment in frames:
             writer.write(0, at, packet(True, 24 + len(data), 1)[:24] + data, comment)
     assert list(read_capture(path)) == [
-        Frame(at, packet(True, 24 + len(data), 1)[:24] + data) for at, data, _ in frames
+        Frame(at, packet(True, 24 + len(data), 1)[:24] + data, "one") for at, data, _ in frames
     ]
 
 
