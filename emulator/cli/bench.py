@@ -59,7 +59,8 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
 
     from emulator.output import output_file
     from emulator.ports.relay import is_compiled
-    from emulator.testing.performance.measures import Settings, chosen_trials
+    from emulator.testing.performance.measures import chosen_trials
+    from emulator.testing.performance.places import Settings
     from emulator.testing.performance.run import expected_s, measure
     from emulator.testing.performance.table import render
 

@@ -100,7 +100,7 @@ def flow_hash(data: Bytes, ip: int, length: int, seed: int) -> int:
     return finish(state ^ words)
 
 
-@compiled_apart
+@compiled
 def _first_fit(rules: Ints, matches: Ints, bounds: Ints, data: Bytes, ip: int, length: int, default: int) -> int:
     protocol, at = transport(data, ip, length)
     version = byte(data, ip) >> 4

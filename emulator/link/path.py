@@ -20,7 +20,7 @@ from emulator.link.leave import undress
 from emulator.link.ledger import note
 from emulator.link.lose import is_lost
 from emulator.link.propagate import launch
-from emulator.link.queue import admit, count_time, next_lane, take_head, thin_out
+from emulator.link.queue import admit, count_time, take_head, thin_out
 from emulator.link.serve import next_instant, serve, service_start
 from emulator.link.state import (
     COPIED_PACKETS,
@@ -66,6 +66,7 @@ from emulator.link.state import (
     SUPER_LEFT,
     SUPER_SEGMENTS,
     SUPER_TAIL,
+    TURN,
     UTC_OFFSET,
     Bytes,
     Ints,
@@ -144,7 +145,7 @@ def advance(link: LinkState, now: int) -> None:
         start = service_start(link)
         if start > now:
             return
-        lane = next_lane(link)
+        lane = reg[TURN]
         if not thin_out(link, lane, start):
             continue
         queue, row, lanes = link.queue, take_head(link, lane), link.lanes

@@ -63,6 +63,7 @@ from emulator.link.state import (
     SUPER_L4,
     SUPER_LINK,
     SUPER_OFFSET,
+    TURN,
     WORST_QUEUE,
     Ints,
     LinkState,
@@ -114,6 +115,7 @@ def admit(link: LinkState, lane: int, arrival: int, place: int, index: int, leng
     lanes[lane, LANE_TAIL] += 1
     lanes[lane, LANE_BYTES] += length
     reg[LANE_BITS + (lane >> 5)] |= 1 << (lane & 31)
+    reg[TURN] = min(reg[TURN], lane) if reg[QUEUED] > 0 else lane
     reg[QUEUED] += 1
     if discipline == FQ_CODEL and is_full(link, lane, 0):
         most = fair_longest(lanes, link.flows, lane)
@@ -157,6 +159,8 @@ def take_head(link: LinkState, lane: int) -> int:
     reg[QUEUED] -= 1
     if lanes[lane, LANE_HEAD] == lanes[lane, LANE_TAIL]:
         reg[LANE_BITS + (lane >> 5)] &= ~(1 << (lane & 31))
+        if reg[QUEUED] > 0:
+            find_turn(reg)
     return row
 
 
@@ -194,25 +198,23 @@ def first_arrival(link: LinkState) -> int:
     """
     if link.reg[QUEUED] == 0:
         return NEVER
-    lane = next_lane(link)
+    lane = link.reg[TURN]
     if link.lanes[lane, LANE_DISCIPLINE] == FQ_CODEL:
         return link.lanes[lane, FAIR_SINCE]
     return link.queue[lane, link.lanes[lane, LANE_HEAD] % link.queue.shape[1], Q_ARRIVAL]
 
 
 @compiled
-def next_lane(link: LinkState) -> int:
-    """The lane whose turn it is; some packet must wait.
+def find_turn(reg: Ints) -> None:
+    """Sets TURN to the lane whose turn it is; some packet must wait.
 
     All that wait have arrived: whatever could be served before an arrival has been served before it was admitted.
     """
-    if len(link.lanes) == 1:
-        return 0
-    reg, word = link.reg, 0
+    word = 0
     while reg[LANE_BITS + word] == 0:
         word += 1
     bits = reg[LANE_BITS + word]
-    return (word << 5) + bit_length(bits & -bits) - 1
+    reg[TURN] = (word << 5) + bit_length(bits & -bits) - 1
 
 
 @compiled

@@ -97,7 +97,7 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     RUN_SUPER, RUN_FIRST, RUN_COUNT, RUN_DUE, RUN_BYTES,  # what `due_run` found
     WORST_QUEUE, LEDGER_TAIL, FRAME, GRANT,
     RUN_FLAGS, RUN_HEAD, RUN_BODY_AT, RUN_BODY, RUN_FLIPPED,  # what `dress` made of it
-    FEATURES, LANE_BITS, _, _, _,  # which lanes have packets, 32 to a word
+    FEATURES, LANE_BITS, _, _, _, TURN,  # which lanes have packets, 32 to a word, and the first of them
     MARKED_PACKETS, COPIED_PACKETS, SPOILT_PACKETS, LATE_PACKETS,
     CHAIN_BIN, CHAIN_AT, CHAIN_STATE,
     SPELL_BIN, SPELL_ODDS, SPELL_LOSS, SPELL_LONGEST, SPELL_AT, SPELL_END,
@@ -107,7 +107,7 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     FLOW, STAGE_CODE, STAGE_WORDS, RING_ADDRESS,
     REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
-) = range(94)  # fmt: skip
+) = range(95)  # fmt: skip
 REGISTERS = 96
 
 CAUSES = 32

@@ -13,6 +13,8 @@ prints `ready PORT` once it listens (port 0 takes a free one). SIGINT and SIGTER
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import select
 import socket
 import struct
@@ -24,6 +26,9 @@ from emulator.testing.stamps import BYTES, CONGESTION, TCP, Recorder, Stop
 
 CHUNK = 64 << 10  # of one connection at a time: they take turns
 TICK_NS = 20_000_000
+FEW = 50  # connections
+LONGEST_WAIT_S = 0.05
+CONNECT_LIMIT_S = 10.0
 TCP_INFO_BYTES = 104
 ROUND_TRIP_US = struct.Struct("@68xI")  # linux/tcp.h, struct tcp_info: tcpi_rtt
 RETRANSMITTED = struct.Struct("@100xI")  # tcpi_total_retrans
@@ -48,14 +53,14 @@ def transfer(
 def _send(peers: list[socket.socket], duration_ns: int, congestion: str, stop: Stop, recorder: Recorder) -> None:
     recorder.put_name(CONGESTION, next(iter([_pin(peer, congestion) for peer in peers])))
     sending = {peer.fileno(): peer for peer in peers}
-    poll = select.poll()
+    poll = select.epoll()
     for descriptor in sending:
-        poll.register(descriptor, select.POLLOUT)
+        poll.register(descriptor, select.EPOLLOUT)
     chunk = bytes(CHUNK)
     start_ns = now_ns = time.monotonic_ns()
-    ticked_ns = 0
+    ticked_ns, tick_ns = 0, TICK_NS * (1 + len(peers) // FEW)  # asking each of a thousand how it is takes a while
     while sending and not stop and now_ns - start_ns < duration_ns:
-        for descriptor, _ in poll.poll(50):
+        for descriptor, _ in poll.poll(LONGEST_WAIT_S):
             try:
                 sending[descriptor].send(chunk)
             except BlockingIOError:
@@ -64,7 +69,7 @@ def _send(peers: list[socket.socket], duration_ns: int, congestion: str, stop: S
                 poll.unregister(descriptor)
                 del sending[descriptor]
         now_ns = time.monotonic_ns()
-        if now_ns - ticked_ns >= TICK_NS:
+        if now_ns - ticked_ns >= tick_ns:
             ticked_ns = now_ns
             recorder.put(TCP, now_ns, *_tcp_info(peers))
             recorder.flush_if_due(now_ns)
@@ -89,15 +94,15 @@ def _tcp_info(peers: list[socket.socket]) -> tuple[int, int]:
 
 def _receive(peers: list[socket.socket], stop: Stop, recorder: Recorder) -> None:
     receiving = {peer.fileno(): peer for peer in peers}
-    poll = select.poll()
+    poll = select.epoll()
     for descriptor in receiving:
-        poll.register(descriptor, select.POLLIN)
+        poll.register(descriptor, select.EPOLLIN)
     room = bytearray(CHUNK)
     total = 0
     last_ns = ticked_ns = time.monotonic_ns()
     recorder.put(BYTES, last_ns, total)
     while receiving and not stop:
-        ready = poll.poll(50)
+        ready = poll.poll(LONGEST_WAIT_S)
         now_ns = time.monotonic_ns()
         if now_ns - last_ns >= TICK_NS and last_ns != ticked_ns:
             recorder.put(BYTES, last_ns, total)  # where the silence began, so that it is not smeared over
@@ -125,7 +130,7 @@ def listen(port: int, address: str, connections: int, stop: Stop) -> list[socket
     dual = not address and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in address else socket.AF_INET
     peers: list[socket.socket] = []
-    with socket.create_server((address, port), family=family, dualstack_ipv6=dual) as server:
+    with socket.create_server((address, port), family=family, backlog=connections, dualstack_ipv6=dual) as server:
         print("ready", server.getsockname()[1], flush=True)
         server.settimeout(0.2)
         while len(peers) < connections and not stop:
@@ -133,6 +138,37 @@ def listen(port: int, address: str, connections: int, stop: Stop) -> list[socket
                 peers.append(server.accept()[0])
             except TimeoutError:
                 continue
+    return peers
+
+
+def connect(address: str, port: int, connections: int) -> list[socket.socket]:
+    """Connections, all begun at once: one after the other, a thousand would take as many round trips.
+
+    Raises OSError if one of them fails, or if they are not there within CONNECT_LIMIT_S.
+    """
+    peers = [socket.create_connection((address, port), timeout=CONNECT_LIMIT_S)]
+    try:
+        family, resolved = peers[0].family, peers[0].getpeername()
+        poll = select.epoll()
+        waiting = {}
+        for _ in range(connections - 1):
+            peers.append(socket.socket(family, socket.SOCK_STREAM))
+            peers[-1].setblocking(False)
+            peers[-1].connect_ex(resolved)
+            waiting[peers[-1].fileno()] = peers[-1]
+            poll.register(peers[-1].fileno(), select.EPOLLOUT)
+        until = time.monotonic() + CONNECT_LIMIT_S
+        while waiting and (left := until - time.monotonic()) > 0:
+            for descriptor, _ in poll.poll(left):
+                if code := waiting.pop(descriptor).getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(code, os.strerror(code))
+                poll.unregister(descriptor)
+        if waiting:
+            raise TimeoutError(f"{len(waiting)} of {connections} connections did not come about")
+    except OSError:
+        for peer in peers:
+            peer.close()
+        raise
     return peers
 
 
@@ -157,11 +193,12 @@ def main(arguments: list[str] | None = None) -> int:
     stop = Stop()
     peers: list[socket.socket] = []
     try:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1,024 are few more than a thousand
         if chosen.verb == "listen":
             peers = listen(chosen.port, chosen.address, chosen.connections, stop)
         else:
-            for _ in range(chosen.connections):
-                peers.append(socket.create_connection((chosen.to, chosen.port), timeout=10))
+            peers = connect(chosen.to, chosen.port, chosen.connections)
         if peers:
             transfer(
                 peers,

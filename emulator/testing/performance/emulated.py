@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,8 +93,9 @@ def emulated(
     tcp_buffer_bytes: int,
     fabric: Fabric = "direct",
     realtime: bool = False,
+    more: Sequence[str] = (),
 ) -> Iterator[Watch]:
-    """A fixed link that is up, with TCP buffers as the baselines have them."""
+    """A fixed link that is up, with TCP buffers as the baselines have them. more: settings of its scenario."""
     scenario = load_scenario(
         "fixed",
         [
@@ -102,6 +103,7 @@ def emulated(
             f"link.rate_mbps={rate_mbps:g}",
             f"link.queue_packets={queue_packets}",
             f"ports.mtu={mtu}",
+            *more,
         ],
     )
     with Bench(scenario, fabric=fabric, realtime=realtime) as bench:

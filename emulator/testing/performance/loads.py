@@ -69,21 +69,14 @@ class Flood:
         return self.sent / self.seconds
 
 
-def tcp(
-    tool: Tool, sender: Side, receiver: Side, *, ramp_s: float, seconds: float, window: Window, flows: int = 1
-) -> Transfer:
-    """`flows` connections for `ramp_s` + `seconds`; `window` lies inside the latter. Raises EmulationError if it fails.
-
-    More than one connection takes iperf3.
-    """
+def tcp(tool: Tool, sender: Side, receiver: Side, *, ramp_s: float, seconds: float, window: Window) -> Transfer:
+    """One connection for `ramp_s` + `seconds`; `window` lies inside the latter. Raises EmulationError if it fails."""
     if tool == "iperf3":
-        return _iperf3(sender, receiver, ramp_s, seconds, window, flows)
-    if flows != 1:
-        raise EmulationError(f"{flows} TCP flows at once: expected iperf3 to be installed")
-    return _bulk(sender, receiver, ramp_s, seconds, window)
+        return _iperf3(sender, receiver, ramp_s, seconds, window)
+    return many(sender, receiver, ramp_s=ramp_s, seconds=seconds, window=window)
 
 
-def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window, flows: int) -> Transfer:
+def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window) -> Transfer:
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "text": True, "start_new_session": True}
     server = receiver.popen(
         ["iperf3", "-s", "-1", "-p", str(IPERF_PORT), "--forceflush"],
@@ -108,8 +101,6 @@ def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window:
             f"{ramp_s:g}",
             "-t",
             f"{seconds:g}",
-            "-P",
-            str(flows),
             "-J",
         ],
         stdout=subprocess.PIPE,
@@ -143,10 +134,21 @@ def read_iperf3(told: str) -> Transfer:
         raise EmulationError(f"iperf3 said what is no report: {told.strip()[-200:]!r}") from error
 
 
-def _bulk(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window) -> Transfer:
+def many(
+    sender: Side,
+    receiver: Side,
+    *,
+    ramp_s: float,
+    seconds: float,
+    window: Window,
+    flows: int = 1,
+    congestion: str = CONGESTION,
+) -> Transfer:
+    """The same by our own programs, of any number of connections: iperf3 has at most 128 of them."""
     with tempfile.TemporaryDirectory(prefix="bentpipe-") as folder:
         sent, received = Path(folder, "sent"), Path(folder, "received")
-        server = start(receiver, program("bulk", "listen", "--port", BULK_PORT, "--receive", "--out", received))
+        common = "--port", BULK_PORT, "--connections", flows
+        server = start(receiver, program("bulk", "listen", *common, "--receive", "--out", received))
         if not await_ready(server):
             raise EmulationError(f"the receiver of the TCP load did not start (status {end(server)})")
         client = start(
@@ -156,13 +158,12 @@ def _bulk(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: W
                 "connect",
                 "--to",
                 receiver.ipv4,
-                "--port",
-                BULK_PORT,
+                *common,
                 "--send",
                 "--duration",
                 ramp_s + seconds,
                 "--congestion",
-                CONGESTION,
+                congestion,
                 "--out",
                 sent,
             ),
@@ -170,6 +171,7 @@ def _bulk(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: W
         try:
             _look_between(ramp_s, seconds, window)
             client.wait(END_LIMIT_S)
+            server.terminate()  # what a thousand senders have in their buffers may take as long as the whole transfer
             server.wait(END_LIMIT_S)
         except subprocess.TimeoutExpired as error:
             raise EmulationError(f"the TCP load did not end within {END_LIMIT_S:g} s after its time") from error

@@ -7,26 +7,23 @@ person may choose is a measure: some trials that belong together, a baseline fir
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from emulator.bench.bench import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
-from emulator.scenario import load_scenario
-from emulator.testing.performance.bare_loop import BareLoop
-from emulator.testing.performance.baselines import KernelForwarding, widen_tcp_buffers
-from emulator.testing.performance.emulated import Memory, Watch, delay_errors_us, emulated, lateness_percentiles
-from emulator.testing.performance.loads import Flood, Tool, Window, tcp, udp
+from emulator.testing.performance.emulated import Memory, delay_errors_us, lateness_percentiles
+from emulator.testing.performance.loads import Flood, Window, many, tcp, udp
 from emulator.testing.performance.names import MEASURES, PLACES
+from emulator.testing.performance.places import Record, Settings, bare, forwarding, link
 from emulator.testing.performance.rows import CARRIED
 from emulator.testing.session import Session, Side
 from emulator.units import NS_PER_MS, NS_PER_S
@@ -36,75 +33,37 @@ START_LIMIT_S = 60.0
 PROBE_LIMIT_S = 20.0
 PACED_SHARE = 0.98  # a rate that is just kept has no queue: what is late is late because of the loop
 UDP_HEADERS_BYTES = 28
+EVERY_STAGE = (  # so rare that they cost TCP nothing but what the path does for them
+    "link.loss=1e-9",
+    "link.jitter_ms=0.02",
+    "link.jitter.distribution='normal'",
+    "link.jitter.correlation=0.5",
+    "link.queue_discipline='fq_codel'",
+    "link.queue_target_ms=50",
+    "link.ecn=true",
+    "link.frame_ms=1.333",
+    "link.grant_ms=1.333",
+    "link.shaper.rate_mbps=1000",
+    "link.shaper.burst_bytes=200000",
+    "link.bursts.every_s=1e5",
+    "link.bursts.length_ms=1",
+    "link.bit_error_rate=1e-15",
+    "link.corrupt=1e-9",
+    "link.duplicate=1e-9",
+    "link.reorder.share=1e-9",
+    "link.reorder.late_ms=1",
+    "link.stage='emulator.testing.performance.idle_stage:idle'",
+    "ports.egress_rate_mbps=10000",
+    "classes=[{name='voice', dscp=[46]}, {name='ping', protocols=['icmp']}, {name='web', ports=['443', '80']}]",
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a run does. `seconds`: the measured part of one trial. `rounds`: of all trials, one after the other."""
-
-    rounds: int
-    seconds: float
-    tool: Tool
-    realtime: bool = False
-    ramp_s: float = 1.0
-    udp_seconds: float = 2.0
-    limit_seconds: float = 1.0
-    delay_ms: float = 10.0
-    mtu: int = 1500
-    queue_packets: int = 10_000
-    gigabit_queue_packets: int = 3_000
-    tcp_buffer_bytes: int = 200_000_000
-    udp_packets_per_s: int = 50_000
-    limit_packets_per_s: tuple[int, ...] = (100_000, 150_000, 200_000, 250_000)
-    probe_interval_ms: int = 2
-    flows: int = 100
-    paced_mbps: float = 500.0
-
-
-Record = dict[str, Any]
-
-
-@contextlib.contextmanager
-def forwarding(settings: Settings, *, offloads: bool, warnings: list[str]) -> Iterator[tuple[Side, Side]]:
-    """Client and server of a baseline, with TCP buffers as in the bench."""
-    with KernelForwarding(offloads=offloads, mtu=settings.mtu) as route:
-        for station in (route.client, route.server):
-            refused = widen_tcp_buffers(station.namespace, settings.tcp_buffer_bytes)
-            if refused:
-                warnings.append(f"{station.name}: {refused}")
-        yield route.client, route.server
-
-
-@contextlib.contextmanager
-def link(
-    settings: Settings,
-    *,
-    rate_mbps: float = 0.0,
-    queue_packets: int | None = None,
-    fabric: Fabric = "direct",
-    realtime: bool = False,
-    warnings: list[str],
-) -> Iterator[Watch]:
-    with emulated(
-        delay_ms=settings.delay_ms,
-        rate_mbps=rate_mbps,
-        queue_packets=queue_packets or settings.queue_packets,
-        mtu=settings.mtu,
-        tcp_buffer_bytes=settings.tcp_buffer_bytes,
-        fabric=fabric,
-        realtime=realtime or settings.realtime,
-    ) as watch:
-        warnings += watch.warnings
-        yield watch
-
-
-def tcp_forwarding(settings: Settings, warnings: list[str], *, offloads: bool, flows: int = 1) -> Record:
+def tcp_forwarding(settings: Settings, warnings: list[str], *, offloads: bool) -> Record:
     with forwarding(settings, offloads=offloads, warnings=warnings) as (client, server):
         carried = tcp(
             settings.tool,
             client,
             server,
-            flows=flows,
             ramp_s=settings.ramp_s,
             seconds=settings.seconds,
             window=Window(),
@@ -119,22 +78,47 @@ def tcp_link(
     rate_mbps: float = 0.0,
     queue_packets: int | None = None,
     fabric: Fabric = "direct",
-    flows: int = 1,
+    more: Sequence[str] = (),
 ) -> Record:
     memory = Memory()
     memory.begin()
-    with link(settings, rate_mbps=rate_mbps, queue_packets=queue_packets, fabric=fabric, warnings=warnings) as watch:
+    with link(
+        settings, rate_mbps=rate_mbps, queue_packets=queue_packets, fabric=fabric, more=more, warnings=warnings
+    ) as watch:
         memory.ceiling_bytes = watch.bench.memory_bytes
         carried = tcp(
             settings.tool,
             watch.bench.terminal,
             watch.bench.datacenter,
-            flows=flows,
             ramp_s=settings.ramp_s,
             seconds=settings.seconds,
             window=Window(watch.look, watch.look),
         )
         return {**asdict(carried), "link": watch.seen(), "memory": memory.seen()}
+
+
+def flows_forwarding(settings: Settings, warnings: list[str]) -> Record:
+    with forwarding(settings, offloads=True, whole=True, warnings=warnings) as (client, server):
+        return flows_between(settings, client, server)
+
+
+def flows_link(settings: Settings, warnings: list[str], *, whole: bool = True) -> Record:
+    with link(settings, whole=whole, warnings=warnings) as watch:
+        watch.look()
+        record = flows_between(settings, watch.bench.terminal, watch.bench.datacenter)
+        watch.look()
+        return {**record, "link": watch.seen()}
+
+
+def flows_between(settings: Settings, client: Side, server: Side) -> Record:
+    """TCP by numbers of flows; `cost`: what one flow carries over what so many together do."""
+    load = partial(many, client, server, seconds=settings.seconds, window=Window())
+    carried = {
+        str(flows): asdict(load(flows=flows, ramp_s=settings.flows_ramp_s, congestion=settings.flows_congestion))
+        for flows in settings.flows
+    }
+    one = carried["1"]["goodput_bps"]
+    return {"flows": carried, "cost": {flows: one / each["goodput_bps"] for flows, each in carried.items()}}
 
 
 def tcp_bare(settings: Settings, warnings: list[str]) -> Record:
@@ -148,19 +132,6 @@ def tcp_bare(settings: Settings, warnings: list[str]) -> Record:
             window=Window(),
         )
         return {**asdict(carried), "super_packets_lost": loop.lost}
-
-
-@contextlib.contextmanager
-def bare(settings: Settings, *, realtime: bool = False, warnings: list[str]) -> Iterator[BareLoop]:
-    """The loop with no stage, its sides with TCP buffers as in the bench."""
-    scenario = load_scenario("fixed", [f"ports.mtu={settings.mtu}"])
-    delay_ns = round(settings.delay_ms * NS_PER_MS)
-    with BareLoop(scenario, delay_ns=delay_ns, realtime=realtime) as loop:
-        for side in (loop.terminal, loop.datacenter):
-            refused = widen_tcp_buffers(side.namespace, settings.tcp_buffer_bytes)
-            if refused:
-                warnings.append(f"{side.name}: {refused}")
-        yield loop
 
 
 def paced_bare(settings: Settings, warnings: list[str], *, realtime: bool = False) -> Record:
@@ -207,6 +178,44 @@ def udp_link(settings: Settings, warnings: list[str], *, fabric: Fabric = "direc
             window=Window(watch.look, watch.look),
         )
         return {**flood_record(flood), "link": watch.seen()}
+
+
+def sizes_at(settings: Settings, sender: Side, receiver: Side, window: Window) -> Record:
+    """Floods of packets of each size, one after the other, at one rate; all together what the window sees."""
+    window.begin()
+    found = {
+        str(size): flood_record(
+            udp(
+                sender,
+                receiver,
+                packets_per_s=settings.udp_packets_per_s,
+                seconds=settings.sizes_seconds,
+                payload_bytes=size - UDP_HEADERS_BYTES,
+                window=Window(),
+            )
+        )
+        for size in settings.sizes
+    }
+    window.end()
+    return {"sizes": found}
+
+
+def sizes_forwarding(settings: Settings, warnings: list[str]) -> Record:
+    with forwarding(settings, offloads=True, warnings=warnings) as (client, server):
+        return sizes_at(settings, client, server, Window())
+
+
+def sizes_link(settings: Settings, warnings: list[str]) -> Record:
+    with link(settings, warnings=warnings) as watch:
+        window = Window(watch.look, watch.look)
+        return {**sizes_at(settings, watch.bench.terminal, watch.bench.datacenter, window), "link": watch.seen()}
+
+
+def stages_memory(settings: Settings, warnings: list[str]) -> Record:
+    """ns per packet by feature, in the compiled path alone."""
+    from emulator.testing.performance.stages import costs, variants
+
+    return {"ns": costs(variants(), rounds=settings.stages_rounds)}
 
 
 def limit_at(settings: Settings, sender: Side, receiver: Side) -> Record:
@@ -318,13 +327,15 @@ TRIALS: dict[str, Trial] = {
     "tcp/forwarding-off": lambda settings, warnings: tcp_forwarding(settings, warnings, offloads=False),
     "tcp/bare": tcp_bare,
     "tcp/bench": tcp_link,
-    "flows/forwarding": lambda settings, warnings: tcp_forwarding(
-        settings, warnings, offloads=True, flows=settings.flows
-    ),
-    "flows/bench": lambda settings, warnings: tcp_link(settings, warnings, flows=settings.flows),
+    "flows/forwarding": flows_forwarding,
+    "flows/bench": flows_link,
+    "small-flows/bench": lambda settings, warnings: flows_link(settings, warnings, whole=False),
     "tcp/zmq": lambda settings, warnings: tcp_link(settings, warnings, fabric="zmq"),
     "gigabit/bench": lambda settings, warnings: tcp_link(
         settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets
+    ),
+    "all-stages/bench": lambda settings, warnings: tcp_link(
+        settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets, more=EVERY_STAGE
     ),
     "ten-gigabit/bench": lambda settings, warnings: tcp_link(settings, warnings, rate_mbps=10_000.0),
     "paced/bare": paced_bare,
@@ -334,8 +345,11 @@ TRIALS: dict[str, Trial] = {
     "udp/forwarding": udp_forwarding,
     "udp/bench": udp_link,
     "udp/zmq": lambda settings, warnings: udp_link(settings, warnings, fabric="zmq"),
+    "sizes/forwarding": sizes_forwarding,
+    "sizes/bench": sizes_link,
     "limit/forwarding": limit_forwarding,
     "limit/bench": limit_link,
+    "stages/memory": stages_memory,
     "delay/forwarding": delay_forwarding,
     "delay/bench": delay_link,
     "start/python": start_python,
@@ -361,8 +375,12 @@ def takes_s(key: str, settings: Settings) -> float:
     prepared = {"zmq": 1.8, "bench": 0.4, "bench-realtime": 0.4}.get(place, 0.3)
     lasts = {
         "tcp": settings.ramp_s + settings.seconds + 0.3,
-        "flows": settings.ramp_s + settings.seconds + 0.6,
+        "flows": len(settings.flows) * (settings.flows_ramp_s + settings.seconds + 1.0),
+        "small-flows": len(settings.flows) * (settings.flows_ramp_s + settings.seconds + 1.0),
         "gigabit": settings.ramp_s + settings.seconds + 0.3,
+        "all-stages": settings.ramp_s + settings.seconds + 0.6,
+        "sizes": len(settings.sizes) * (settings.sizes_seconds + 0.4),
+        "stages": 0.5 * (1 + settings.stages_rounds),
         "ten-gigabit": settings.ramp_s + settings.seconds + 0.3,
         "paced": settings.udp_seconds + 0.4,
         "udp": settings.udp_seconds + 0.4,

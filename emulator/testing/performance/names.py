@@ -4,12 +4,15 @@ from __future__ import annotations
 
 MEASURES = {
     "tcp": ("tcp/forwarding", "tcp/forwarding-off", "tcp/bare", "tcp/bench"),
-    "flows": ("flows/forwarding", "tcp/forwarding", "flows/bench", "tcp/bench"),
+    "flows": ("flows/forwarding", "flows/bench", "small-flows/bench"),
     "gigabit": ("gigabit/bench",),
+    "all-stages": ("all-stages/bench", "gigabit/bench"),
+    "stages": ("stages/memory",),
     "ten-gigabit": ("ten-gigabit/bench",),
     "lateness": ("paced/bare", "paced/bench"),
     "lateness-realtime": ("paced/bare-realtime", "paced/bench-realtime"),
     "udp": ("udp/forwarding", "udp/bench"),
+    "udp-sizes": ("sizes/forwarding", "sizes/bench"),
     "udp-limit": ("limit/forwarding", "limit/bench"),
     "zmq-tcp": ("tcp/forwarding", "tcp/bench", "tcp/zmq"),
     "zmq-udp": ("udp/forwarding", "udp/zmq"),
@@ -19,6 +22,27 @@ MEASURES = {
 QUICK = ("tcp", "gigabit", "lateness", "udp", "zmq-tcp", "zmq-udp", "start")
 """What a quick run measures; the rest takes longer than its time."""
 
+FLOWS = (1, 100, 1000)
+SIZES = (64, 512, 1500)  # IP bytes of a UDP packet
+PLAIN = "one class"  # the variant of a link beside which all others stand
+STAGES = (
+    PLAIN,
+    "100 classes",
+    "1,000 flows",
+    "codel",
+    "pie",
+    "fq_codel, 1,000 flows",
+    "frames and grants",
+    "bursts, doubles, lateness",
+    "token bucket",
+    "opportunities",
+    "correlated jitter",
+    "egress rate",
+    "ledger",
+    "own stage",
+    "all of them",
+)
+
 PLACES = {
     "forwarding": "by kernel forwarding",
     "forwarding-off": "by kernel forwarding, offloads off",
@@ -27,6 +51,7 @@ PLACES = {
     "bench": "through the link",
     "bench-realtime": "through the link at real-time priority",
     "zmq": "through the link over ZeroMQ",
+    "memory": "in memory, without ports",
     "python": "without a bench",
     "shell": "through `bentpipe shell`",
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from emulator.testing.performance.names import FLOWS, PLAIN, SIZES, STAGES
 from emulator.testing.performance.statistics import Spread, Target, ratios, spread
 
 Record = Mapping[str, Any]
@@ -113,8 +114,6 @@ TCP, TCP_ON, TCP_OFF = (
 )
 BARE = "the loop with no stage"
 TCP_BARE = Reading("tcp/bare", GOODPUT)
-FLOWS = Reading("flows/bench", GOODPUT)
-FLOWS_ON = Reading("flows/forwarding", GOODPUT)
 TEN = Reading("ten-gigabit/bench", at("link", "delivered_bps", scale=1e-9))
 TEN_CONFIGURED = Reading("ten-gigabit/bench", lambda record: 10.0)
 TCP_ZMQ = Reading("tcp/zmq", GOODPUT)
@@ -132,13 +131,66 @@ FIGURES = (
     Figure("tcp.of_offloads_off", "TCP, no rate limit", "Gbit/s", TCP, OFF, TCP_OFF, Target("≥", 3)),
     Figure("tcp.of_bare_loop", "TCP, no rate limit", "Gbit/s", TCP, BARE, TCP_BARE, Target("≥", 0.9)),
     Figure("tcp.bare_loop", "TCP, the loop with no stage", "Gbit/s", TCP_BARE, ON, TCP_ON),
-    Figure("flows.of_one", "TCP, 100 flows", "Gbit/s", FLOWS, "one flow", TCP),
-    Figure("flows.of_offloads_on", "TCP, 100 flows", "Gbit/s", FLOWS, ON, FLOWS_ON),
-    Figure("flows.forwarding_of_one", "TCP, 100 flows, kernel forwarding", "Gbit/s", FLOWS_ON, "one flow", TCP_ON),
+    *(
+        Figure(
+            f"flows.{kind}_{flows}",
+            f"TCP, {flows:,} flows: one carries{words}",
+            "× as much",
+            Reading(f"{trial}/bench", at("cost", str(flows))),
+            ON,
+            Reading("flows/forwarding", at("cost", str(flows))),
+            Target("≤", 1.5) if target else None,
+        )
+        for trial, kind, words, target in (
+            ("flows", "cost", "", True),
+            ("small-flows", "small_cost", ", super-packets as Linux cuts them at 20 ms", False),
+        )
+        for flows in FLOWS[1:]
+    ),
+    *(
+        Figure(
+            f"flows.carried_{flows}",
+            f"TCP, {flows:,} flow{'s' if flows > 1 else ''} of our own sender",
+            "Gbit/s",
+            Reading("flows/bench", at("flows", str(flows), "goodput_bps", scale=1e-9)),
+            ON,
+            Reading("flows/forwarding", at("flows", str(flows), "goodput_bps", scale=1e-9)),
+        )
+        for flows in FLOWS
+    ),
     Figure("tcp.zmq_of_offloads_on", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, ON, TCP_ON),
     Figure("tcp.zmq_of_direct", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, "the link in one process", TCP),
     Figure(
         "gigabit.share", "TCP at 1 Gbit/s, IP bytes", "Gbit/s", GIGABIT, "as configured", CONFIGURED, Target("≥", 0.95)
+    ),
+    Figure(
+        "all_stages.share",
+        "TCP at 1 Gbit/s, every stage on, IP bytes",
+        "Gbit/s",
+        Reading("all-stages/bench", at("link", "delivered_bps", scale=1e-9)),
+        "as configured",
+        Reading("all-stages/bench", lambda record: 1.0),
+        Target("≥", 0.95),
+    ),
+    Figure(
+        "all_stages.cpu",
+        "CPU of the packet loop, every stage on",
+        "ns/packet",
+        Reading("all-stages/bench", at("link", "loop_cpu_ns_per_packet")),
+        "a plain link at 1 Gbit/s",
+        Reading("gigabit/bench", at("link", "loop_cpu_ns_per_packet")),
+    ),
+    *(
+        Figure(
+            f"stages.{name}",
+            f"a packet in the path, {name}",
+            "ns",
+            Reading("stages/memory", at("ns", name)),
+            PLAIN,
+            Reading("stages/memory", at("ns", PLAIN)),
+            Target("≤", 1.2) if name == "100 classes" else None,
+        )
+        for name in STAGES
     ),
     *(
         Figure(
@@ -185,6 +237,23 @@ FIGURES = (
         UDP_ON_LOST,
         NONE_LOST,
         "value",
+    ),
+    *(
+        Figure(
+            f"sizes.{kind}_{size}",
+            f"UDP, {size:,} IP bytes: {kind}",
+            unit,
+            Reading("sizes/bench", read(size)),
+            ON,
+            Reading("sizes/forwarding", read(size)),
+            NONE_LOST if kind == "lost" else None,
+            "value",
+        )
+        for size in SIZES
+        for kind, unit, read in (
+            ("arrived", "packets/s", lambda size: lambda record: arrived(record["sizes"][str(size)])),
+            ("lost", "packets", lambda size: at("sizes", str(size), "lost")),
+        )
     ),
     Figure("udp.zmq_arrived", "UDP over ZeroMQ: arrived", "packets/s", Reading("udp/zmq", arrived), ON, UDP_ON),
     Figure("udp.zmq_lost", "UDP over ZeroMQ: lost", "packets", Reading("udp/zmq", at("lost")), ON, UDP_ON_LOST),
@@ -269,14 +338,16 @@ def row_of(figure: Figure, rounds: Rounds) -> Row | None:
         ratio=spread(ratios(values.values, baselines)) if baselines and figure.divided else None,
         target=figure.target,
         target_of=figure.target_of,
-        doubt=too_slow(records) if figure.key.endswith("lost") else "",
+        doubt=too_slow(records) if "lost" in figure.key else "",
         note=remarks(figure, records),
     )
 
 
 def too_slow(records: Sequence[Record]) -> str:
     """Why the loss of a UDP load says nothing: its generator did not keep the rate."""
-    kept = [record["sent"] / (record["sent"] + record["left_out"]) for record in records if "error" not in record]
+    good = [record for record in records if "error" not in record]
+    floods = [flood for record in good for flood in record.get("sizes", {"": record}).values()]
+    kept = [flood["sent"] / (flood["sent"] + flood["left_out"]) for flood in floods]
     if kept and min(kept) < CARRIED:
         return f"the generator sent only {min(kept):.0%} of its packets in time"
     return ""

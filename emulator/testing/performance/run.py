@@ -10,7 +10,8 @@ from typing import Any
 from emulator.bench.bench import Fabric
 from emulator.errors import BentpipeError
 from emulator.testing.performance import machine
-from emulator.testing.performance.measures import TRIALS, Record, Settings, describe, link, start_shell, takes_s
+from emulator.testing.performance.measures import TRIALS, describe, start_shell, takes_s
+from emulator.testing.performance.places import Record, Settings, link
 from emulator.testing.performance.rows import Row, rows
 from emulator.testing.performance.statistics import Spread, spread
 

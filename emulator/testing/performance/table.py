@@ -77,6 +77,7 @@ def how(report: Report) -> str:
             else "a sender of our own (no iperf3 here)"
         )
         + f", cubic, buffers up to {settings.tcp_buffer_bytes / 1e6:.0f} MB at both ends",
+        f"many flows: {settings.flows_congestion}, {settings.seconds:g} s after {settings.flows_ramp_s:g} s",
         f"UDP at {settings.udp_packets_per_s:,} packets/s for {settings.udp_seconds:g} s",
     ]
     if settings.realtime:
