@@ -146,7 +146,7 @@ def demo(scenario: Scenario, start_utc_ns: int | None, duration_ns: int | None, 
         click.echo(paths[name])
     if stop.number:
         return 128 + stop.number
-    if not summary.passed:
+    if not summary.passed or summary.unknown:
         raise EmulationError(f"demo: {summary.verdict}; the lines above say what")
     return 0
 

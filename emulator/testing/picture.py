@@ -41,15 +41,15 @@ from emulator.testing.record import CAUSE_WORDS, DIRECTIONS, ChannelSeries, Dire
 from emulator.timeline.causes import Gate
 from emulator.units import NS_PER_MS, NS_PER_S
 
+HEADING = 0.6  # inches
+SHORT_NS = 12 * NS_PER_S  # of a shorter run the axis counts tenths of seconds
 
-def draw(record: RunRecord, *, heading: bool) -> Figure:
-    """The figure; with its heading for a picture that stands alone."""
+
+def draw(record: RunRecord) -> Figure:
+    """The figure, without a heading."""
     with mpl.rc_context(STYLE):
         heights = [0.62, 1.15, 2.1, 1.8, 1.9, 1.1, 1.25, *([1.5] if has_hardware(record) else [])]
-        figure = Figure(
-            figsize=(13.5, 1.25 * sum(heights) + (0.6 if heading else 0.0)),
-            layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02),
-        )
+        figure = Figure(figsize=(13.5, 1.25 * sum(heights)), layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02))
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         clock = Clock(record)
         _events(axes[0], record, clock)
@@ -63,34 +63,51 @@ def draw(record: RunRecord, *, heading: bool) -> Figure:
             hardware(axes[7], record, clock)
         for axis in axes[1:]:
             _mark(axis, record, clock)
-        axes[-1].set_xlim(clock.at(0), clock.at(max(record.duration_ns, NS_PER_S)))
-        axes[-1].xaxis.set_major_locator(mdates.AutoDateLocator(minticks=6, maxticks=14))
-        axes[-1].xaxis.set_major_formatter(mdates.DateFormatter("%H:%M:%S", tz=UTC))
+        axes[-1].set_xlim(*clock.days([0, max(record.duration_ns, NS_PER_S)]))  # days: dates make all units anew
+        axes[-1].xaxis.set_major_locator(mdates.AutoDateLocator(minticks=6, maxticks=14, tz=UTC))
+        axes[-1].xaxis.set_major_formatter(FuncFormatter(_tenths if record.duration_ns < SHORT_NS else _seconds))
         axes[-1].set_xlabel(f"UTC, {clock.at(0):%Y-%m-%d}", color=FAINT)
-        if heading:
-            figure.suptitle(
-                f"{record.title}  ·  {record.scenario_name}, seed {record.seed}",
-                x=0.012,
-                ha="left",
-                fontsize=14,
-                fontweight="bold",
-            )
         figure.align_ylabels(axes)
         return figure
 
 
-def to_png(record: RunRecord) -> bytes:
+def _seconds(days: float, _: int) -> str:
+    return f"{mdates.num2date(days):%H:%M:%S}"
+
+
+def _tenths(days: float, _: int) -> str:
+    return f"{mdates.num2date(days):%H:%M:%S.%f}"[:-5]
+
+
+def pictures(record: RunRecord) -> tuple[str, bytes]:
+    """The picture as an `<svg>` element for a page, and as a PNG that stands alone; drawn once for both."""
+    figure = draw(record)
+    svg = _svg(figure)
     with mpl.rc_context(STYLE):
-        buffer = io.BytesIO()
-        draw(record, heading=True).savefig(buffer, format="png", dpi=130)
-        return buffer.getvalue()
+        figure.suptitle(
+            f"{record.title}  ·  {record.scenario_name}, seed {record.seed}",
+            x=0.012,
+            ha="left",
+            fontsize=14,
+            fontweight="bold",
+        )
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + HEADING)
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=130)
+    return svg, png.getvalue()
 
 
 def to_svg(record: RunRecord) -> str:
-    """An `<svg>` element for a page: text as outlines, the clouds of points as bitmaps inside it."""
+    """An `<svg>` element for a page."""
+    return _svg(draw(record))
+
+
+def _svg(figure: Figure) -> str:
+    """Text as outlines, the clouds of points as bitmaps inside it."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "bentpipe"}):
         buffer = io.StringIO()
-        draw(record, heading=False).savefig(buffer, format="svg", dpi=170, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", dpi=170, metadata={"Date": None})
         text = buffer.getvalue()
         return text[text.index("<svg") :]
 

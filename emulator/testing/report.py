@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 def write_report(record: RunRecord, directory: Path) -> dict[str, Path]:
     """Writes `report.html`, `report.png` and `run.json`; returns their paths by these names. Raises EndpointError."""
-    from emulator.testing.picture import to_png
+    from emulator.testing.picture import pictures
 
     paths = {name: directory / name for name in ("report.html", "report.png", "run.json")}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         record.save(paths["run.json"])  # first: from it, all else can be made again
-        for name, data in (("report.html", to_html(record).encode()), ("report.png", to_png(record))):
+        svg, png = pictures(record)
+        for name, data in (("report.html", to_html(record, svg).encode()), ("report.png", png)):
             with output_file(paths[name]) as file:
                 file.write(data)
     except OSError as error:
@@ -53,15 +54,14 @@ def pages() -> Environment:
     )
 
 
-def to_html(record: RunRecord) -> str:
-    """The whole page."""
+def to_html(record: RunRecord, svg: str | None = None) -> str:
+    """The whole page; svg: its picture, if that is there already."""
     from markupsafe import Markup
 
     from emulator.testing.picture import to_svg
     from emulator.testing.record import DIRECTIONS
     from emulator.testing.summary import summarise
 
-    picture = Markup(to_svg(record))
     return (
         pages()
         .get_template("report.html.j2")
@@ -70,7 +70,7 @@ def to_html(record: RunRecord) -> str:
             summary=summarise(record),
             start=format_utc(record.start_utc_ns, 1),
             directions=DIRECTIONS,
-            picture=picture,
+            picture=Markup(to_svg(record) if svg is None else svg),
         )
     )
 

@@ -37,6 +37,9 @@ HOW_TRANSFERRED = """Goodput is what the receiving program got. It may exceed th
 was sent again, all that had arrived behind it is handed over together."""
 
 
+NOT_KNOWN = "not known"
+
+
 @dataclass(frozen=True)
 class Card:
     """A figure at the head; `passed` None: it is no verdict."""
@@ -64,9 +67,10 @@ class EventRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the report says in words and figures."""
+    """What the report says in words and figures. unknown: what there was too little to judge by."""
 
     passed: bool
+    unknown: tuple[str, ...]
     verdict: str
     cards: tuple[Card, ...]
     packets: tuple[Row, ...]
@@ -93,11 +97,15 @@ def summarise(record: RunRecord) -> Summary:
     failed = [card.name for card in cards if card.passed is False]
     failed += [check.what for check in record.checks if not check.passed]
     failed += [verdict.text.partition(":")[0] for verdict in record.verdicts if verdict.outcome != "passed"]
+    unknown = tuple(card.name for card in cards if card.value == NOT_KNOWN)
     verdict = f"does not hold: {', '.join(failed)}" if failed else "every check holds"
+    if unknown:
+        verdict += f"; not known: {', '.join(unknown)}"
     if record.interrupted:
         verdict = f"interrupted; so far {verdict}"
     return Summary(
         passed=not failed,
+        unknown=unknown,
         verdict=verdict,
         cards=cards,
         packets=tuple(_packet_rows(record)),
@@ -125,7 +133,7 @@ def microseconds(value_ns: float | None) -> str:
 
 
 def _delay_card(record: RunRecord) -> Card | None:
-    """The worse of the two directions is what counts. A run that was cut short may have too few probes to judge by."""
+    """The worse of the two directions is what counts. Of a short run, or one full of traffic, it may not be known."""
     verdicts = [delay_verdict(record.probes(direction)) for direction in DIRECTIONS]
     if not any(verdict.sent for verdict in verdicts):
         return None
@@ -133,7 +141,7 @@ def _delay_card(record: RunRecord) -> Card | None:
     errors = [verdict.floor_error for verdict in verdicts if verdict.floor_error is not None]
     if not all(verdict.enough for verdict in verdicts) or not errors:
         more = f"{calm:,} probes without queue or outage near, too few to judge by"
-        return Card(name, "not known", more, passed=None if record.interrupted else False)
+        return Card(name, NOT_KNOWN, more)
     worst = max(errors, key=lambda error: max(abs(error.low), abs(error.high)))
     tails = [verdict.p99_error_ns for verdict in verdicts if verdict.p99_error_ns is not None]
     return Card(
