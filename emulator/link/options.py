@@ -202,9 +202,9 @@ class LinkOptions:
     last takes what no rule fits. overhead_bytes: added to each packet on the air. egress_rate_bps: line rate behind the
     link, 0 for none. frame_ns: what has been sent leaves at the end of its frame. grant_ns: an idle link begins to send
     with the next grant; 0 for none of either. request_ns: before that it asks for capacity, so long, unless it sent
-    within request_kept_ns. bursts, markov, spells: of loss, on top of the channel's; the first two
-    exclude each other. lost_packets: numbers of packets that are lost, counted from 1 as they are offered.
-    bit_error_rate: a packet is lost with any of its bits. spoilt, copied, late: shares of packets with a bit flipped,
+    within request_kept_ns; request_volume: it asks for each packet anew. bursts, markov, spells: of loss, on top of the
+    channel's; the first two exclude each other. lost_packets: numbers of packets that are lost, counted from 1 as they
+    are offered. bit_error_rate: a packet is lost with any of its bits. spoilt, copied, late: shares of packets with a bit flipped,
     delivered twice, and `late_ns` late so that others may overtake them. jitter: what random delays are like;
     jitter_bin_ns: how long a value lasts. memory_bytes: ceiling of the delay line's bytes, a power of two.
     flight_packets: most wire packets on the air, a power of two. ethernet: frames begin with an Ethernet header, which
@@ -222,6 +222,7 @@ class LinkOptions:
     grant_ns: int = 0
     request_ns: int = 0
     request_kept_ns: int = 0
+    request_volume: bool = False
     bucket: Bucket | None = None
     opportunities: Opportunities | None = None
     bursts: Bursts | None = None

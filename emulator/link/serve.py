@@ -5,7 +5,8 @@ dropped ones take their time on the air and are lost. A rate that changes while 
 nanosecond, and what integer division cuts off is carried on.
 
 Where the medium is shared in cycles, an idle server begins with the next grant, and what it has sent leaves with the
-frame that holds its last bit. Where capacity is assigned on demand, it has asked for it first, and waited for it.
+frame that holds its last bit. Where capacity is assigned on demand, it has asked for it first, and waited for it; where
+that is for a volume, for each packet.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def service_start(link: LinkState) -> int:
     if arrival == NEVER:
         return NEVER
     start = reg[FREE]
-    if arrival > start:  # the server is idle, asks for capacity if it has none, and begins with the next grant
+    if arrival > start or reg[REQUEST_KEPT] < 0:  # idle, or every packet asks for itself: begins with the next grant
         asked = arrival + reg[REQUEST] if arrival - start > reg[REQUEST_KEPT] else arrival
-        start = next_instant(link, asked, reg[GRANT])
+        start = max(start, next_instant(link, asked, reg[GRANT]))
     while True:
         if reg[FEATURES] & HAS_OPPORTUNITIES:
             start = next_opportunity(reg, link.opportunities, start, arrival)

@@ -101,6 +101,8 @@ def _fill_registers(made: LinkState, options: LinkOptions) -> None:
     reg[state.ETHERNET], reg[state.LONGEST] = options.ethernet, options.longest_packet
     reg[state.FRAME], reg[state.GRANT] = options.frame_ns, options.grant_ns
     reg[state.REQUEST], reg[state.REQUEST_KEPT] = options.request_ns, options.request_kept_ns
+    if options.request_volume:
+        reg[state.REQUEST_KEPT] = -NEVER
     reg[state.EFFICIENCY_ZERO], reg[state.JITTER_BIN] = options.efficiency_zero, options.jitter_bin_ns
     for place in (state.CH_FROM, state.CH_UNTIL, state.LAST_DUE, state.FREE, state.JITTER_AT):
         reg[place] = -NEVER

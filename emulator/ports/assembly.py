@@ -75,6 +75,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         grant_ns=round(keys.grant_ms * NS_PER_MS),
         request_ns=0 if fixed else round(keys.request_ms * NS_PER_MS),
         request_kept_ns=0 if fixed else round(keys.request_kept_ms * NS_PER_MS),
+        request_volume=not fixed and keys.request_for == "volume" and keys.request_ms > 0,
         ethernet=scenario.ports.kind != "tun",
         egress_rate_bps=bits_per_s(scenario.ports.egress_rate_mbps),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),

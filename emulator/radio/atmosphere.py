@@ -90,7 +90,7 @@ def _zenith_vapour_db(f: float, vapour_kg_m2: float, site_km: float) -> float:
     return float(zenith_db)
 
 
-def cloud_db(frequency_ghz: float, elevation_deg: Floats, liquid_kg_m2: float) -> Floats:
+def cloud_db(frequency_ghz: float, elevation_deg: Floats, liquid_kg_m2: float | Floats) -> Floats:
     """Attenuation by clouds of so much liquid water, reduced to 0 °C (P.840-8), 5° to 90°, below 200 GHz."""
     f, theta = frequency_ghz, 300 / FREEZING_K
     e0 = 77.66 + 103.3 * (theta - 1)
@@ -106,22 +106,24 @@ def cloud_db(frequency_ghz: float, elevation_deg: Floats, liquid_kg_m2: float) -
 
 
 def scintillation_db(
-    percent: float,
+    percent: Floats,
     *,
     frequency_ghz: float,
-    elevation_deg: float,
+    elevation_deg: Floats,
     antenna_m: float,
     antenna_efficiency: float = 0.65,
     wet_refractivity: float,
-) -> float:
-    """Fade by scintillation that is exceeded in `percent` (0.01 to 50) of the time (P.618-13, 2.4.1), 4 to 55 GHz."""
-    sine, frequency_ghz = np.sin(np.radians(max(elevation_deg, 5.0))), min(frequency_ghz, SCINTILLATION_GHZ)
+) -> Floats:
+    """Fade by scintillation that is exceeded in `percent` of the time (P.618-13, 2.4.1), 4 to 55 GHz.
+
+    percent, elevation_deg: of one shape; below 0.001 % the fade of that stands, above 50 % there is none.
+    """
+    sine, frequency_ghz = np.sin(np.radians(np.maximum(elevation_deg, 5.0))), min(frequency_ghz, SCINTILLATION_GHZ)
     reference = 3.6e-3 + 1e-4 * wet_refractivity
     length_m = 2 * 1000.0 / (np.sqrt(sine**2 + 2.35e-4) + sine)
     x = 1.22 * antenna_efficiency * antenna_m**2 * frequency_ghz / length_m
     averaging = 3.86 * (x**2 + 1) ** (11 / 12) * np.sin(11 / 6 * np.arctan2(1, x)) - 7.08 * x ** (5 / 6)
-    if averaging <= 0:
-        return 0.0
-    deviation = reference * frequency_ghz ** (7 / 12) * np.sqrt(averaging) / sine**1.2
-    log_p = np.log10(percent)
-    return float((-0.061 * log_p**3 + 0.072 * log_p**2 - 1.71 * log_p + 3.0) * deviation)
+    deviation = reference * frequency_ghz ** (7 / 12) * np.sqrt(np.maximum(averaging, 0.0)) / sine**1.2
+    log_p = np.log10(np.maximum(percent, 0.001))
+    fade: Floats = np.where(percent > 50, 0.0, (-0.061 * log_p**3 + 0.072 * log_p**2 - 1.71 * log_p + 3.0) * deviation)
+    return fade

@@ -1,7 +1,8 @@
-"""What weather a place has: rain, vapour and clouds, read off a table of the ITU-R's maps at 2.5°.
+"""What weather a place has: rain, vapour and clouds, read off a table of the ITU-R's maps.
 
-`tools/rain_tables.py` makes the table. The maps themselves are finer (P.837: 0.125°): between the points of the table
-lines are drawn, which along coasts and mountains strays by some per cent of what a map says.
+`tools/rain_tables.py` makes the table, at 2.5°. The maps themselves are finer (P.837: 0.125°): between the points of
+the table lines are drawn, which along coasts and mountains strays by some per cent of what a map says. The rain height
+has its map's own 1.5°, and is what P.839-4 says to the metre.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Climate:
 
     rain_rate_mm_h: exceeded 0.01 % of the time (P.837-7). rain_percent: how long it rains, by month, (12,) (the same).
     rain_height_km: above the sea (P.839-4). wet_refractivity: median, N-units (P.453-13). vapour_kg_m2: median column
-    (P.836-6). cloud_kg_m2: liquid water, reduced to 0 °C, exceeded 1 % of the time (P.840-8). temperature_k: mean at
-    the ground (P.1510-1).
+    (P.836-6). cloud_kg_m2: liquid water, reduced to 0 °C, that is exceeded in each of cloud_percent of the time, (5,)
+    (P.840-8). temperature_k: mean at the ground (P.1510-1).
     """
 
     rain_rate_mm_h: float
@@ -33,7 +34,8 @@ class Climate:
     rain_height_km: float
     wet_refractivity: float
     vapour_kg_m2: float
-    cloud_kg_m2: float
+    cloud_percent: Floats
+    cloud_kg_m2: Floats
     temperature_k: float
 
 
@@ -53,17 +55,18 @@ def climate_of(latitude_deg: float, longitude_deg: float) -> Climate:
     return Climate(
         rain_rate_mm_h=float(at("rain_rate_mm_h")),
         rain_percent=at("rain_percent"),
-        rain_height_km=float(at("freezing_km")) + 0.36,  # P.839-4
+        rain_height_km=float(at("freezing_m")) / 1000 + 0.36,  # P.839-4
         wet_refractivity=float(at("wet_refractivity")),
         vapour_kg_m2=float(at("vapour_kg_m2")),
-        cloud_kg_m2=float(at("cloud_kg_m2")),
+        cloud_percent=table()["cloud_percent"],
+        cloud_kg_m2=at("cloud_kg_m2"),
         temperature_k=float(at("temperature_k")),
     )
 
 
 def _between(grid: Floats, latitude_deg: float, longitude_deg: float) -> Floats:
     """Bilinear in the last two axes, (…, latitudes from −90, longitudes from −180)."""
-    step = float(table()["step_deg"])
+    step = 180 / (grid.shape[-2] - 1)
     south, north_share = divmod((latitude_deg + 90) / step, 1)
     west, east_share = divmod((longitude_deg + 180) / step % grid.shape[-1], 1)
     row, column = min(int(south), grid.shape[-2] - 1), int(west)

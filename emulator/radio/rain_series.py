@@ -47,12 +47,11 @@ class RainSeries:
         self._year_percent = float((DAYS * climate.rain_percent).sum() / DAYS.sum())
         self._tables: dict[tuple[float, float], tuple[Floats, Floats]] = {}
 
-    def attenuation_db(self, utc_ns: Ints, elevation_deg: Floats, frequency_ghz: float, tilt_deg: float) -> Floats:
-        """What rain takes at times (times,), towards these elevations; the rain is one and the same for all."""
-        if self._year_percent <= 0 or len(utc_ns) == 0:
-            return np.zeros(len(utc_ns))
+    def attenuation_db(self, depth: Floats, elevation_deg: Floats, frequency_ghz: float, tilt_deg: float) -> Floats:
+        """What rain takes at the times of `depth`, towards these elevations; the rain is one and the same for all."""
+        if self._year_percent <= 0 or len(depth) == 0:
+            return np.zeros(len(depth))
         depths, logarithms = self._exceeded(frequency_ghz, tilt_deg)
-        depth = self._depth(utc_ns)
         begins = _NORMAL.inv_cdf(1 - self._year_percent / 100)
         # between the last share of P.618-13 and dry: straight down to nothing
         lightly = np.clip((depth - begins) / max(depths[0] - begins, 1e-9), 0.0, 1.0)
@@ -64,8 +63,22 @@ class RainSeries:
         between: Floats = low + (place - lower) * (high - low)
         return between
 
-    def _depth(self, utc_ns: Ints) -> Floats:
+    def cloud_kg_m2(self, depth: Floats) -> Floats:
+        """The liquid water in clouds at the times of `depth`.
+
+        Clouds and rain are deep together: so that what both take is exceeded as often as P.618-13, 2.5, adds up, where
+        clouds count no more than what is exceeded in 1 % of the time.
+        """
+        percent = self._climate.cloud_percent[::-1]
+        scores = [_NORMAL.inv_cdf(1 - one / 100) for one in percent.tolist()]
+        none = _NORMAL.inv_cdf(0.01)  # a sky without any: straight down from the last share of the map
+        water: Floats = np.interp(depth, [none, *scores], [0.0, *self._climate.cloud_kg_m2[::-1]])
+        return water
+
+    def depth(self, utc_ns: Ints) -> Floats:
         """The process at times, in deviations of an average year, whatever the season."""
+        if len(utc_ns) == 0:
+            return np.zeros(0)
         first, last = int(utc_ns[0]) // MINUTE_NS, int(utc_ns[-1]) // MINUTE_NS + 1
         minutes = np.arange(first, last + 1, dtype=np.int64)
         noise = self._normal(np.arange(first - MINUTES + 1, last + 1, dtype=np.int64))
@@ -76,7 +89,9 @@ class RainSeries:
         return np.interp((utc_ns - first * MINUTE_NS) / MINUTE_NS, minutes - first, scaled)
 
     def _of_year(self, value: float, minute: int) -> float:
-        """As rare in its month → as rare in the year."""
+        """As rare in its month → as rare in the year; where it never rains, as it is."""
+        if self._year_percent <= 0:
+            return value
         month = datetime.fromtimestamp(minute * 60, UTC).month
         share = (
             0.5 * erfc(value / sqrt(2)) * self._year_percent / max(float(self._climate.rain_percent[month - 1]), 1e-6)

@@ -60,12 +60,15 @@ class Outages(Table):
 
 
 class Weather(Table):
-    """Rain over the terminal as a series in time, with the site's climate and seasons (ITU-R P.618, P.837, P.1853)."""
+    """Rain, clouds and scintillation over the terminal as a series in time, with the site's climate and seasons
+    (ITU-R P.618, P.837, P.840, P.1853).
+    """
 
-    rain: bool = Field(False, description="whether it ever rains; it takes from the C/N, which the rate follows")
+    rain: bool = Field(False, description="whether there is weather; it takes from the C/N, which the rate follows")
     uplink_ghz: float = Field(14.25, ge=1, le=100, description="frequency at which the terminal sends")
     downlink_ghz: float = Field(11.7, ge=1, le=100, description="frequency at which the terminal receives")
     tilt_deg: float = Field(45.0, ge=0, le=90, description="of the polarization; 45 for circular")
+    antenna_m: float = Field(0.6, gt=0, le=40, description="diameter of the terminal's: a larger one twinkles less")
     rain_rate_mm_h: float | None = Field(
         None, ge=0, le=300, description="exceeded 0.01 % of the time; default: of the site, by ITU-R P.837"
     )

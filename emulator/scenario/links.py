@@ -104,6 +104,9 @@ class SkyDirection(Impairments):
     grant_ms: Cycle = Field(0.0, description="an idle link begins to send with the next grant, so often; 0 for none")
     request_ms: Cycle = Field(0.0, description="an idle link asks for capacity and waits so long before it; 0 for none")
     request_kept_ms: Cycle = Field(0.0, description="capacity once given is kept for so long after the last packet")
+    request_for: Literal["rate", "volume"] = Field(
+        "rate", description="volume: capacity is for what waits when it is asked for, and each packet waits for its own"
+    )
     overhead_bytes: OverheadBytes = 0
 
 

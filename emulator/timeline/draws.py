@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     OUTAGE_DURATION = 22  # UTC second
     RAIN_RADIUS = 23  # UTC minute
     RAIN_ANGLE = 24  # UTC minute
+    SCINTILLATION = 25  # UTC second
     PROBE_LOSS = 32  # number of the probe, where a Timeline is written as probes
     DISH_PING = 40  # number of the ping since 1970
 

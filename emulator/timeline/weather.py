@@ -1,4 +1,7 @@
-"""The weather of a link: what rain and air take from its C/N, by direction and time. It moves rate, never delay."""
+"""The weather of a link: what rain, clouds and air take from its C/N, by direction and time.
+
+It moves rate, never delay.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ from dataclasses import replace
 import numpy as np
 
 from emulator.radio.adaptive import best_efficiency
-from emulator.radio.atmosphere import gas_db
+from emulator.radio.atmosphere import cloud_db, gas_db, scintillation_db
 from emulator.radio.climate import climate_of
 from emulator.radio.rain_series import RainSeries
 from emulator.scenario.laws import Weather
 from emulator.scenario.model import Terminal
 from emulator.timeline.draws import Purpose, Way, uniform
 from emulator.timeline.model import Floats, Ints
+from emulator.units import NS_PER_S
 
 ZENITH_DEG = np.array([90.0])
 
 
 class LinkWeather:
-    """Rain and gas over the terminal (of a track: over where it begins), at the frequencies of its two directions."""
+    """Rain, clouds, gas and scintillation over the terminal (of a track: over where it begins), by direction."""
 
     def __init__(self, law: Weather, terminal: Terminal, seed: int) -> None:
         climate = climate_of(terminal.latitude_deg, terminal.longitude_deg)
@@ -36,13 +40,26 @@ class LinkWeather:
             deviates: Floats = radius * np.cos(2 * np.pi * uniform(seed, Way.BOTH, Purpose.RAIN_ANGLE, minutes))
             return deviates
 
+        def twinkle_percent(way: Way, seconds: Ints) -> Floats:
+            return 100 * uniform(seed, way, Purpose.SCINTILLATION, seconds)
+
+        self._twinkle_percent = twinkle_percent
         self._rain = RainSeries(climate, terminal.latitude_deg, terminal.altitude_m, normal)
 
     def lost_db(self, way: Way, utc_ns: Ints, elevation_deg: Floats) -> Floats:
         """What a direction loses at times (times,) against a clear sky at the zenith."""
         frequency_ghz = self._frequencies_ghz[way]
         towards = np.nan_to_num(elevation_deg, nan=90.0)
-        rain = self._rain.attenuation_db(utc_ns, towards, frequency_ghz, self._law.tilt_deg)
+        depth = self._rain.depth(utc_ns)
+        rain = self._rain.attenuation_db(depth, towards, frequency_ghz, self._law.tilt_deg)
+        clouds = cloud_db(frequency_ghz, towards, self._rain.cloud_kg_m2(depth))
+        scintillation = scintillation_db(  # by the second: its spectrum falls from some tenths of a hertz on (P.618)
+            self._twinkle_percent(way, utc_ns // NS_PER_S),
+            frequency_ghz=frequency_ghz,
+            elevation_deg=towards,
+            antenna_m=self._law.antenna_m,
+            wet_refractivity=self._climate.wet_refractivity,
+        )
         gas = gas_db(
             frequency_ghz,
             np.concatenate([towards, ZENITH_DEG]),
@@ -50,7 +67,8 @@ class LinkWeather:
             kelvin=self._climate.temperature_k,
             site_km=self._site_km,
         )
-        return rain + gas[:-1] - gas[-1]
+        lost: Floats = rain + clouds + scintillation + gas[:-1] - gas[-1]
+        return lost
 
 
 def weather_of(law: Weather, terminal: Terminal | None, seed: int) -> LinkWeather | None:

@@ -25,6 +25,7 @@ def dues(
     grant_ns: int = 0,
     request_ns: int = 0,
     kept_ns: int = 0,
+    volume: bool = False,
 ) -> list[int]:
     options = LinkOptions(
         memory_bytes=1 << 20,
@@ -33,6 +34,7 @@ def dues(
         grant_ns=grant_ns,
         request_ns=request_ns,
         request_kept_ns=kept_ns,
+        request_volume=volume,
     )
     channel = Channel.constant(0, delay_ns=3 * MS, rate_bps=RATE_BPS)
     link = new_link(channel, options, utc_offset_ns=utc_offset_ns)
@@ -72,6 +74,18 @@ def test_an_idle_link_asks_for_capacity_unless_it_still_has_some(
         free = start + size * BYTE_NS
         expected.append(free + 3 * MS)
     assert dues(arrivals, offset, grant_ns=grant, request_ns=request, kept_ns=kept) == expected
+
+
+@given(found, st.integers(1, 20 * MS), st.integers(1, 600 * MS), st.integers(0, 10**12))
+def test_where_capacity_is_for_a_volume_each_packet_waits_for_its_own(
+    arrivals: list[tuple[int, int]], grant: int, request: int, offset: int
+) -> None:
+    free, expected = -(1 << 62), []
+    for at, size in arrivals:
+        asked = at + request
+        free = max(free, asked + -(asked + offset) % grant) + size * BYTE_NS
+        expected.append(free + 3 * MS)
+    assert dues(arrivals, offset, grant_ns=grant, request_ns=request, volume=True) == expected
 
 
 @given(found, st.lists(st.integers(0, 60 * MS), max_size=8))

@@ -33,7 +33,7 @@ def year_db(terminal: Terminal, years: int = 3) -> Floats:
     minutes_ns = START_NS + np.arange(years * 365 * 1440, dtype=np.int64) * 60 * NS_PER_S
     days = np.split(minutes_ns, years * 365)
     towards = np.full(1440, ELEVATION_DEG)
-    return np.concatenate([weather._rain.attenuation_db(day, towards, 19.7, 45.0) for day in days])
+    return np.concatenate([weather._rain.attenuation_db(weather._rain.depth(day), towards, 19.7, 45.0) for day in days])
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,39 @@ def test_rain_lasts_for_minutes(singapore: Floats) -> None:
     edges = np.flatnonzero(np.diff((singapore > 3).astype(np.int64), prepend=0, append=0))
     lasting = edges[1::2] - edges[::2]
     assert 3 < lasting.mean() < 60  # minutes over 3 dB
+
+
+def test_clouds_hold_as_much_water_as_often_as_p840_says() -> None:
+    climate = climate_of(1.35, 103.8)
+    weather = LinkWeather(LAW, SINGAPORE, seed=1)
+    hours_ns = START_NS + np.arange(2 * 365 * 24, dtype=np.int64) * 3600 * NS_PER_S
+    water = np.concatenate([weather._rain.cloud_kg_m2(weather._rain.depth(part)) for part in np.split(hours_ns, 730)])
+    assert water.max() <= climate.cloud_kg_m2[0]  # P.618-13, 2.5: no more than that of 1 %
+    for percent, said in zip(climate.cloud_percent[1:], climate.cloud_kg_m2[1:], strict=True):
+        assert 100 * (water > said).mean() == pytest.approx(percent, rel=0.25)  # months bend the shares, the year less
+
+
+def test_a_sky_without_rain_has_clouds_still() -> None:
+    atacama = Terminal(latitude_deg=-23.5, longitude_deg=-69.0)
+    depth = LinkWeather(LAW, atacama, seed=1)._rain.depth(START_NS + np.arange(0, DAY_NS, 600 * NS_PER_S))
+    assert (depth < 4).any()
+
+
+@given(st.integers(0, 365 * 86_400), st.floats(5, 90), st.floats(5, 90), st.sampled_from([Way.UP, Way.DOWN]))
+@settings(max_examples=30)
+def test_scintillation_only_takes_and_takes_more_from_lower_paths_and_smaller_dishes(
+    second: int, one_deg: float, other_deg: float, way: Way
+) -> None:
+    times = START_NS + (second + np.arange(60, dtype=np.int64)) * NS_PER_S
+    clear = LAW.model_copy(update={"rain_rate_mm_h": 0.0})
+    large = LinkWeather(clear.model_copy(update={"antenna_m": 40.0}), SINGAPORE, seed=4)
+    small = LinkWeather(clear, SINGAPORE, seed=4)
+    low, high = (np.full(60, angle) for angle in sorted((one_deg, other_deg)))
+    taken = [small.lost_db(way, times, towards) - large.lost_db(way, times, towards) for towards in (low, high)]
+    assert (taken[0] >= taken[1] - 1e-9).all()
+    assert (taken[1] >= -1e-9).all()
+    assert 0 < taken[0].max() < 12
+    assert (np.diff(taken[0]) != 0).any(), "from second to second"
 
 
 def test_seasons_differ() -> None:
