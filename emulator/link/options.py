@@ -204,9 +204,9 @@ class LinkOptions:
     with the next grant; 0 for none of either. request_ns: before that it asks for capacity, so long, unless it sent
     within request_kept_ns; request_volume: it asks for each packet anew. bursts, markov, spells: of loss, on top of the
     channel's; the first two exclude each other. lost_packets: numbers of packets that are lost, counted from 1 as they
-    are offered. bit_error_rate: a packet is lost with any of its bits. spoilt, copied, late: shares of packets with a bit flipped,
-    delivered twice, and `late_ns` late so that others may overtake them. jitter: what random delays are like;
-    jitter_bin_ns: how long a value lasts. memory_bytes: ceiling of the delay line's bytes, a power of two.
+    are offered. bit_error_rate: a packet is lost with any of its bits. spoilt, copied, late: shares of packets with a
+    bit flipped, delivered twice, and `late_ns` late so that others may overtake them. jitter: what random delays are
+    like; jitter_bin_ns: how long a value lasts. memory_bytes: ceiling of the delay line's bytes, a power of two.
     flight_packets: most wire packets on the air, a power of two. ethernet: frames begin with an Ethernet header, which
     travels along and does not count. longest_packet: longer IP packets are dropped, 0 for none. efficiency: spectral
     efficiency by C/N in steps of 0.1 dB, `efficiency_zero` the index of 0 dB; None: fades have no effect.
