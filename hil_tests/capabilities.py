@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,8 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "rotctld": "libhamlib-utils",
     "sipp": "sip-tester",
     "ss": "iproute2",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "tc": "iproute2",
     "tcpdump": "tcpdump",
@@ -134,6 +137,14 @@ def _reference_data() -> str | None:
     return f"set {REFERENCE_DATA} to the folder that holds the reference data"
 
 
+def _mptcp() -> str | None:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close()  # linux/in.h: IPPROTO_MPTCP
+    except OSError as error:
+        return f"this kernel opens no socket of MPTCP ({error.strerror}): sysctl net.mptcp.enabled=1, or another kernel"
+    return None
+
+
 CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "other-user": _other_user,
@@ -145,6 +156,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "ipv6": _probed(lambda found: "" if found.ipv6 else "IPv6 is switched off in this kernel"),
     "realtime": _probed(lambda found: found.realtime_fault),
     "compiled": _compiled,
+    "mptcp": _mptcp,
     "reference-data": _reference_data,
     **{name: functools.partial(_program, name) for name in DEBIAN_PACKAGE_OF_PROGRAM},
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 from emulator.errors import InterfaceError
 from emulator.ports import wires
+from emulator.ports.multicast import MulticastRoutes
 from emulator.ports.namespace import Namespace
 from emulator.ports.nft import apply_rules, read_counters
 from emulator.ports.tun import TunPort
@@ -128,6 +129,8 @@ def ruleset(access: Access, public: ipaddress.IPv4Network) -> str:
         if access.strays == "drop":
             rule("forward", f"{from_link} ct state invalid counter name stray_dropped drop")
         rule("forward", "ct state established,related accept")
+        if access.multicast_groups:
+            rule("forward", f"ip daddr {{ {', '.join(map(str, access.multicast_groups))} }} accept")
         if not access.inbound:
             rule("forward", f"{from_world} counter name inbound_refused drop")
         if access.nat44:  # what has no mapping goes to the router itself, which keeps silent
@@ -203,6 +206,7 @@ class AccessNetwork:
         self._mtu = min(access.mtu or ports.mtu, ports.mtu)
         self._toward: Any = {"by": SATELLITE, "mtu": self._mtu, "window_packets": window_packets}
         self._number, self._default = 0, default_route
+        self._multicast: MulticastRoutes | None = None
         self._changing = threading.Lock()
         wanted: list[wires.Network] = [plan.public]
         if plan.delegated is not None:
@@ -251,6 +255,8 @@ class AccessNetwork:
             wires.add_route(own, EVERYWHERE6, by=WORLD, via=plan.datacenter6.ip, mtu=self._mtu)
             wires.add_route(own, plan.delegated)
         self._take_addresses(0, first=True)
+        if access.multicast_groups:
+            self._multicast = MulticastRoutes(own, WORLD, SATELLITE, access.multicast_groups)
 
     @property
     def public_ipv4(self) -> str:
@@ -309,6 +315,8 @@ class AccessNetwork:
 
     def close(self) -> None:
         """Takes the cable, and with it the datacenter's addresses and routes, away."""
+        if self._multicast is not None:
+            self._multicast.close()
         with contextlib.suppress(InterfaceError, OSError):
             wires.delete_interface(self.namespace, WORLD)
 

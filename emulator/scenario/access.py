@@ -12,6 +12,7 @@ from emulator.scenario.fields import PortRange, Table, ports_in_order
 Timeout = Annotated[int, Field(ge=1, le=1_000_000)]
 
 LARGEST_CARRIER_PREFIX = 30  # of the terminal's network: the gateway and the terminal need an address each
+LINK_LOCAL_GROUPS = ipaddress.IPv4Network("224.0.0.0/24")  # RFC 5771: never forwarded
 POOL = 16  # public addresses of one bench, for its points of presence
 PREFIXES = 8  # and delegated IPv6 prefixes
 
@@ -53,6 +54,11 @@ class Access(Table):
         "told", description="what is too large: answered by ICMP, or dropped without a word"
     )
     mss_clamp: bool = Field(False, description="whether TCP's MSS is lowered to what the mtu carries")
+    multicast_groups: tuple[ipaddress.IPv4Address, ...] = Field(
+        (),
+        max_length=64,
+        description="groups that cross the router, both ways, to whoever has joined: no IGMP is asked",
+    )
     dscp: Literal["keep", "bleach"] = Field("keep", description="bleach: every packet leaves with DSCP 0")
     new_address: Literal["never", "gateway"] = Field(
         "never", description="gateway: another gateway is another point of presence, hence another public address"
@@ -66,6 +72,9 @@ class Access(Table):
         ports_in_order(self.blocked_ports, "blocked_ports")
         if self.terminal_network.prefixlen > LARGEST_CARRIER_PREFIX:
             raise ValueError(f"terminal_network: expected room for two addresses, got {self.terminal_network}")
+        for group in self.multicast_groups:
+            if not group.is_multicast or group in LINK_LOCAL_GROUPS:
+                raise ValueError(f"multicast_groups: expected a group that is routed, such as 239.1.2.3, got {group}")
         if self.delegated_network.prefixlen > 53:
             raise ValueError(f"delegated_network: expected room for eight /56, got {self.delegated_network}")
         return self

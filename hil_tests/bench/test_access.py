@@ -6,15 +6,20 @@ import functools
 import ipaddress
 import json
 import socket
+import struct
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 from emulator.bench import Bench
+from emulator.bench.attach import link_interface
+from emulator.bench.sides import Side
 from emulator.errors import InterfaceError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
-from hil_tests.bench.field import connected, in_space, receive, run, running
+from hil_tests.bench.field import PATIENCE_S, connected, in_space, receive, run, running
 from hil_tests.bench.living import finished, new_world, until
 
 pytestmark = [pytest.mark.needs("netns", "tun", "root", "compiled", "nft"), pytest.mark.usefixtures("nothing_left")]
@@ -76,6 +81,127 @@ def test_another_point_of_presence_is_another_address_and_connections_of_before_
         six_client, six_accepted = connected(bench.terminal, bench.datacenter, family=socket.AF_INET6)
         with six_client, six_accepted:
             assert six_accepted.getpeername()[0] == bench.access.terminal_ipv6 == "2001:2:0:8100::1"
+
+
+@pytest.mark.needs("sshd", "ssh", "ssh-keygen")
+def test_a_shell_session_meets_the_change_of_address(tmp_path: Path) -> None:
+    """OpenSSH, both ends: it is lost with the address it began at, says so, and the next one is welcome."""
+    for name in ("host", "own"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    keys = ["-o", f"AuthorizedKeysFile={tmp_path}/own.pub", "-o", "StrictModes=no", "-o", "UsePAM=no"]
+    known = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    with running("fixed", *FAST, "access.nat44=true") as bench:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where Debian's sshd separates its privileges
+        bench.datacenter.popen(
+            ["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", str(tmp_path / "host"), "-p", "2222", *keys,
+             "-o", "PermitRootLogin=yes", "-o", "PidFile=none"], stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        ssh = ["ssh", "-F", "none", "-i", str(tmp_path / "own"), "-p", "2222", *known, f"root@{bench.datacenter.ipv4}"]
+        until(lambda: run(bench.terminal, *ssh, "true").returncode == 0)
+        session = bench.terminal.popen(
+            [*ssh, "echo $SSH_CLIENT; cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert session.stdout is not None
+        assert session.stdin is not None
+        assert session.stdout.readline().startswith("198.19.0.0 ")
+        session.stdin.write("before\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "before\n"
+        bench.network.do("new_address")
+        out, said = session.communicate("after\n", timeout=PATIENCE_S)
+        assert (out, session.returncode) == ("", 255)
+        assert "reset by peer" in said or "Broken pipe" in said, "which of the two, is who looks first"
+        assert run(bench.terminal, *ssh, "echo $SSH_CLIENT").stdout.startswith("198.19.0.1 ")
+
+
+def test_a_mapping_that_is_idle_is_forgotten() -> None:
+    with running("fixed", *FAST, "access.nat44=true", "access.udp_timeout_s=1") as bench:
+        near, far = datagrams(bench)
+        with near, far:
+            near.sendto(b"here I am", (bench.datacenter.ipv4, 5000))
+            _, public = far.recvfrom(100)
+            far.sendto(b"in time", public)
+            assert near.recv(100) == b"in time"
+            idle_until = time.monotonic() + 1.1
+            until(lambda: time.monotonic() > idle_until)
+            far.sendto(b"too late", public)
+            until(lambda: bench.network.do("access")["refused"]["inbound_refused"])
+            near.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                near.recv(100)
+
+
+GROUP = "239.1.2.3"
+
+
+def say(side: Side, interface: str, text: bytes) -> None:
+    """To the group, out of this interface."""
+    index = side.namespace.run(lambda: socket.if_nametoindex(interface))
+    with side.namespace.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM)) as voice:
+        voice.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("4s4si", bytes(4), bytes(4), index))
+        voice.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 8)
+        voice.sendto(text, (GROUP, 6000))
+
+
+def member(side: Side, interface: str) -> socket.socket:
+    """Has joined the group there."""
+    index = side.namespace.run(lambda: socket.if_nametoindex(interface))
+    ear = side.namespace.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM))
+    ear.bind((GROUP, 6000))
+    ear.setsockopt(
+        socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("4s4si", socket.inet_aton(GROUP), bytes(4), index)
+    )
+    ear.settimeout(30)
+    return ear
+
+
+@pytest.mark.parametrize(
+    "access", [[], ["access.nat44=true", f"access.multicast_groups=['{GROUP}']"]], ids=["plain", "nat"]
+)
+def test_a_group_is_heard_on_the_other_side(access: list[str]) -> None:
+    with running("fixed", *FAST, *access) as bench:
+        far = link_interface(bench)
+        for speaker, by, listener, on in (
+            (bench.datacenter, far, bench.terminal, "ut0"),
+            (bench.terminal, "ut0", bench.datacenter, far),
+        ):
+            with member(listener, on) as ear:
+                say(speaker, by, b"to all")
+                data, (source, _) = ear.recvfrom(100)
+                assert data == b"to all"
+                assert source == speaker.ipv4, "a group is not answered: nothing is translated"
+
+
+def test_a_group_that_is_not_named_does_not_cross() -> None:
+    other = ("access.nat44=true", "access.multicast_groups=['239.9.9.9']")
+    with running("fixed", *FAST, *other) as bench, member(bench.terminal, "ut0") as ear:
+        say(bench.datacenter, link_interface(bench), b"to all")
+        pinged = run(bench.terminal, "ping", "-c", "1", bench.datacenter.ipv4)  # whose answer goes the same way, later
+        assert pinged.returncode == 0
+        ear.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ear.recv(100)
+
+
+@pytest.mark.needs("ipv6")
+def test_a_network_behind_the_terminal_lives_in_the_delegated_prefix() -> None:
+    """The terminal's own /64 is the first; here the last of the 256 is given to a host behind it."""
+    with running("fixed", *FAST, "access.nat44=true", "access.inbound=true") as bench, Namespace.create() as host:
+        assert bench.access is not None
+        prefix = ipaddress.IPv6Network(bench.access.state().prefix_ipv6)
+        assert prefix.prefixlen == 56
+        *_, last = prefix.subnets(new_prefix=64)
+        near, _ = wires.cable(bench.terminal.namespace, "lan0", host, "eth0", mtu=1500)
+        wires.set_kernel(bench.terminal.namespace, {"ipv6.conf.all.forwarding": 1})
+        wires.add_address(bench.terminal.namespace, near, ipaddress.IPv6Interface((int(last[1]), 64)))
+        wires.add_address(host, "eth0", ipaddress.IPv6Interface((int(last[2]), 64)))
+        wires.add_route(host, ipaddress.IPv6Network("::/0"), by="eth0", via=last[1])
+        reaches = functools.partial(run, bench.datacenter, "ping", "-c", "1", "-W", "1", str(last[2]))
+        assert reaches().returncode == 0
+        assert in_space(host, "ping", "-c", "1", "-W", "5", bench.datacenter.ipv6).returncode == 0
+        bench.network.do("new_address")
+        assert reaches().returncode != 0, "the prefix of before leads nowhere"
 
 
 def test_without_translation_the_public_address_is_the_terminals_own() -> None:
