@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from emulator.bench.clock import WorldClock
 from emulator.bench.course import Course
 from emulator.bench.eventlog import EventLog
+from emulator.bench.fabrics import Fabric, Listening, make_relay, remote_sides, require_divisible
 from emulator.bench.instants import instants
 from emulator.bench.network import Surroundings
 from emulator.bench.opening import SharedSides, open_ends
@@ -25,8 +26,8 @@ from emulator.bench.planner import Planner
 from emulator.bench.privilege import ensure_network_privilege, has_machine_network
 from emulator.bench.punctuality import Punctuality
 from emulator.bench.release import release
-from emulator.bench.runtime import RuntimeDirectory, remove_leftovers
-from emulator.bench.sides import ethernet_header
+from emulator.bench.runtime import MARK, RuntimeDirectory, remove_leftovers
+from emulator.bench.sides import Side, ethernet_header
 from emulator.bench.snapshot import Counters, LinkState, facts_of, with_port_drops
 from emulator.errors import EmulationError
 from emulator.link.compiled import cache_warning, compiling
@@ -34,20 +35,18 @@ from emulator.link.link import Link
 from emulator.link.store import VNET_BYTES
 from emulator.ports.assembly import Direction, link_options
 from emulator.ports.fabric import FabricRelay
-from emulator.ports.mirror import MirroredLink
 from emulator.ports.relay import Relay, warm_up
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.taps.inject import Place
 from emulator.timeline.build import windows_for
 from emulator.timeline.model import ChannelState, Timeline, Windows
-from emulator.units import NS_PER_S, NS_PER_US
+from emulator.units import NS_PER_S
 
 if TYPE_CHECKING:
     from emulator.bench.devices import BenchDevices
     from emulator.bench.dish import BenchDish
     from emulator.bench.loop import AntennaLoop
-
-Fabric = Literal["direct", "zmq"]
+    from emulator.ports.access import AccessNetwork
 
 HOUSEKEEPING_S = 0.5
 INJECTION_PATIENCE_S = 2.0
@@ -57,9 +56,10 @@ class Bench:
     """A running emulation; use it as a context. It carries packets from the moment that the context is entered.
 
     isolate: the datacenter's side gets a network namespace of its own, and not the machine's. An ordinary user is
-    always isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: the packets
-    cross a second process over ZeroMQ. windows: a planner to use instead of the scenario's. on_warning: is told each of
-    `warnings`, from whichever thread it comes. log: a file for the events, beside that in the runtime directory.
+    always isolated. start_utc_ns: the simulated UTC at the start; default: now. fabric: `direct`, or `zmq`: each end is
+    a process of its own, over ZeroMQ. listening: the ends are parts of their own, and come from elsewhere. windows: a
+    planner to use instead of the scenario's. on_warning: is told each of `warnings`, from whichever thread it comes.
+    log: a file for the events, beside that in the runtime directory.
     within: where the sides are, if this is a further path of another bench.
     `operator` changes the link while it runs, `events` is the log.
     Raises the errors of `emulator.errors`; nothing is left behind then.
@@ -78,13 +78,14 @@ class Bench:
         on_warning: Callable[[str], None] | None = None,
         log: Path | None = None,
         within: SharedSides | None = None,
+        listening: Listening | None = None,
     ) -> None:
         self.scenario = scenario
         self._events: EventLog | None = None
         self.warnings: list[str] = []
         self._listener = on_warning
         self.start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
-        self._within = within
+        self._within, self._listening = within, listening
         self._elements, self._windows, self._log = elements, windows, log
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
@@ -96,8 +97,14 @@ class Bench:
     # life
 
     def __enter__(self) -> Self:
-        ensure_network_privilege()
-        if not self._isolate and self.scenario.ports.kind != "nic" and not has_machine_network():
+        if self._listening is None:
+            ensure_network_privilege()
+        if (
+            self._listening is None
+            and not self._isolate
+            and self.scenario.ports.kind != "nic"
+            and not has_machine_network()
+        ):
             self._isolate = True
             self._warn("an ordinary user has no part in the machine's own network: the bench is isolated")
         with self._stack:
@@ -112,7 +119,8 @@ class Bench:
 
     def _start(self) -> None:
         remove_leftovers()
-        warm_up()  # compiling may take half a minute, and the sky must not wait for it
+        if self._fabric == "direct" and self._listening is None:
+            warm_up()  # compiling may take half a minute, and the sky must not wait for it
         if warning := cache_warning():
             self._warn(warning)
         self._clock = WorldClock(self.start_utc_ns)
@@ -181,11 +189,22 @@ class Bench:
             self._listener(line)
 
     def _open_sides(self) -> None:
+        self.terminal: Side
+        self.datacenter: Side
+        self.access: AccessNetwork | None = None
+        self.marking, self._longest_packet = {MARK: self._runtime.token}, 0
+        if self._listening is not None:
+            require_divisible(self.scenario)
+            self.terminal, self.datacenter = remote_sides(self.scenario, self._remote_drops)
+            return
         how: Any = {"isolate": self._isolate, "within": self._within, "warn": self._warn, "fail": self._fail}
         ends = open_ends(self.scenario, self._runtime, self._stack, **how)
         self.terminal, self.datacenter, self.access = ends.terminal, ends.datacenter, ends.access
         self.marking = ends.marking
         self._longest_packet = ends.longest_packet
+
+    def _remote_drops(self, role: int) -> int:
+        return self._relay.accounts[role].sums().port_drops if isinstance(self._relay, FabricRelay) else 0
 
     def _fail(self, error: EmulationError) -> None:
         self._failure = error
@@ -195,9 +214,8 @@ class Bench:
         self._links: dict[Direction, Link] = {}
         for number, direction in enumerate[Direction](("uplink", "downlink")):
             channel = getattr(first, direction)
-            make = MirroredLink if self._fabric == "zmq" else Link
             options = link_options(self.scenario, direction, int(channel.delay_ns.max()))
-            self._links[direction] = make(
+            self._links[direction] = Link(
                 channel,
                 first.end_ns,
                 seed=self.scenario.seed,
@@ -218,18 +236,18 @@ class Bench:
             writer.settimeout(INJECTION_PATIENCE_S)
             readers.append(self._stack.enter_context(reader).fileno())
             self._injectors[direction] = self._stack.enter_context(writer)
-        ports = self.terminal.port.descriptor, self.datacenter.port.descriptor, (readers[0], readers[1])
-        kinds = self.terminal.port.kind, self.datacenter.port.kind
-        quantum_ns = round(self.scenario.ports.write_quantum_us * NS_PER_US)
-        uplink, downlink = self._links["uplink"], self._links["downlink"]
-        self._relay: Relay | FabricRelay
-        if isinstance(uplink, MirroredLink) and isinstance(downlink, MirroredLink):
-            self._relay = FabricRelay(
-                uplink, downlink, *ports, directory=self._runtime.path, kinds=kinds, quantum_ns=quantum_ns
-            )
-        else:
-            self._relay = Relay(uplink, downlink, *ports, kinds=kinds, quantum_ns=quantum_ns)
-        self._stack.callback(release, (uplink, downlink), self._relay)
+        self._relay: Relay | FabricRelay = make_relay(
+            self.scenario,
+            self._fabric,
+            self._listening,
+            (self._links["uplink"], self._links["downlink"]),
+            (self.terminal, self.datacenter),
+            (readers[0], readers[1]),
+            directory=self._runtime.path,
+            stack=self._stack,
+            tell=self._warn,
+        )
+        self._stack.callback(release, (self._links["uplink"], self._links["downlink"]), self._relay)
 
     def _keep(self) -> None:
         """Housekeeping: plans ahead, and follows the world's clock."""
@@ -381,7 +399,9 @@ class Bench:
         ends = (self.terminal.port, self.datacenter.port)[:: 1 if direction == "uplink" else -1]
         frame = bytes(VNET_BYTES) + ethernet_header(ends, packet) + packet
         try:
-            if place == "after":
+            if place == "after" and isinstance(self._relay, FabricRelay) and self._listening is not None:
+                self._relay.deliver(1 if direction == "uplink" else 0, frame)
+            elif place == "after":
                 os.write(ends[1].descriptor, frame)
             else:
                 self._injectors[direction].send(frame)

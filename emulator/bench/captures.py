@@ -11,6 +11,7 @@ import zmq
 
 from emulator.errors import EndpointError
 from emulator.link.link import Link
+from emulator.ports.fabric import FabricRelay
 from emulator.ports.relay import Relay
 from emulator.taps.capture import CaptureService, capture_endpoint, warm_up
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class CapturedBench:
-    """A bench with the direct fabric, as the source of captures."""
+    """A bench as the source of captures: over either fabric the links are in this process."""
 
-    def __init__(self, bench: Bench, relay: Relay) -> None:
+    def __init__(self, bench: Bench, relay: Relay | FabricRelay) -> None:
         self._bench = bench
         self.links: tuple[Link, Link] = (relay.uplink, relay.downlink)
         self.rings = relay.captures
@@ -50,12 +51,8 @@ class CapturedBench:
 
 @contextlib.contextmanager
 def serving_captures(bench: Bench) -> Iterator[None]:
-    """While this lasts, `bentpipe capture` finds the bench. Over ZeroMQ the link is in another process: no captures."""
-    relay = bench.packet_loop
-    if not isinstance(relay, Relay):
-        yield
-        return
-    source = CapturedBench(bench, relay)
+    """While this lasts, `bentpipe capture` finds the bench."""
+    source = CapturedBench(bench, bench.packet_loop)
     warm_up(source.links[0])
     endpoint = capture_endpoint(bench.runtime_dir)
     with zmq.Context() as context:

@@ -20,9 +20,8 @@ def release(links: Iterable[Link], relay: Relay | FabricRelay) -> None:
         kept = {name: getattr(link.state, name)[:0].copy() for name in PACKETS}
         link.state = link.state._replace(**kept)
         link.settle = _settled  # not the loop's: link and loop would hold each other
-    if isinstance(relay, Relay):
-        up, down = (ring._replace(data=ring.data[:0].copy(), rows=ring.rows[:0].copy()) for ring in relay.captures)
-        relay.captures = up, down
+    up, down = (ring._replace(data=ring.data[:0].copy(), rows=ring.rows[:0].copy()) for ring in relay.captures)
+    relay.captures = up, down
 
 
 def _settled() -> None:

@@ -211,8 +211,10 @@ class Station:
 class Side(Station):
     """One side of the bench. `ipv4` and `ipv6` are its own addresses, empty where there is none.
 
-    `environment` is that of its processes, on top of what they are given.
+    `environment` is that of its processes, on top of what they are given. is_here: not a part elsewhere.
     """
+
+    is_here = True
 
     def __init__(
         self,
@@ -254,7 +256,7 @@ def ethernet_header(ends: Sequence[Port], packet: bytes) -> bytes:
 
     Nothing at layer 3. Nobody knows who is wired to a network card: there the packet goes to everybody.
     """
-    if not any(isinstance(port, TapPort | NicPort) for port in ends):
+    if not any(isinstance(port, TapPort | NicPort) or getattr(port, "ethernet", False) for port in ends):
         return b""
     source, target = (port.mac if isinstance(port, TapPort) else b"" for port in ends)
     ethertype = ETHERTYPE_IPV6 if packet[:1] and packet[0] >> 4 == 6 else ETHERTYPE_IPV4

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.link.link import DirectionCounters
 from emulator.ports.nic import NicPort
 from emulator.ports.relay import RelayCounters
+from emulator.ports.remote import RemotePort
 from emulator.ports.tun import TunPort
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import ChannelState
@@ -16,7 +17,7 @@ from emulator.units import format_utc
 if TYPE_CHECKING:
     from emulator.bench.bench import Bench
 
-Port = TunPort | NicPort
+Port = TunPort | NicPort | RemotePort
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def facts_of(bench: Bench, start_ns: int, fabric: str) -> dict[str, Any]:
         "datacenter_ipv6": bench.datacenter.ipv6,
         "ports": ports.kind,
         "interfaces": [bench.terminal.port.name, bench.datacenter.port.name],
-        "namespaces": {side.name: side.namespace.path for side in (bench.terminal, bench.datacenter)},
+        "namespaces": {side.name: side.namespace.path for side in (bench.terminal, bench.datacenter) if side.is_here},
         "mtu": ports.mtu,
         "tx_queue_packets": ports.tx_queue_packets,
         "memory_bytes": bench.memory_bytes,

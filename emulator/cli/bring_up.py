@@ -16,10 +16,12 @@ import click
 from emulator.bench.privilege import ensure_network_privilege
 from emulator.ports.curve import open_doors
 from emulator.scenario import Scenario
+from emulator.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from emulator.bench import Bench
     from emulator.bench.dish import BenchDish
+    from emulator.ports.accounts import EndCounters
 
 TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, as shells count
 
@@ -27,6 +29,17 @@ TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, a
 def tell(line: str) -> None:
     """A line for the person, on stderr: stdout is data."""
     click.echo(f"bentpipe: {line}", err=True)
+
+
+def end_in_order() -> None:
+    """SIGTERM and SIGHUP end what runs in order, and the process with the status that a shell expects."""
+
+    def terminated(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED_STATUS[signal.Signals(number)])
+
+    for number in TERMINATED_STATUS:
+        signal.signal(number, terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain sh starts what ends in `&` with SIGINT ignored
 
 
 @contextlib.contextmanager
@@ -45,30 +58,29 @@ def running_bench(
     control: Sequence[str] = (),
     telemetry: Sequence[str] = (),
     keys: Path | None = None,
+    listen: Sequence[str] = (),
 ) -> Iterator[Bench]:
     """A bench that carries packets and answers on its control socket; `stop` is set when a client asks it to end.
 
     `dish`: clients at the terminal's side find a Starlink dish. control, telemetry: endpoints beside those in the
-    runtime directory, for which tcp:// needs `keys`. log: a file for the events.
+    runtime directory, for which tcp:// needs `keys`. log: a file for the events. listen: where the ends of a bench in
+    three parts find its link.
 
     SIGTERM and SIGHUP end the block in order, and the process with the status that a shell expects.
     """
-    doors = open_doors((*control, *telemetry), keys)  # before an ordinary user gets a network of its own
+    doors = open_doors((*control, *telemetry, *listen), keys)  # before an ordinary user gets a network of its own
     if dish and scenario.ports.kind == "nic":
         raise click.UsageError("--dish needs a terminal's side on this machine, and ports.kind nic has none")
-    ensure_network_privilege()  # before anything that starts threads is imported
+    if not listen:
+        ensure_network_privilege()  # before anything that starts threads is imported
     from emulator.bench import Bench
+    from emulator.bench.fabrics import Listening
     from emulator.control.session import session
     from emulator.ports import fabric as zmq_fabric
     from emulator.ports import relay
 
-    def terminated(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED_STATUS[signal.Signals(number)])
-
-    for number in TERMINATED_STATUS:
-        signal.signal(number, terminated)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain sh starts what ends in `&` with SIGINT ignored
-    compiled = relay.is_compiled() and (fabric == "direct" or zmq_fabric.is_compiled())
+    end_in_order()
+    compiled = relay.is_compiled() if fabric == "direct" and not listen else zmq_fabric.is_compiled()
     if not compiled and not quiet:
         tell("compiling the packet path for this machine, once: 15 s, on a busy machine a minute …")
     bench = Bench(
@@ -80,6 +92,7 @@ def running_bench(
         elements=elements,
         on_warning=None if quiet else tell,
         log=log,
+        listening=Listening(tuple(listen), keys, doors) if listen else None,
     )
     on_stop = stop.set if stop is not None else None
     with contextlib.ExitStack() as running:
@@ -136,4 +149,20 @@ def summary(bench: Bench) -> list[str]:
             f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
             f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way"
         )
+    lines += [end_line(end) for end in counters.relay.ends]
     return lines
+
+
+def end_line(end: EndCounters) -> str:
+    """What became of an end of the fabric, and how well its clock is known."""
+    clock = end.clock
+    told = "this machine's clock" if clock.shared else f"clock {clock.offset_ns / NS_PER_MS:+.3f} ms from ours"
+    late = (
+        f", {end.late_packets} came late, by up to {end.late_worst_ns / NS_PER_MS:.1f} ms" if end.late_packets else ""
+    )
+    lost = f", {end.lost_packets + end.died_packets} lost" if end.lost_packets + end.died_packets else ""
+    return (
+        f"{end.role}'s end: {'connected' if end.connected else 'not connected'}, {end.connections} times; {told}, "
+        f"± {clock.error_ns / 1000:.0f} µs, drift {clock.drift_ppm:+.1f} ppm, "
+        f"round trip {clock.round_trip_ns / NS_PER_MS:.2f} ms{late}{lost}"
+    )

@@ -35,6 +35,9 @@ class Lazy(NamedTuple):
 COMMANDS = {
     "shell": Lazy("emulator.cli.shell:shell", "Run a command at the terminal's side of a link."),
     "run": Lazy("emulator.cli.run:run", "Keep a bench up until Ctrl-C."),
+    "terminal": Lazy("emulator.cli.ends:terminal", "Run the terminal's end of a bench in three parts."),
+    "link": Lazy("emulator.cli.link:link", "Run the link of a bench in three parts."),
+    "gateway": Lazy("emulator.cli.ends:gateway", "Run the gateway's end of a bench in three parts."),
     "enter": Lazy("emulator.cli.enter:enter", "Run a command, or a shell, at one side of a running bench."),
     "attach": Lazy("emulator.cli.attach:attach", "Put a namespace, bridge or card on one side of a running bench."),
     "detach": Lazy("emulator.cli.attach:detach", "Take it off again."),

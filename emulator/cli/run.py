@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     type=click.Choice(["direct", "zmq"]),
     default="direct",
     show_default=True,
-    help="How the packets cross: in this process, or over ZeroMQ through a second one.",
+    help="How the packets cross: within this process, or over ZeroMQ, each end a process of its own.",
 )
 @dish_option
 @serving_options
@@ -163,6 +164,7 @@ def report(bench: Bench) -> dict[str, Any]:
         "ingress_wait_worst_us": counters.relay.ingress_wait_worst_ns // 1000,
         "timeline_starved": counters.relay.starved,
         "broken_batches": counters.relay.broken_batches,
+        "ends": [asdict(end) for end in counters.relay.ends],
         "uplink": direction_report(counters.uplink),
         "downlink": direction_report(counters.downlink),
     }

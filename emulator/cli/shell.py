@@ -41,7 +41,7 @@ TIMED_OUT_STATUS = 124  # as timeout(1) says it
     type=click.Choice(["direct", "zmq"]),
     default="direct",
     show_default=True,
-    help="How the packets cross: in this process, or over ZeroMQ through a second one.",
+    help="How the packets cross: within this process, or over ZeroMQ, each end a process of its own.",
 )
 @dish_option
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import shutil
 import signal
 import stat
@@ -34,6 +35,8 @@ KEPT_CACHES = 16  # some MB each: checkouts side by side, branches and flags sta
 ROOM_BYTES = 1 << 20  # what must be free where a cache is put; it grows to some 5 MB
 EMULATOR = Path(__file__).parent.parent
 COMPILED_FOLDERS = (EMULATOR / "link", EMULATOR / "ports")
+COMPILES = re.compile(r"^@compiled|= compiled", re.MULTILINE)
+IMPORTS = re.compile(r"^from emulator\.(\w+\.\w+) import", re.MULTILINE)
 COMPILED_IN = (EMULATOR / "timeline" / "causes.py",)  # its numbers are constants of the compiled code
 
 interpreted: bool = bool(numba.config.DISABLE_JIT)
@@ -51,8 +54,22 @@ def cache_key(sources: Iterable[Path], flags: str) -> str:
 
 
 def compiled_sources() -> list[Path]:
-    """Every source file whose functions or constants may be compiled into the packet path."""
-    return [*COMPILED_IN, *(path for folder in COMPILED_FOLDERS for path in folder.rglob("*.py"))]
+    """Every source file whose functions or constants may be compiled into the packet path.
+
+    Those that compile something, and what they import of their folders, and what that imports.
+    """
+    text = {
+        f"{folder.name}.{path.stem}": path.read_text() for folder in COMPILED_FOLDERS for path in folder.glob("*.py")
+    }
+    places = {f"{folder.name}.{path.stem}": path for folder in COMPILED_FOLDERS for path in folder.glob("*.py")}
+    found: set[str] = set()
+    wanted = [name for name, source in text.items() if COMPILES.search(source)]
+    while wanted:
+        name = wanted.pop()
+        if name not in found and name in text:
+            found.add(name)
+            wanted += IMPORTS.findall(text[name])
+    return [*COMPILED_IN, *sorted(places[name] for name in found)]
 
 
 def candidate_roots() -> list[Path]:

@@ -1,10 +1,11 @@
-"""Batches of packets between processes: a ZeroMQ message each, little-endian 64-bit words (docs/reference/packets.md).
+"""Batches of packets between the parts of a bench: a ZeroMQ message each (docs/reference/packets.md).
 
-    header     magic · kind · direction · sequence · records
+    header     magic · kind · way · session · sequence · acknowledged · packets · records      `messages`
     arrival    arrived_ns · length · frame, padded to a word                     from a port to the link
     departure  wire packets · length · due_ns of each · frame, padded to a word  from the link to a port
 
 A frame is a packet behind its 10-byte virtio_net_hdr, whole; with segmentation offload it stands for many wire packets.
+Times are those of the end's clock: the link adds and takes away its `offset`, the end's clock less its own.
 What comes in is checked before it is used: a length is believed only if the message is that long.
 """
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.leave import dress
-from emulator.link.path import advance, depart, first_run, offer, refuse, refuse_frame
+from emulator.link.memory import copy_bytes
+from emulator.link.path import advance, depart, discard, first_run, offer, refuse
 from emulator.link.propagate import row_for
 from emulator.link.state import (
     ETHERNET,
@@ -30,6 +32,7 @@ from emulator.link.state import (
     RUN_BODY,
     RUN_BODY_AT,
     RUN_COUNT,
+    RUN_DUE,
     RUN_HEAD,
     RUN_SUPER,
     SUPER_LENGTH,
@@ -41,39 +44,46 @@ from emulator.link.state import (
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, keep, reserve
 from emulator.link.wire import all_wire_bytes, dissect_frame, wire_bytes
+from emulator.ports.capture_ring import ON, CaptureRing, remember
 from emulator.ports.frames import read_frame
+from emulator.ports.messages import (
+    H_ACKNOWLEDGED,
+    H_KIND,
+    H_MAGIC,
+    H_PACKETS,
+    H_RECORDS,
+    H_SEQUENCE,
+    H_SESSION,
+    H_WAY,
+    HEADER_WORDS,
+    MAGIC,
+)
 from emulator.ports.syscalls import FRAME_ARRIVAL, FRAME_OFFSET
+from emulator.ports.turn import refuse_noted
 from emulator.timeline.causes import Cause
 
-MAGIC = 0x0001_4B50_5442  # "BTPK", version 1
-ARRIVALS, DEPARTURES = 0, 1
-H_MAGIC, H_KIND, H_DIRECTION, H_SEQUENCE, H_RECORDS = range(5)
-HEADER_WORDS = 5
 MOST_RECORDS = 256
 BATCH_WORDS = 1 << 17  # 1 MiB
 
-MALFORMED, MEMORY = int(Cause.MALFORMED), int(Cause.MEMORY)
+MALFORMED, MEMORY, TRANSPORT = int(Cause.MALFORMED), int(Cause.MEMORY), int(Cause.TRANSPORT)
 
 
 @compiled
-def copy_bytes(source: Bytes, start: int, length: int, target: Bytes, at: int) -> None:
-    for index in range(length):
-        target[at + index] = source[start + index]
+def begin(words: Ints, kind: int, way: int, session: int, sequence: int, acknowledged: int, packets: int) -> None:
+    """The header of a message without records yet."""
+    words[H_MAGIC], words[H_KIND], words[H_WAY], words[H_SESSION] = MAGIC, kind, way, session
+    words[H_SEQUENCE], words[H_ACKNOWLEDGED], words[H_PACKETS], words[H_RECORDS] = sequence, acknowledged, packets, 0
 
 
 @compiled
-def begin(words: Ints, kind: int, direction: int, sequence: int) -> None:
-    words[H_MAGIC], words[H_KIND], words[H_DIRECTION] = MAGIC, kind, direction
-    words[H_SEQUENCE], words[H_RECORDS] = sequence, 0
-
-
-@compiled
-def is_batch(words: Ints, kind: int, direction: int) -> bool:
+def is_message(words: Ints, size: int, kind: int, way: int, session: int) -> bool:
+    """Whether a message of `size` bytes is of this kind, way and session."""
     return (
-        len(words) >= HEADER_WORDS
+        size >= HEADER_WORDS * 8
         and words[H_MAGIC] == MAGIC
         and words[H_KIND] == kind
-        and words[H_DIRECTION] == direction
+        and words[H_WAY] == way
+        and words[H_SESSION] == session
         and 0 <= words[H_RECORDS] <= MOST_RECORDS
     )
 
@@ -126,33 +136,47 @@ def count_wire(words: Ints, data: Bytes, entry: Ints, total: Ints, ethernet: int
 
 
 @compiled_apart
-def offer_batch(link: LinkState, words: Ints, data: Bytes, direction: int, last: Ints, entry: Ints) -> bool:
-    """Offers a batch of arrivals to the link. False: not such a batch, or cut short; what was whole has been offered.
+def offer_batch(
+    link: LinkState,
+    capture: CaptureRing,
+    words: Ints,
+    data: Bytes,
+    size: int,
+    way: int,
+    offset: int,
+    now: int,
+    arrived: Ints,
+    entry: Ints,
+) -> bool:
+    """Offers a batch of arrivals, which `is_message`, to the link. False: cut short; what was whole has been offered.
 
-    last: (1,), the latest arrival so far; one that claims to be earlier counts as that.
+    words, data: the same memory, of which the message has `size` bytes. arrived: (2,), the latest arrival by way; one
+    that claims to be earlier counts as that, and one from after `now` as of now.
     """
-    if not is_batch(words, ARRIVALS, direction):
-        return False
-    at = HEADER_WORDS
+    at, count = HEADER_WORDS, size // 8
     for _ in range(words[H_RECORDS]):
-        if at + 2 > len(words):
+        if at + 2 > count:
             return False
-        length = words[at + 1]
-        if length < 0 or length > LARGEST_SUPER or (at + 2) * 8 + length > len(data) or not is_time(words[at]):
+        length, start = words[at + 1], (at + 2) * 8
+        if length < 0 or length > LARGEST_SUPER or start + length > size or not is_time(words[at]):
             return False
-        last[0] = max(last[0], words[at])
-        offset = reserve(link, length)
-        if offset < 0:
-            refuse_frame(link, data, (at + 2) * 8, length, entry, MEMORY)
+        arrived[way] = max(arrived[way], min(words[at] - offset, now))
+        place = reserve(link, length)
+        if place < 0:
+            if capture.reg[ON]:
+                remember(link, capture, data, start, length, arrived[way], 0, entry)
+            refuse_noted(link, data, start, length, entry, arrived[way])
         else:
-            copy_bytes(data, (at + 2) * 8, length, link.ring, offset)
-            offer(link, last[0], offset, length)
+            copy_bytes(data, start, length, link.ring, place)
+            if capture.reg[ON]:
+                remember(link, capture, link.ring, place, length, arrived[way], 0, entry)
+            offer(link, arrived[way], place, length)
         at += 2 + (length + 7) // 8
     return True
 
 
 @compiled_apart
-def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes) -> int:
+def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes, offset: int) -> int:
     """Serves what is to be served by `now`, and moves what is on the air into a batch of departures, due or not.
 
     words, data: the same memory, with the header begun. Returns the words used.
@@ -167,7 +191,7 @@ def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes) -> in
         if frame + VNET_BYTES + supers[reg[RUN_SUPER], SUPER_LENGTH] + 8 > len(data):
             break
         for number in range(count):
-            words[used + 2 + number] = flight[(reg[F_HEAD] + number) % size, F_DUE]
+            words[used + 2 + number] = flight[(reg[F_HEAD] + number) % size, F_DUE] + offset
         dress(link, head)
         copy_bytes(head, 0, reg[RUN_HEAD], data, frame)
         copy_bytes(link.ring, reg[RUN_BODY_AT], reg[RUN_BODY], data, frame + reg[RUN_HEAD])
@@ -180,23 +204,34 @@ def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes) -> in
 
 
 @compiled_apart
-def board(line: LinkState, words: Ints, data: Bytes, direction: int) -> bool:
-    """Takes a batch of departures into the delay line at the far end, where each wire packet waits until it is due.
+def drop_overdue(link: LinkState, now: int, before: int) -> None:
+    """Serves as `pack` does, and drops what was due before `before`: the transport had no room for it in time."""
+    advance(link, now)
+    reg = link.reg
+    while reg[F_HEAD] < reg[F_TAIL]:
+        first_run(link, before)
+        if reg[RUN_DUE] >= before:
+            return
+        discard(link, TRANSPORT)
 
-    False: not such a batch, or cut short; what was whole is on board.
+
+@compiled_apart
+def board(line: LinkState, words: Ints, data: Bytes, size: int, now: int, late: Ints) -> bool:
+    """Takes a batch of departures, which `is_message`, into the delay line, where each wire packet waits until due.
+
+    late: (2,) gets how many were due before `now` added, and the worst of that. False: cut short; what was whole is on
+    board.
     """
-    if not is_batch(words, DEPARTURES, direction):
-        return False
     reg, flight = line.reg, line.flight
-    at = HEADER_WORDS
+    at, words_in = HEADER_WORDS, size // 8
     for _ in range(words[H_RECORDS]):
-        if at + 2 > len(words):
+        if at + 2 > words_in:
             return False
         count, length = words[at], words[at + 1]
         if count < 1 or count > 65_535 or length < 0 or length > LARGEST_SUPER:
             return False
         frame = (at + 2 + count) * 8
-        if frame + length > len(data):
+        if frame + length > size:
             return False
         for index in range(count):
             if not is_time(words[at + 2 + index]):
@@ -212,8 +247,12 @@ def board(line: LinkState, words: Ints, data: Bytes, direction: int) -> bool:
             else:
                 place = keep(line, offset, length, count)
                 for index in range(count):
-                    row = row_for(flight, reg[F_HEAD], reg[F_TAIL], words[at + 2 + index])
-                    flight[row, F_DUE] = words[at + 2 + index]
+                    due = words[at + 2 + index]
+                    if due < now:
+                        late[0] += 1
+                        late[1] = max(late[1], now - due)
+                    row = row_for(flight, reg[F_HEAD], reg[F_TAIL], due)
+                    flight[row, F_DUE] = due
                     flight[row, F_SUPER] = place
                     flight[row, F_INDEX] = index
                     flight[row, F_BYTES] = wire_bytes(entry, index)
@@ -231,7 +270,6 @@ def batch_memory(words: int = BATCH_WORDS) -> tuple[Ints, Bytes]:
 
 
 def as_batch(message: memoryview | bytes) -> tuple[Ints, Bytes]:
-    """A received message as words and as bytes; an odd tail of less than a word is left out."""
-    whole = len(message) // 8 * 8
-    words = np.frombuffer(message, np.int64, whole // 8)
+    """A message in memory of its own, as words and as bytes; an odd tail of less than a word is left out."""
+    words = np.frombuffer(bytearray(message[: len(message) // 8 * 8]), np.int64)
     return words, words.view(np.uint8)

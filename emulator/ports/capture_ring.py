@@ -12,6 +12,7 @@ import numpy as np
 
 from emulator.link.classify import lane_of
 from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.memory import copy_bytes
 from emulator.link.state import (
     ETHERNET,
     OFFERED_PACKETS,
@@ -98,10 +99,8 @@ def remember(
             continue
         if headers:
             build_run(data, entry, index, 1, ring.head)
-            for byte in range(min(headers, kept)):
-                ring.data[at + byte] = ring.head[byte]
-        for byte in range(kept - headers):
-            ring.data[at + headers + byte] = data[payload_at + byte]
+            copy_bytes(ring.head, 0, min(headers, kept), ring.data, at)
+        copy_bytes(data, payload_at, kept - headers, ring.data, at + headers)
         row = ring.rows[(number + index) % len(ring.rows)]
         row[R_ARRIVAL], row[R_WIRE], row[R_KEPT], row[R_AT] = now, headers + payload, kept, at
         row[R_LANE], row[R_INJECTED], row[R_FREED], row[R_END] = lane, injected, 0, reg[TAIL]

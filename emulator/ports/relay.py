@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,6 +48,9 @@ from emulator.ports.syscalls import (
 from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WRITES_PER_TURN, Scratch, give_out, new_scratch, take_in
 from emulator.timeline.model import Channel
 
+if TYPE_CHECKING:
+    from emulator.ports.accounts import EndCounters
+
 WAKE_EARLY_NS = 60_000  # a sleep this much shorter is made up for by spinning
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
 
@@ -62,7 +66,7 @@ class RelayCounters:
     ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped, at
     ports where that is the loop's to do.
     starved: how often the Timeline had ended before the planner went on. broken_batches: between the processes of the
-    ZeroMQ fabric, batches that were not understood.
+    ZeroMQ fabric, messages that were not understood. ends: what the fabric knows of its two ends; none without it.
     """
 
     uplink: DirectionCounters
@@ -72,6 +76,7 @@ class RelayCounters:
     turns: int
     starved: int
     broken_batches: int = 0
+    ends: tuple[EndCounters, ...] = ()
 
 
 @compiled_apart

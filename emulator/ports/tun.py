@@ -127,6 +127,11 @@ class TunPort:
             except NetlinkError as error:
                 raise InterfaceError(f"interface {self.name}: address {address}: {error.args[-1]}") from error
 
+    @property
+    def statistics(self) -> int:
+        """The descriptor of the namespace's open /proc/net/dev."""
+        return -1 if self._statistics is None else self._statistics.fileno()
+
     def kernel_drops(self) -> KernelDrops:
         """The device's own drop counters."""
         if self._statistics is None:

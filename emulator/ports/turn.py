@@ -85,6 +85,16 @@ def latest(arrived: Ints, way: int, at: int) -> int:
 
 
 @compiled_apart
+def refuse_noted(link: LinkState, data: Bytes, at: int, length: int, entry: Ints, now: int) -> None:
+    """Counts the frame at `at` of `data`, which came at `now` and found no memory, and notes it for who captures."""
+    number = link.reg[OFFERED_PACKETS]
+    refuse_frame(link, data, at, length, entry, MEMORY)
+    while number < link.reg[OFFERED_PACKETS]:
+        number += 1
+        note(link, number, MEMORY, now)
+
+
+@compiled_apart
 def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, port: int, scratch: Scratch) -> int:
     """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
     reading, way = scratch.reading, port % 2
@@ -98,11 +108,7 @@ def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, p
             at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
             if capture.reg[ON]:
                 remember(link, capture, scratch.spare, at, length, now, port // 2, scratch.entry)
-            number = link.reg[OFFERED_PACKETS]
-            refuse_frame(link, scratch.spare, at, length, scratch.entry, MEMORY)
-            while number < link.reg[OFFERED_PACKETS]:
-                number += 1
-                note(link, number, MEMORY, now)
+            refuse_noted(link, scratch.spare, at, length, scratch.entry, now)
             continue
         length = read_frame(descriptor, link.ring, offset, reading)
         if length <= 0:

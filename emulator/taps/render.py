@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.memory import copy_bytes
 from emulator.link.state import COPY, L_AT, L_CAUSE, L_NUMBER, Bytes, Ints
 from emulator.link.store import VNET_BYTES
 from emulator.link.wire import complete_checksum
@@ -99,8 +100,7 @@ def put_packet(
     at = put_le(out, at, kept, 4)
     at = put_le(out, at, wire, 4)
     source = row[R_AT] + VNET_BYTES
-    for index in range(kept):
-        out[at + index] = ring.data[source + index]
+    copy_bytes(ring.data, source, kept, out, at)
     at += kept
     at = put_le(out, at, 0, -kept & 3)
     comment = at + 4

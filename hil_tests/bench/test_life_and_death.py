@@ -227,14 +227,15 @@ def test_an_interface_that_the_command_removes_ends_the_bench(world: World, fabr
     assert world.leftovers() == []
 
 
-def test_a_link_process_that_dies_ends_the_bench(world: World) -> None:
+def test_an_end_of_the_fabric_that_dies_ends_the_bench(world: World) -> None:
     process = world.shell("exec 9>$ALIVE; echo ready; exec sleep 1000", "--isolate", "--fabric", "zmq")
     assert line(process) == "ready"
-    (link,) = [pid for pid in children(process.pid) if b"link_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(link, signal.SIGKILL)
+    ends = [pid for pid in children(process.pid) if b"end_part" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(ends) == 2
+    os.kill(ends[0], signal.SIGKILL)
     result = finished(process)
     assert result.returncode == 75
-    assert "link process has ended with status -9" in result.stderr
+    assert "terminal's end of the fabric has ended with status -9" in result.stderr
     assert world.everybody_is_gone()
     assert world.leftovers() == []
 
@@ -268,6 +269,7 @@ class TestInProcess:
             ("Side.__init__", "direct"),
             ("link_options", "direct"),
             ("Relay.start", "direct"),
+            ("make_relay", "zmq"),
             ("FabricRelay.start", "zmq"),
             ("Overlay.add", "direct"),
             ("Overlay.add", "zmq"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,13 @@ def test_doctor_and_inject_work_anywhere(hostile: Path) -> None:
     assert not hostile.exists()
 
 
-def test_the_link_process_is_ours(hostile: Path, tmp_path: Path) -> None:
-    ended = subprocess.run(
-        child_command("emulator.ports.link_process", tmp_path), input=b"", capture_output=True, timeout=60, check=False
-    )
+def test_the_end_of_a_fabric_is_ours(hostile: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.close()
+        ended = subprocess.run(
+            child_command("emulator.ports.end_part"), stdin=theirs.fileno(), capture_output=True, timeout=60, check=False
+        )
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert not hostile.exists()
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.bench import Bench
-from emulator.bench.bench import Fabric
+from emulator.bench.fabrics import Fabric
 from emulator.bench.snapshot import Counters
 from emulator.link.link import DirectionCounters
 from emulator.scenario import load_scenario

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emulator.bench.bench import Fabric
+from emulator.bench.fabrics import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.testing.performance.emulated import Memory, delay_errors_us, lateness_percentiles

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from emulator.bench.bench import Fabric
+from emulator.bench.fabrics import Fabric
 from emulator.errors import BentpipeError
 from emulator.testing.performance import machine
 from emulator.testing.performance.measures import TRIALS, describe, start_shell, takes_s

@@ -17,42 +17,57 @@ import numpy as np
 from emulator.link import state
 from emulator.link.link import Link, LinkOptions
 from emulator.link.wire import LARGEST_HEADER
-from emulator.ports import batch
+from emulator.ports import batch, messages
+from emulator.ports.capture_ring import CaptureRing, new_ring
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.cases import random_frame
 from hil_tests.unit.link.driver import new_link
 from hil_tests.unit.link.packets import frame
 from hil_tests.unit.link.test_conservation import adds_up
 
+SESSION = 77
+FOREVER = 1 << 61
 OPTIONS = LinkOptions(queue_packets=100, memory_bytes=1 << 18, flight_packets=1 << 10)
 
 
 @dataclass
 class Ends:
-    """The link's process and the far end, without what lies between."""
+    """The link's process and the far end, without what lies between. offset: the end's clock less the link's."""
 
     link: Link
     line: Link
+    ring: CaptureRing
+    offset: int = 0
 
     @classmethod
     def new(cls, channel: Channel | None = None) -> Ends:
         channel = channel or Channel.constant(0, delay_ns=1000)
-        return cls(new_link(channel, OPTIONS), new_link(channel, OPTIONS))
+        return cls(new_link(channel, OPTIONS), new_link(channel, OPTIONS), new_ring())
 
     def offer(self, message: bytes) -> bool:
-        last, entry = np.zeros(1, np.int64), np.zeros(state.SUPER_COLUMNS, np.int64)
-        accepted = bool(batch.offer_batch(self.link.state, *batch.as_batch(message), 0, last, entry))
+        arrived, entry = np.zeros(2, np.int64), np.zeros(state.SUPER_COLUMNS, np.int64)
+        words, data = batch.as_batch(message)
+        accepted = bool(
+            batch.is_message(words, len(data), messages.ARRIVALS, 0, SESSION)
+            and batch.offer_batch(
+                self.link.state, self.ring, words, data, len(data), 0, self.offset, FOREVER, arrived, entry
+            )
+        )
         assert adds_up(self.link.counters())
         return accepted
 
     def pack(self, now: int) -> bytes:
         words, data = batch.batch_memory()
-        batch.begin(words, batch.DEPARTURES, 0, 0)
+        batch.begin(words, messages.DEPARTURES, 0, SESSION, 0, 0, 0)
         head = np.zeros(LARGEST_HEADER + 10, np.uint8)
-        return bytes(data[: 8 * int(batch.pack(self.link.state, now, words, data, head))])
+        return bytes(data[: 8 * int(batch.pack(self.link.state, now, words, data, head, self.offset))])
 
     def board(self, message: bytes) -> bool:
-        accepted = bool(batch.board(self.line.state, *batch.as_batch(message), 0))
+        words, data = batch.as_batch(message)
+        accepted = bool(
+            batch.is_message(words, len(data), messages.DEPARTURES, 0, SESSION)
+            and batch.board(self.line.state, words, data, len(data), 0, np.zeros(2, np.int64))
+        )
         assert adds_up(self.line.counters())
         return accepted
 
@@ -60,8 +75,10 @@ class Ends:
         return repr((self.line.poll(1 << 60), self.link.counters(), self.line.counters()))
 
 
-def header(kind: int, records: int, *, magic: int = batch.MAGIC, direction: int = 0) -> bytes:
-    return np.array([magic, kind, direction, 0, records], "<i8").tobytes()
+def header(
+    kind: int, records: int, *, magic: int = messages.MAGIC, direction: int = 0, session: int = SESSION
+) -> bytes:
+    return np.array([magic, kind, direction, session, 0, 0, 0, records], "<i8").tobytes()
 
 
 def record(*words: int, data: bytes) -> bytes:
@@ -71,7 +88,7 @@ def record(*words: int, data: bytes) -> bytes:
 def arrivals(frames: list[bytes], at: int = 0) -> bytes:
     """A batch as a port would send it."""
     body = b"".join(record(at, len(one), data=one) for one in frames)
-    return header(batch.ARRIVALS, len(frames)) + body
+    return header(messages.ARRIVALS, len(frames)) + body
 
 
 def spoil(rng: random.Random, message: bytes) -> bytes:

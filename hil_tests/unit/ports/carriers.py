@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.link.link import DirectionCounters, Link, LinkOptions
-from emulator.ports.fabric import FabricRelay
-from emulator.ports.mirror import MirroredLink
+from emulator.ports.end_process import EndProcess
+from emulator.ports.fabric import SOCKET_NAME, FabricRelay
+from emulator.ports.frames import DEVICE
+from emulator.ports.messages import ROLES
 from emulator.ports.relay import Relay
 from emulator.timeline.model import Channel
 
@@ -61,17 +63,34 @@ def rig(
                 stack.enter_context(end)
         insides = [inside for _, inside in pairs]
         ports = insides[0].fileno(), insides[1].fileno(), (insides[2].fileno(), insides[3].fileno())
+        up, down = (Link(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2))
         relay: Relay | FabricRelay
         if fabric == "direct":
-            up, down = (Link(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2))
-            links = [up, down]
             relay = Relay(up, down, *ports, quantum_ns=quantum_ns)
         else:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bp", dir="/tmp")))
-            near, far = (MirroredLink(channel, END_NS, seed=seed, direction=way, options=options) for way in range(2))
-            links = [near, far]
-            relay = FabricRelay(near, far, *ports, directory=directory, quantum_ns=quantum_ns)
+            relay = fabric_of(up, down, *ports, directory=directory, quantum_ns=quantum_ns)
         stack.callback(relay.stop)
         relay.start()
         terminal, datacenter, *injectors = (one for one, _ in pairs)
-        yield Rig(relay, links, terminal, datacenter, injectors, insides)
+        yield Rig(relay, [up, down], terminal, datacenter, injectors, insides)
+
+
+def fabric_of(
+    up: Link,
+    down: Link,
+    terminal: int,
+    datacenter: int,
+    injection: tuple[int, int],
+    *,
+    directory: Path,
+    quantum_ns: int = 0,
+) -> FabricRelay:
+    """A fabric whose two ends are processes of ours."""
+    ends = []
+    endpoint = f"ipc://{directory / SOCKET_NAME}"
+    for role, descriptor in zip(ROLES, (terminal, datacenter), strict=True):
+        end = EndProcess(role)
+        end.begin({"endpoint": endpoint, "kind": DEVICE, "agreement": 0, "ethernet": 0}, [descriptor])
+        ends.append(end)
+    return FabricRelay(up, down, injection, endpoints=[endpoint], ends=ends, quantum_ns=quantum_ns)

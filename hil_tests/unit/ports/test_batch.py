@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.ports import batch
+from emulator.ports import batch, messages
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import Offer, drive, new_link
@@ -38,7 +38,7 @@ def test_what_crosses_in_batches_is_what_the_link_alone_would_deliver(offers: li
 @given(st.lists(EXTREMES, max_size=20), st.booleans())
 def test_any_words_are_refused_or_taken_and_add_up(words: list[int], departures: bool) -> None:
     ends = Ends.new()
-    kind = batch.DEPARTURES if departures else batch.ARRIVALS
+    kind = messages.DEPARTURES if departures else messages.ARRIVALS
     message = header(kind, 3) + b"".join(word.to_bytes(8, "little", signed=True) for word in words)
     ends.board(message) if departures else ends.offer(message)
 
@@ -59,18 +59,19 @@ def test_a_batch_that_is_cut_is_taken_as_far_as_it_is_whole(found: list[tuple[in
     whole = ends.offer(message[:cut])
     assert whole == (cut >= len(message))
     count = ends.link.counters().offered_packets
-    assert arrivals_batch(frames[:count])[40:] == message[40 : len(arrivals_batch(frames[:count]))]
-    assert len(arrivals_batch(frames[:count])) <= max(40, cut)
+    assert arrivals_batch(frames[:count])[64:] == message[64 : len(arrivals_batch(frames[:count]))]
+    assert len(arrivals_batch(frames[:count])) <= max(64, cut)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        header(batch.ARRIVALS, 1, magic=batch.MAGIC + 1),
-        header(batch.ARRIVALS, 1, direction=1),
-        header(batch.DEPARTURES, 1),
-        header(batch.ARRIVALS, -1),
-        header(batch.ARRIVALS, batch.MOST_RECORDS + 1),
+        header(messages.ARRIVALS, 1, magic=messages.MAGIC + 1),
+        header(messages.ARRIVALS, 1, direction=1),
+        header(messages.ARRIVALS, 1, session=78),
+        header(messages.DEPARTURES, 1),
+        header(messages.ARRIVALS, -1),
+        header(messages.ARRIVALS, batch.MOST_RECORDS + 1),
     ],
 )
 def test_what_is_not_for_us_is_refused_whole(wrong: bytes) -> None:
@@ -81,7 +82,9 @@ def test_what_is_not_for_us_is_refused_whole(wrong: bytes) -> None:
 
 def test_an_arrival_that_claims_to_be_earlier_counts_as_that_of_the_one_before() -> None:
     ends = Ends.new()
-    message = header(batch.ARRIVALS, 2) + record(5 * MS, 110, data=frame(100, 1)) + record(MS, 110, data=frame(100, 2))
+    message = (
+        header(messages.ARRIVALS, 2) + record(5 * MS, 110, data=frame(100, 1)) + record(MS, 110, data=frame(100, 2))
+    )
     assert ends.offer(message)
     assert ends.board(ends.pack(5 * MS))
     assert [delivery.due_ns for delivery in ends.line.poll(10 * MS)] == [5 * MS + 1000] * 2
@@ -89,7 +92,7 @@ def test_an_arrival_that_claims_to_be_earlier_counts_as_that_of_the_one_before()
 
 def test_departures_whose_packets_are_not_as_many_as_they_say_are_malformed() -> None:
     ends = Ends.new()
-    message = header(batch.DEPARTURES, 2) + record(3, 110, 0, 0, 0, data=frame(100, 1))
+    message = header(messages.DEPARTURES, 2) + record(3, 110, 0, 0, 0, data=frame(100, 1))
     assert ends.board(message + record(1, 110, 0, data=frame(100, 2)))
     assert [delivery.packet for delivery in ends.line.poll(0)] == [packet(100, 2)]
     assert ends.line.counters().dropped == {Cause.MALFORMED: 3}
@@ -104,4 +107,16 @@ def test_hostile_batches_lead_to_the_same_compiled_and_interpreted() -> None:
 @given(changes())
 def test_nothing_crosses_where_nothing_is_due(_: object) -> None:
     ends = Ends.new()
-    assert len(ends.pack(10**9)) == batch.HEADER_WORDS * 8
+    assert len(ends.pack(10**9)) == messages.HEADER_WORDS * 8
+
+
+def test_times_are_those_of_the_other_clock() -> None:
+    """What an end stamps by its clock, the link serves by its own; what is due, the end is told by its own again."""
+    ahead = 3_600_000 * MS
+    here, there = Ends.new(), Ends.new()
+    there.offset = ahead
+    for ends, at in ((here, 5 * MS), (there, 5 * MS + ahead)):
+        assert ends.offer(arrivals_batch([frame(100, 1)], at))
+        assert ends.board(ends.pack(6 * MS))
+    assert [one.due_ns for one in here.line.poll(10 * MS)] == [5 * MS + 1000]
+    assert [one.due_ns for one in there.line.poll(10 * MS + ahead)] == [5 * MS + 1000 + ahead]

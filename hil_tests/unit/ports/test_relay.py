@@ -196,7 +196,8 @@ def test_a_reader_that_does_not_read_makes_counted_drops(fabric: Fabric) -> None
             run.terminal.send(big)
         up, _ = run.until(lambda up, _: up.offered_packets == 1000 and not up.held_packets)
     assert Cause.EGRESS in up.dropped
-    assert set(up.dropped) <= {Cause.EGRESS, Cause.MEMORY}, "memory: a burst that the second process could not keep"
+    elsewhere = {Cause.MEMORY, Cause.TRANSPORT}  # a burst that the other processes could not keep
+    assert set(up.dropped) <= {Cause.EGRESS} | (elsewhere if fabric == "zmq" else set())
     assert up.delivered_packets + up.dropped_packets == 1000
 
 
@@ -205,12 +206,12 @@ def test_stopping_leaves_no_thread_no_descriptor_and_no_process(fabric: Fabric) 
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
     with rig(OPEN, SMALL, fabric=fabric) as run:  # whatever is made once is made now
-        process = getattr(run.relay, "_process", None)
+        pass
     before = belongings()
     with rig(OPEN, SMALL, fabric=fabric) as run:
-        process = getattr(run.relay, "_process", None)
+        ends = getattr(run.relay, "ends", ())
     assert belongings() == before
-    assert process is None or process.returncode == 0
+    assert [end.process.returncode for end in ends] == [0] * len(ends)
 
 
 def test_packets_under_way_when_it_stops_are_held_and_counted(fabric: Fabric) -> None:
