@@ -112,29 +112,25 @@ def follow(
     """Tells what happens to an end until it is over, and gives the exit status. start: CMD, once there is a link."""
     process: subprocess.Popen[Any] | None = None
     ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
-    told: dict[str, Callable[[dict[str, Any]], None]] = {
-        "linked": lambda found: tell(f"connected with the link at {endpoint}" + (" again" * (found["times"] > 1))),
-        "lost": lambda found: tell(f"{found['text']}: what comes is dropped until the link is back"),
-        "failed": lambda found: _raise(EndpointError(f"{endpoint}: {found['text']}")),
-        "fault": lambda found: _raise(
-            EmulationError(f"the {end.role}'s part lost its interface: was it removed from outside?")
-        ),
-    }
     while True:
-        if (found := end.told(LOOK_S)) is not None:
-            told.get(found["event"], lambda _: None)(found)
-            if found["event"] == "linked" and start is not None and process is None:
-                process = start()
-        else:
-            end.check()
+        found = end.told(LOOK_S)
+        match found:
+            case None:
+                end.check()
+            case {"event": "linked", "times": times}:
+                tell(f"connected with the link at {endpoint}{' again' if times > 1 else ''}")
+                if start is not None and process is None:
+                    process = start()
+            case {"event": "lost", "text": text}:
+                tell(f"{text}: what comes is dropped until the link is back")
+            case {"event": "failed", "text": text}:
+                raise EndpointError(f"{endpoint}: {text}")
+            case {"event": "fault"}:
+                raise EmulationError(f"the {end.role}'s part lost its interface: was it removed from outside?")
         if process is not None and process.poll() is not None:
             return process.returncode if process.returncode >= 0 else 128 - process.returncode
         if ends is not None and time.monotonic() >= ends:
             return TIMED_OUT_STATUS if start is not None else 0
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def show(role: str, totals: dict[str, int], *, as_json: bool) -> None:

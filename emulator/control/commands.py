@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from emulator.bench.eventlog import EventLog
 from emulator.bench.operator import FOR_EVER_S, Done, Moment, Operator
 from emulator.control import model
+from emulator.control.allowance import Allowance
 from emulator.control.messages import VERSION, MessageError, decode, encode, plain
 from emulator.control.model import COMMANDS, MAX_PACKET_BYTES, Command, Direction, Timed, may
 from emulator.control.plan import plan_of
@@ -23,6 +24,8 @@ from emulator.units import parse_utc_ns
 log = logging.getLogger("bentpipe.control")
 ALL_ROLES: frozenset[Role] = frozenset(ROLES)
 MAX_AUTHOR = 64
+LONGEST = 2000  # text of an error
+REFUSALS = 10, 20  # of those, how many a second the event log takes, and how many at once
 
 
 class Side(Protocol):
@@ -86,9 +89,11 @@ class Commands:
         snapshot: Callable[[], Any] | None = None,
     ) -> None:
         self._bench, self._on_stop, self._captures, self._snapshot = bench, on_stop, captures, snapshot
+        self._refusals = Allowance(*REFUSALS)
 
     def answer(self, data: bytes, roles: frozenset[Role] = ALL_ROLES, who: str = "") -> bytes:
         """The reply to a request of somebody with these roles, known as `who`. Never raises: the reply tells."""
+        verb, by = None, who
         try:
             request = decode(data)
             verb, author = request.pop("verb", None), request.pop("author", "")
@@ -97,17 +102,24 @@ class Commands:
                 raise MessageError(f"verb: expected one of {', '.join(COMMANDS)}, got {str(verb)[:60]!r}")
             if not isinstance(author, str) or len(author) > MAX_AUTHOR or not author.isprintable():
                 raise MessageError(f"author: expected at most {MAX_AUTHOR} printable characters")
+            by = "/".join(part for part in (who, author) if part)
             if not may(roles, COMMANDS[verb]):
                 raise PrivilegeError(f"{verb}: expected the role {COMMANDS[verb].role}, {who or 'you'} may not do this")
-            by = "/".join(part for part in (who, author) if part)
             return encode({"version": VERSION, "ok": True, "result": self.do(model.parse(verb, request), by)})
         except MessageError as error:
-            return refusal("MessageError", str(error))
+            return self._refuse("MessageError", error, verb, by)
         except BentpipeError as error:
-            return refusal(type(error).__name__, str(error))
+            return self._refuse(type(error).__name__, error, verb, by)
         except Exception as error:
             log.exception("a control request failed")
             return refusal(EmulationError.__name__, f"{type(error).__name__}: {error}")
+
+    def _refuse(self, kind: str, error: Exception, verb: object, author: str) -> bytes:
+        """The reply that says no; what would have changed something is in the event log, with its author."""
+        changes = isinstance(verb, str) and verb in COMMANDS and COMMANDS[verb].role != "observe"
+        if changes and self._refusals.take(b"", self._bench.monotonic_ns()):
+            self._bench.events.record("command", author=author, verb=verb, phase="refused", error=str(error)[:LONGEST])
+        return refusal(kind, str(error))
 
     def do(self, command: Command, author: str = "") -> Any:
         """What a command answers. Raises BentpipeError for what cannot be done."""
@@ -242,5 +254,5 @@ def event_of(command: Timed) -> OverlayEvent:
 
 def refusal(kind: str, text: str) -> bytes:
     """A reply that says no. kind: the name of a class of emulator.errors, or MessageError."""
-    sendable = text[:2000].encode("utf-8", "replace").decode("utf-8")  # a file name may be no UTF-8
+    sendable = text[:LONGEST].encode("utf-8", "replace").decode("utf-8")  # a file name may be no UTF-8
     return encode({"version": VERSION, "ok": False, "kind": kind, "error": sendable})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,35 +12,17 @@ from typing import Any, Self
 
 import zmq
 
+from emulator.control.allowance import Allowance
 from emulator.control.commands import ALL_ROLES, Commands, ControlledBench, Switch, refusal
 from emulator.control.messages import MAX_MESSAGE_BYTES, endpoint
 from emulator.errors import EndpointError
 from emulator.ports.curve import Gate, Role, allowed, check_endpoint, offer
-from emulator.units import NS_PER_S
 
 LINGER_MS = 500  # for the last reply, that to "stop"
 MAX_ENVELOPE_FRAMES = 8  # a REQ socket sends three
 WAITING_REQUESTS = 64  # of a client that does not wait for its answers
 DOMAIN = "control"
 REQUESTS_PER_S, BURST = 5_000, 10_000  # of one client; 100 packets to inject are one request
-KNOWN_CLIENTS = 1024
-
-
-class Allowance:
-    """How many requests each client may still make: `burst` at once, and `per_s` more each second."""
-
-    def __init__(self, per_s: float = REQUESTS_PER_S, burst: float = BURST) -> None:
-        self._per_s, self._burst = per_s, burst
-        self._left: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
-
-    def take(self, client: bytes, now_ns: int) -> bool:
-        """Whether one more is in it."""
-        left, since_ns = self._left.pop(client, (self._burst, now_ns))
-        left = min(self._burst, left + (now_ns - since_ns) * self._per_s / NS_PER_S)
-        self._left[client] = (left - 1 if left >= 1 else left, now_ns)
-        if len(self._left) > KNOWN_CLIENTS:
-            self._left.popitem(last=False)
-        return left >= 1
 
 
 class ControlServer:
@@ -71,7 +52,7 @@ class ControlServer:
         self._bench, self._listen, self._keys = bench, tuple(listen), keys
         self._doors = doors or {}
         self._commands = Commands(bench, on_stop, captures=captures, snapshot=snapshot)
-        self._allowance = Allowance()
+        self._allowance = Allowance(REQUESTS_PER_S, BURST)
         self._thread: threading.Thread | None = None
         self._undo = contextlib.ExitStack()
         self.endpoints: list[str] = []

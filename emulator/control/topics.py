@@ -46,6 +46,14 @@ TOPICS = {
         "the plan had ended",
         logged=False,
     ),
+    "ends": Topic(
+        "each second, where the ends of the link are processes or machines of their own",
+        "`terminal`, `gateway`: `connected`, `connections` so far; `clock`: `offset_ns` of the end's to the link's, "
+        "`drift_ppm`, `error_ns`, `round_trip_ns`, `exchanges`, `steps`, `shared` if both are one clock; "
+        "`lost_packets` for want of room or link, `died_packets` with an end or a connection; `late_packets` that came "
+        "after they were due, `late_worst_ns`; `broken_messages`",
+        logged=False,
+    ),
     "state": Topic("at every change of the link", "as the verb [`state`](control.md#state)", logged=False),
     "slot": Topic("when a scheduling slot begins", "`slot`: its number since 1970; `satellite`, `gateway`"),
     "handover": Topic(
@@ -61,8 +69,9 @@ TOPICS = {
         "250 ms apart at least",
     ),
     "command": Topic(
-        "when a command is accepted for later, and when it is done",
-        "`number`, `verb`, `phase` (accepted, done, failed), `late_ns`, `values`; `error` if it failed",
+        "when a command is accepted for later, when it is done, and when one is refused",
+        "`number` (none if refused), `verb`, `phase` (accepted, done, failed, refused), `late_ns`, `values`; `error` "
+        "if it failed or was refused; of refusals at most ten a second",
     ),
     "warning": Topic("when the bench has something to say", "`text`"),
     "start": Topic("when the bench carries packets: in the log only", "`scenario`, `seed`, `fabric`"),

@@ -140,6 +140,8 @@ class Watcher:
         self._tell("counters", now_ns, self._note("counters", {one: getattr(counters, one) for one in DIRECTIONS}))
         late = counters.relay.lateness_us - self._second.relay.lateness_us
         self._tell("lag", now_ns, self._note("lag", lag_of(late, counters)))
+        if counters.relay.ends:
+            self._tell("ends", now_ns, self._note("ends", {end.role: end for end in counters.relay.ends}))
         self._second, self._second_ns = counters, now_ns
 
 

@@ -24,7 +24,7 @@ class EndProcess:
         self.role = role
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.process = subprocess.Popen(child_command("emulator.ports.end_part"), stdin=theirs)
+            self.process = subprocess.Popen(child_command("emulator.ports.end_part"), stdin=theirs.fileno())
         self.totals: dict[str, int] = {}
 
     def begin(self, settings: dict[str, Any], descriptors: Sequence[int]) -> None:

@@ -17,11 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zmq
 
-from emulator.errors import EmulationError
+from emulator.errors import EmulationError, EndpointError
 from emulator.link import state
 from emulator.link.compiled import compiling
 from emulator.link.link import Link
@@ -68,6 +69,7 @@ SILENCE_NS = 3 * NS_PER_S
 ANSWER_NS = 100 * NS_PER_MS  # how long counters wait for the ends; what they told before counts then
 START_PATIENCE_S = 90.0  # an end may have to compile its loop first
 DOMAIN = "packets"
+LONGEST_IPC = len("ipc://") + zmq.IPC_PATH_MAX_LEN
 SOCKET_NAME = "packets"  # short: the path of a socket has room for 107 bytes, unix(7)
 LATE_NS = NS_PER_MS  # what comes to an end later than this is worth a warning
 WAITING_MESSAGES = end_part.WAITING_MESSAGES
@@ -190,11 +192,13 @@ class FabricRelay:
             (zmq.HEARTBEAT_TIMEOUT, end_part.HEARTBEAT_LIMIT_MS),
         ):
             socket.setsockopt(option, value)
-        self.endpoints.append(
-            offer(
-                socket, endpoint, what="fabric's socket", keys=self._keys, domain=DOMAIN, doors=self._doors, undo=undo
-            )
-        )
+        how: Any = {"what": "fabric's socket", "keys": self._keys, "domain": DOMAIN, "doors": self._doors, "undo": undo}
+        try:
+            self.endpoints.append(offer(socket, endpoint, **how))
+        except EndpointError as error:
+            if endpoint.startswith("ipc://") and len(endpoint) > LONGEST_IPC:
+                raise EndpointError(f"{error}; set BENTPIPE_RUNTIME_DIR to another, shorter directory") from error
+            raise
         return socket
 
     def stop(self) -> None:
@@ -425,13 +429,19 @@ class FabricRelay:
             self._check()
             if not self.running:
                 return self._sums()
-            self._answered.clear()
-            self._wanted_now = True
-            self._shared[link_loop.ASKED] = 1
-            while self.running and not self._answered.wait(0.2):
-                pass
+            answer = self._asked()
             self._check()
-            return self._answer if self._answer is not None and self.running else self._sums()
+            return answer or self._sums()
+
+    def _asked(self) -> RelayCounters | None:
+        """What the loop answers, when the ends have told it; None if it has ended."""
+        self._answered.clear()
+        self._answer = None
+        self._wanted_now = True
+        self._shared[link_loop.ASKED] = 1
+        while self.running and not self._answered.wait(0.2):
+            pass
+        return self._answer
 
     def counters_known(self) -> tuple[EndCounters, ...]:
         """What is known of the ends, without asking them."""

@@ -50,7 +50,11 @@ def test_the_end_of_a_fabric_is_ours(hostile: Path) -> None:
     with theirs:
         ours.close()
         ended = subprocess.run(
-            child_command("emulator.ports.end_part"), stdin=theirs.fileno(), capture_output=True, timeout=60, check=False
+            child_command("emulator.ports.end_part"),
+            stdin=theirs.fileno(),
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert not hostile.exists()

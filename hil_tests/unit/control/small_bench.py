@@ -117,7 +117,8 @@ class SmallBench:
 
     @property
     def touched(self) -> bool:
-        return bool(self.injected) or (self._machinery is not None and self.machinery.commands() != [])
+        told = self._machinery.commands() if self._machinery is not None else []
+        return bool(self.injected) or any(event.data["phase"] != "refused" for event in told)
 
     @property
     def operator(self) -> Operator:

@@ -13,10 +13,11 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.control.allowance import Allowance
 from emulator.control.client import ControlClient
 from emulator.control.messages import MAX_MESSAGE_BYTES, encode
 from emulator.control.model import COMMANDS, may
-from emulator.control.server import BURST, REQUESTS_PER_S, Allowance, ControlServer
+from emulator.control.server import BURST, REQUESTS_PER_S, ControlServer
 from emulator.errors import EmulationError, EndpointError, PrivilegeError
 from emulator.ports.curve import ROLES, Role, allow, make_pair
 from emulator.units import NS_PER_S
@@ -49,11 +50,14 @@ def test_each_role_does_its_part_and_is_known_by_its_key() -> None:
             assert boss.state()["utc_ns"] == UTC_NS
             with pytest.raises(PrivilegeError, match="inject: expected the role packets, boss may not do this"):
                 boss.inject("uplink", [PACKET])
-        assert [event.author for event in bench.machinery.commands()] == ["boss/script"]
+        told = [(event.author, event.data["verb"], event.data["phase"]) for event in bench.machinery.commands()]
+        assert told == [("boss/script", "outage", "done"), ("boss/script", "inject", "refused")]
         with ControlClient(endpoint, keys=keys, name="eye") as eye:
             assert eye.counters()["dropped"] == {"QUEUE": 3, "LOSS": 0}
             with pytest.raises(PrivilegeError, match="outage: expected the role control, eye may not do this"):
                 eye.outage(1.0)
+        assert bench.machinery.commands()[-1].author == "eye"
+        assert "expected the role control" in bench.machinery.commands()[-1].data["error"]
         with ControlClient(endpoint, keys=keys, name="shovel") as shovel:
             assert shovel.inject("downlink", [PACKET])["packets"] == 1
             with pytest.raises(PrivilegeError, match="state: expected the role observe"):

@@ -11,14 +11,14 @@ from emulator.cli.shell import SERVER_PATIENCE_S
 from emulator.link.link import LinkOptions
 from emulator.link.state import OVERLAY_ROWS
 from emulator.link.store import LARGEST_SUPER
-from emulator.ports import assembly, batch, fabric, relay
+from emulator.ports import assembly, batch, clocks, end_loop, link_loop, messages, relay
 from emulator.scenario import load_scenario
 from hil_tests.unit.docs.pages import CHECKOUT
 
 
 def quoted() -> Iterator[tuple[str, str]]:
     """(page, words that must stand in it)."""
-    lag_ms = fabric.LAG_NS / 1e6
+    lag_ms = clocks.LAG_NS / 1e6
     yield "limits.md", f"sleeps to {relay.WAKE_EARLY_NS / 1000:.0f} µs before"
     yield "limits.md", f"up to {lag_ms:g} ms behind the clock"
     yield "limits.md", f"at most {assembly.MOST_MEMORY_BYTES >> 20} MiB and {assembly.MOST_FLIGHT_PACKETS:,} packets"
@@ -28,9 +28,10 @@ def quoted() -> Iterator[tuple[str, str]]:
     assert SERVER_PATIENCE_S == 1.0
     yield "limits.md", "one second to listen"
     yield "reference/packets.md", f"at most {batch.MOST_RECORDS} records and {batch.BATCH_WORDS * 8 >> 20} MiB"
-    yield "reference/packets.md", f"`0x{batch.MAGIC:012X}`"
+    yield "reference/packets.md", f"`0x{messages.MAGIC:012X}`"
     yield "reference/packets.md", f"in bytes, at most {LARGEST_SUPER:,}"
-    yield "reference/packets.md", f"at most {fabric.HIGH_WATER_BATCHES} batches at either end"
+    yield "reference/packets.md", f"At most {end_loop.WINDOW_BYTES >> 20} MiB of batches"
+    yield "reference/packets.md", f"until {link_loop.PATIENCE_NS // 10**6} ms after they were due"
     yield "reference/packets.md", f"up to {lag_ms:g} ms behind the clock"
     yield "decisions/zeromq_fabric.md", f"up to {lag_ms:g} ms behind the clock"
     yield "decisions/addresses.md", f"{ADDRESSES:,} are used"
