@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.bench.bench import Fabric
+from emulator.bench.fabrics import Fabric
 from emulator.scenario import load_scenario
 from emulator.testing.performance.bare_loop import BareLoop
 from emulator.testing.performance.baselines import KernelForwarding, fill_super_packets, widen_tcp_buffers
