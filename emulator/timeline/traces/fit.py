@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,16 @@ from emulator.errors import TraceError
 from emulator.timeline.causes import Gate
 from emulator.timeline.model import Channel, Timeline
 from emulator.timeline.traces.rows import probes
+from emulator.timeline.traces.shapes import LEAST_CORRELATION, Jitter, candidates, correlation
 from emulator.units import NS_PER_MS, NS_PER_S
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-SHARES = np.arange(0.05, 0.951, 0.01)  # quantiles that the delay is fitted to
 FINEST_NS, COARSEST_NS = 10 * NS_PER_MS, NS_PER_S
 LEAST_PROBES = 20
+STEP_MS = 20.0  # of a jitter that does not say how long a value lasts
 SLOT_S, EDGE_S, LOOK_S = 15.0, 0.5, 3.0  # of a slot's phase: steps of half a second, three seconds on both sides
 LEAST_SLOTS = 8
 CLEAR_EDGE = 2.0  # how much more the delay must move at the boundary than elsewhere, on the median
@@ -27,15 +29,27 @@ DRAWS = 50_000  # of the fitted profile, for the quality
 
 @dataclass(frozen=True)
 class DirectionFit:
-    """One direction. rate_mbps: median while open, 0 without one; loss: of its own; bursts: every_s 0 for none."""
+    """One direction. jitter: its floor is that of the direction; correlation: of a step of step_ms with the next.
 
-    delay_ms: float
-    jitter_ms: float
+    rate_mbps: median while open, 0 without one; loss: of its own; bursts: every_s 0 for none.
+    """
+
+    jitter: Jitter
+    correlation: float
+    step_ms: float
     rate_mbps: float
     rate_quantiles_mbps: tuple[float, ...]
     loss: float
     burst_every_s: float
     burst_length_ms: float
+
+    @property
+    def delay_ms(self) -> float:
+        return self.jitter.floor_ms
+
+    @property
+    def jitter_ms(self) -> float:
+        return self.jitter.mean_ms
 
 
 @dataclass(frozen=True)
@@ -59,36 +73,76 @@ class Fit:
     edge_ratio: float
     edge_ms: float
     quality: tuple[Compared, ...]
+    shapes: dict[str, tuple[Jitter, ...]]  # by direction: the one that was taken, then the others
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A trace as probes, (probes,): when each was sent, delays and losses by direction.
+
+    halves: it is of round trips, of which either direction has half.
+    """
+
+    interval_ns: int
+    sent_ns: Ints
+    delay_ms: dict[str, Floats]
+    lost: dict[str, Bools]
+    halves: bool
+
+    @property
+    def came(self) -> Bools:
+        return ~(self.lost["uplink"] | self.lost["downlink"])
+
+    @property
+    def rtt_ms(self) -> Floats:
+        """NaN for those that were lost."""
+        return np.where(self.came, self.delay_ms["uplink"] + self.delay_ms["downlink"], np.nan)
+
+    def to_fit(self, way: str) -> Floats:
+        """What a direction's jitter is fitted to: of halves, the round trip; NaN for those that were lost."""
+        return self.rtt_ms if self.halves else np.where(self.came, self.delay_ms[way], np.nan)
+
+
+def samples_of(line: Timeline) -> Samples:
+    """Raises TraceError for fewer than 20 probes that came."""
+    interval_ns = _interval_ns(line.uplink)
+    seen = probes(line, interval_ns)
+    lost = {"uplink": seen.up_lost.astype(bool), "downlink": seen.down_lost.astype(bool)}
+    delays = {"uplink": seen.up_ns / NS_PER_MS, "downlink": seen.down_ns / NS_PER_MS}
+    halves = np.array_equal(seen.up_ns, seen.down_ns) and np.array_equal(seen.up_lost, seen.down_lost)
+    found = Samples(interval_ns, seen.sent_ns, delays, lost, halves)
+    if found.came.sum() < LEAST_PROBES:
+        told = f"expected at least {LEAST_PROBES} samples that came through, got {int(found.came.sum())}"
+        raise TraceError(f"fit: {told}")
+    return found
 
 
 def fit(line: Timeline) -> Fit:
     """Fits a profile to a trace. Raises TraceError for fewer than 20 probes that came."""
-    interval_ns = _interval_ns(line.uplink)
-    seen = probes(line, interval_ns)
-    lost = {"uplink": seen.up_lost.astype(bool), "downlink": seen.down_lost.astype(bool)}
-    came = ~(lost["uplink"] | lost["downlink"])
-    if came.sum() < LEAST_PROBES:
-        raise TraceError(f"fit: expected at least {LEAST_PROBES} samples that came through, got {int(came.sum())}")
-    delays = {"uplink": seen.up_ns / NS_PER_MS, "downlink": seen.down_ns / NS_PER_MS}
-    halves = np.array_equal(seen.up_ns, seen.down_ns) and np.array_equal(seen.up_lost, seen.down_lost)
+    seen = samples_of(line)
+    interval_ns, lost, came, halves = seen.interval_ns, seen.lost, seen.came, seen.halves
     together = (lost["uplink"] & lost["downlink"]).sum() > 0.5 * (~came).sum()
-    ways = {}
+    ways: dict[str, DirectionFit] = {}
+    shapes: dict[str, tuple[Jitter, ...]] = {}
     for way, one in (("uplink", line.uplink), ("downlink", line.downlink)):
-        # A round trip's two jitters are drawn apart: their sum has Erlang's distribution, and not twice the one.
-        unit = _erlang2(SHARES) if halves else -np.log1p(-SHARES)
-        sample = 2 * delays[way] if halves else delays[way]
-        floor_ms, jitter_ms = _floor_and_mean(np.quantile(sample[came], SHARES), unit)
+        sample = seen.to_fit(way)
+        shapes[way] = candidates(sample[came], halves=halves)
+        taken = shapes[way][0]
+        step_ms = max(STEP_MS, interval_ns / NS_PER_MS)
+        related = correlation(sample) ** (step_ms * NS_PER_MS / interval_ns)
+        related = round(related, 3) if related >= LEAST_CORRELATION else 0.0
         loss, every_s, length_ms = _losses(lost[way], interval_ns / NS_PER_S, halves=bool(together))
         rates = _rates_mbps(one, line)
-        ways[way] = DirectionFit(
-            floor_ms / 2 if halves else floor_ms, jitter_ms, rates[1] if rates else 0.0, rates, loss, every_s, length_ms
-        )
-    rtt_ms = np.where(came, delays["uplink"] + delays["downlink"], np.nan)
+        own = replace(taken, floor_ms=taken.floor_ms / 2) if halves else taken
+        rate = rates[1] if rates else 0.0
+        ways[way] = DirectionFit(own, related, step_ms if related else STEP_MS, rate, rates, loss, every_s, length_ms)
+    rtt_ms = seen.rtt_ms
     edge_s = EDGE_S if interval_ns <= EDGE_S * NS_PER_S else 2 * EDGE_S
     phase_s, ratio, edge_ms = slot_phase(seen.sent_ns / NS_PER_S, rtt_ms, edge_s)
     quality = _quality(rtt_ms, came, ways["uplink"], ways["downlink"], interval_ns / NS_PER_S)
     duration_s = (line.end_ns - line.start_ns) / NS_PER_S
-    return Fit(interval_ns / NS_PER_S, duration_s, ways["uplink"], ways["downlink"], phase_s, ratio, edge_ms, quality)
+    up, down = ways["uplink"], ways["downlink"]
+    return Fit(interval_ns / NS_PER_S, duration_s, up, down, phase_s, ratio, edge_ms, quality, shapes)
 
 
 def _interval_ns(one: Channel) -> int:
@@ -96,20 +150,6 @@ def _interval_ns(one: Channel) -> int:
     if len(one) < 2 or one.delay_slope_ns_per_s.any():
         return 100 * NS_PER_MS
     return int(np.clip(np.median(np.diff(one.start_ns)), FINEST_NS, COARSEST_NS))
-
-
-def _erlang2(shares: Floats) -> Floats:
-    """Quantiles of the sum of two exponentials of mean 1."""
-    at = np.linspace(0, 30, 30_001)
-    return np.interp(shares, 1 - (1 + at) * np.exp(-at), at)
-
-
-def _floor_and_mean(quantiles: Floats, unit: Floats) -> tuple[float, float]:
-    """Least squares of quantiles against those of a unit jitter; neither is below 0."""
-    slope, floor = np.polyfit(unit, quantiles, 1)
-    if floor < 0:
-        return 0.0, float((unit @ quantiles) / (unit @ unit))
-    return float(floor), max(0.0, float(slope))
 
 
 def _runs(lost: Bools) -> npt.NDArray[np.intp]:
@@ -183,23 +223,15 @@ def _quality(
 ) -> tuple[Compared, ...]:
     """What the fitted profile would have shown to the same probes, beside what was measured."""
     random = np.random.default_rng(1)
-    model = uplink.delay_ms + downlink.delay_ms + random.exponential(1, DRAWS) * uplink.jitter_ms
-    model += random.exponential(1, DRAWS) * downlink.jitter_ms
-    measured = rtt_ms[came]
-    found = [
-        Compared(f"round trip p{share}, ms", *(float(np.percentile(values, share)) for values in (measured, model)))
-        for share in (5, 50, 95, 99)
-    ]
-    steps = np.abs(np.diff(rtt_ms))
-    if np.isfinite(steps).any():
-        found.append(Compared("mean step, ms", float(np.nanmean(steps)), float(np.abs(np.diff(model)).mean())))
-    runs = _runs(~came)
+    model = np.zeros(DRAWS)
+    for way in (uplink, downlink):
+        model += way.jitter.delays_ms(wandering(random, way.correlation ** (1000 * interval_s / way.step_ms), DRAWS))
     kept = 1.0
     for way in (uplink, downlink):
         share = way.burst_length_ms / (way.burst_length_ms + 1000 * way.burst_every_s) if way.burst_every_s else 0.0
         kept *= (1 - way.loss) * (1 - share)
-    found.append(Compared("loss, %", 100 * float((~came).mean()), 100 * (1 - kept)))
-    long = runs[runs >= 2]
+    found = [*compared_delays(rtt_ms, model), Compared("loss, %", 100 * float((~came).mean()), 100 * (1 - kept))]
+    long = bursts_of(~came)
     if len(long):
         ways = [way.burst_length_ms for way in (uplink, downlink) if way.burst_every_s]
         length = float(long.mean()) * interval_s * 1000
@@ -207,9 +239,27 @@ def _quality(
     return tuple(found)
 
 
+def compared_delays(measured_ms: Floats, model_ms: Floats) -> list[Compared]:
+    """Round trips, NaN for lost ones: their quantiles, and the mean of their steps."""
+    found = [
+        Compared(f"round trip p{share}, ms", *(float(np.nanpercentile(one, share)) for one in (measured_ms, model_ms)))
+        for share in (5, 50, 95, 99)
+    ]
+    steps = [np.abs(np.diff(one)) for one in (measured_ms, model_ms)]
+    if all(np.isfinite(one).any() for one in steps):
+        found.append(Compared("mean step, ms", *(float(np.nanmean(one)) for one in steps)))
+    return found
+
+
+def bursts_of(lost: Bools) -> npt.NDArray[np.intp]:
+    """Lengths of all losses of two probes or more."""
+    runs = _runs(lost)
+    return runs[runs >= 2]
+
+
 def profile(found: Fit, name: str, source: str) -> str:
     """The scenario file of a fit, with what it is worth in its comments."""
-    source = _printable(source)
+    source = printable(source)
     lines = [
         f"# Fitted to {source}: {found.duration_s:g} s, a sample every {found.interval_s * 1000:g} ms.",
         "#",
@@ -230,8 +280,8 @@ def profile(found: Fit, name: str, source: str) -> str:
         lines.append("#   no slots of 15 s stand out")
     lines += [
         "",
-        f"name = {_text(name)}",
-        f"description = {_text(f'Fitted to {source}')}",
+        f"name = {text_of(name)}",
+        f"description = {text_of(f'Fitted to {source}')}",
         "",
         "[link]",
         'profile = "fixed"',
@@ -239,17 +289,42 @@ def profile(found: Fit, name: str, source: str) -> str:
     for way in ("uplink", "downlink"):
         own: DirectionFit = getattr(found, way)
         lines += ["", f"[link.{way}]", f"delay_ms = {own.delay_ms:.3f}", f"jitter_ms = {own.jitter_ms:.3f}"]
+        lines += jitter_lines(own)
         lines += [f"rate_mbps = {own.rate_mbps:.6g}", f"loss = {own.loss:.3g}"]
         if own.burst_every_s:
             lines.append(f"bursts = {{ every_s = {own.burst_every_s:.4g}, length_ms = {own.burst_length_ms:.4g} }}")
     return "\n".join(lines) + "\n"
 
 
-def _text(text: str) -> str:
+def jitter_lines(own: DirectionFit) -> list[str]:
+    """The `jitter` table of a direction, where it is not as it would be without."""
+    keys = []
+    if own.jitter.shape != "exponential":
+        keys += [f'distribution = "{own.jitter.shape}"', f"spread = {own.jitter.spread:g}"]
+    if own.correlation:
+        keys += [f"correlation = {own.correlation:g}", f"step_ms = {own.step_ms:g}"]
+    return [f"jitter = {{ {', '.join(keys)} }}"] if keys else []
+
+
+def wandering(random: np.random.Generator, correlation: float, count: int) -> Floats:
+    """Normal scores of which each is so correlated with the next."""
+    noise = random.standard_normal(count)
+    if not correlation:
+        return noise
+    share = (1 - correlation**2) ** 0.5
+    scores = np.empty(count)
+    now = noise[0]
+    for at, more in enumerate(noise.tolist()):
+        now = more if at == 0 else correlation * now + share * more
+        scores[at] = now
+    return scores
+
+
+def text_of(text: str) -> str:
     """A TOML basic string."""
-    return '"' + _printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without line ends: a name goes into a comment."""
     return "".join(char if char.isprintable() else "?" for char in text)
