@@ -19,8 +19,7 @@ venv: ## the virtual environment; prints how to activate it
 demo: ## the main job in a minute: traffic through a Starlink link, a live view, a report
 	@tools/with report -- bentpipe demo $(DEMO_ARGS)
 
-WORKERS ?= 2
-PARTS := hil_tests/unit hil_tests/contract
+WORKERS ?= 3
 comma := ,
 
 test: SELECTION := -m 'not long'
@@ -33,13 +32,11 @@ test-full: tests ## the same with the long tests
 tests:
 	$(call say,'clients of the tests')
 	@tools/clients
-	$(call say,'tests of the parts$(comma) on $(WORKERS) workers')
+	$(call say,'tests$(comma) on $(WORKERS) workers')
 	tools/with report test -- python -c 'from emulator.ports.relay import warm_up; warm_up()'
-	tools/with report test -- pytest $(SELECTION) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) $(PARTS)
-	$(call say,'tests of the whole: benches$(comma) clients$(comma) performance')
-	tools/with report test -- pytest $(SELECTION) $(PYTEST_ARGS) $(PARTS:%=--ignore=%) hil_tests
+	tools/with report test -- pytest $(SELECTION) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) hil_tests
 	$(call say,'packet path interpreted and its branch coverage')
-	NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' \
+	NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' -n $(WORKERS) \
 		--cov=emulator.link --cov-branch --cov-report=term-missing:skip-covered hil_tests/unit/link
 
 lint: ## ruff: rules and format

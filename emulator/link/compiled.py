@@ -29,6 +29,8 @@ import llvmlite
 import numba
 import numpy as np
 
+from emulator.link.nested import call_nested
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 KEPT_CACHES = 16  # some MB each: checkouts side by side, branches and flags stay warm
@@ -133,9 +135,10 @@ def compiled(function: Function, inline: bool = True) -> Function:
     Compiled functions allocate nothing: they work on the arrays that they are given. That lets Numba leave out the
     reference counts of those arrays, which would cost more than the packet path itself (1,600 ns a packet against 20).
     """
-    dispatcher = numba.njit(
-        nogil=True, cache=cache_directory is not None, error_model="numpy", forceinline=inline, _nrt=False
-    )(function)
+    options = {"nogil": True, "error_model": "numpy", "forceinline": inline, "_nrt": False}
+    dispatcher = numba.njit(cache=cache_directory is not None, **options)(function)
+    if not interpreted:
+        call_nested(dispatcher, function, **options)
     if cache_directory is not None:
         _go_on_unsaved(dispatcher._cache)
     return dispatcher  # type: ignore[no-any-return,unused-ignore]

@@ -17,5 +17,5 @@ def test_compiled_equals_interpreted() -> None:
 
 def test_nothing_is_read_or_written_out_of_bounds() -> None:
     """Hostile headers among the cases. Compiled without checks, an index out of bounds would show nothing, or crash."""
-    checked = python("-m", "hil_tests.unit.link.cases", CASES, NUMBA_BOUNDSCHECK="1")
+    checked = python("-m", "hil_tests.unit.link.cases", CASES, NUMBA_BOUNDSCHECK="1", NUMBA_OPT="1")
     assert checked == python("-m", "hil_tests.unit.link.cases", CASES)
