@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from emulator.bench.riding import LARGEST_VLAN, ride_on
 from emulator.errors import InterfaceError, PrivilegeError
 from emulator.ports import wires
 from emulator.ports.access import EVERYWHERE4, EVERYWHERE6, SATELLITE
@@ -79,17 +80,21 @@ class Attachments:
         network: str = "",
         interface: str = "",
         default_route: bool = False,
+        vlan: int = 0,
     ) -> Attachment:
         """Puts something on one side.
 
         where: path of its network namespace, as /proc/1234/ns/net; device: there, the bridge or the card. target: as a
         person calls it. network: IPv4 of the new wire; default: a free /24. interface: what a namespace shall call its
         end of the wire. default_route: a namespace sends all that it has no route for.
+        vlan: which VLAN of a card; 0 for none.
         Raises InterfaceError: gone, attached already, addresses overlapping or exhausted; PrivilegeError.
         """
         with self._changing, _opened(where, target) as place:
             status = os.fstat(place.descriptor)
-            identity = status.st_dev, status.st_ino, device
+            identity = status.st_dev, status.st_ino, f"{device}.{vlan}" if vlan else device
+            if vlan and (kind != "nic" or not 1 <= vlan <= LARGEST_VLAN):
+                raise InterfaceError(f"{target}: VLAN {vlan}: expected 1 to {LARGEST_VLAN}, of a network card")
             self._refuse(identity, target)
             side = self._side_of(at)
             undo: list[Callable[[], object]] = []
@@ -104,7 +109,8 @@ class Attachments:
                     far = self._plug_into(side, near, place, device)
                 else:
                     far = device
-                    self._ride_on(side, near, place, device)
+                    index = _index_of(place, device, "")
+                    ride_on(side, near, place, index, device, vlan, self._bench.terminal.popen)
                 undo.append(lambda: wires.delete_interface(side, near))
                 self._connect(at, side, near, lan4, lan6, undo)
                 if kind == "namespace":
@@ -248,17 +254,6 @@ class Attachments:
             wires.delete_interface(side, near)
             raise
         return far
-
-    def _ride_on(self, side: Namespace, near: str, place: Namespace, device: str) -> None:
-        """A second interface on a card, ours alone; the card stays where it is, as it is."""
-        index = _index_of(place, device, "")
-        options = {"link": index, "kind": "macvlan", "macvlan_mode": "bridge", "net_ns_fd": side.descriptor}
-        wires.with_netlink(place, f"interface {device}", lambda netlink: netlink.link("add", ifname=near, **options))
-        wires.with_netlink(
-            side,
-            f"interface {near}",
-            lambda netlink: netlink.link("set", index=netlink.link_lookup(ifname=near)[0], state="up"),
-        )
 
     def _connect(
         self,

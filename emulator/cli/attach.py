@@ -28,6 +28,7 @@ bench_option = click.option("--bench", "bench_pid", type=int, metavar="PID", hel
 @click.option("--container", metavar="NAME", help="A running container of docker or podman.")
 @click.option("--bridge", metavar="NAME", help="A bridge, and all that hangs on it.")
 @click.option("--nic", metavar="NAME", help="A network card, or a VM's tap: what is at its other end.")
+@click.option("--vlan", type=click.IntRange(1, 4094), default=None, help="Which VLAN of the network card.")
 @click.option("--at", type=click.Choice(["terminal", "datacenter"]), default="terminal", show_default=True,
               help="On which side.")  # fmt: skip
 @click.option("--network", default="", help="IPv4 network of the new wire.  [default: a free /24]")
@@ -37,6 +38,7 @@ bench_option = click.option("--bench", "bench_pid", type=int, metavar="PID", hel
 @click.option("--list", "listing", is_flag=True, help="Say what is attached, and attach nothing.")
 @json_option
 def attach(
+    vlan: int | None,
     at: str,
     network: str,
     interface: str,
@@ -63,8 +65,14 @@ def attach(
             _tell(client.request("attachments"), as_json)
             return
         (kind, value), *_ = chosen.items()
-        more = {"network": network, "interface": interface, "default_route": default_route}
-        _tell([client.request("attach", at=at, **target(kind, value), **more)], as_json)
+        if vlan is not None and kind != "nic":
+            raise click.UsageError("--vlan is of --nic")
+        more: dict[str, Any] = {"network": network, "interface": interface, "default_route": default_route}
+        wanted = target(kind, value)
+        if vlan is not None:
+            wanted["target"] += f" VLAN {vlan}"
+            more["vlan"] = vlan
+        _tell([client.request("attach", at=at, **wanted, **more)], as_json)
 
 
 @click.command()

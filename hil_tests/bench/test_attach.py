@@ -6,17 +6,23 @@ import contextlib
 import ipaddress
 import json
 import os
+import select
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emulator.bench import Bench
+from emulator.bench.riding import ride_on
+from emulator.bench.sides import Side, Station
 from emulator.errors import InterfaceError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
-from hil_tests.bench.field import in_space, run, running
+from emulator.ports.tap import TapPort
+from hil_tests.bench.field import PATIENCE_S, in_space, receive, run, running
 from hil_tests.bench.living import World, finished, new_world, until
 
 pytestmark = [pytest.mark.needs("netns", "tun", "root", "compiled"), pytest.mark.usefixtures("nothing_left")]
@@ -132,6 +138,106 @@ def test_a_card_and_the_machine_at_its_other_end() -> None:
         assert run(bench.terminal, "ping", "-c", "1", "10.9.8.7").returncode == 0
         bench.network.do("detach", name="eth1")
         assert in_space(ours, "ip", "-o", "link").stdout == before
+
+
+@contextlib.contextmanager
+def on_vlan(space: Namespace, card: str, vlan: int, address: str) -> Iterator[Namespace]:
+    """A host behind VLAN `vlan` of a switch whose trunk is `card`; its gateway is the first address of its network."""
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(Namespace.create())
+        station = Station("host", host, "")
+        stack.callback(station.close)
+        index = space.run(lambda: socket.if_nametoindex(card))
+        ride_on(host, "eth0", space, index, card, vlan, station.popen)
+        own = ipaddress.IPv4Interface(address)
+        wires.add_address(host, "eth0", own)
+        wires.add_route(host, ipaddress.IPv4Network("0.0.0.0/0"), by="eth0", via=own.network[1])
+        yield host
+
+
+def test_many_terminals_on_one_card_by_vlan() -> None:
+    """Two benches, a terminal each, on the same card; who is on one VLAN hears nothing of the other."""
+    with (
+        Namespace.create() as ours, Namespace.create() as switch,
+        running("fixed", *FAST) as one, running("fixed", *FAST) as two,
+    ):  # fmt: skip
+        wires.cable(ours, "eth1", switch, "trunk", mtu=1500)
+        before = in_space(ours, "ip", "-o", "link").stdout
+        values = {"at": "terminal", "kind": "nic", "where": ours.path, "device": "eth1"}
+        for bench, vlan in ((one, 101), (two, 102)):
+            wanted = {"target": f"nic eth1 VLAN {vlan}", "vlan": vlan, "network": f"10.1.{vlan}.0/24"}
+            bench.network.do("attach", **values, **wanted)
+            with pytest.raises(InterfaceError, match="attached already"):
+                bench.network.do("attach", **values, **{**wanted, "network": ""})
+        with (
+            on_vlan(switch, "trunk", 101, "10.1.101.7/24") as here,
+            on_vlan(switch, "trunk", 102, "10.1.102.7/24") as there,
+        ):
+            for bench, host in ((one, here), (two, there)):
+                packets = bench.counters().uplink.delivered_packets
+                assert pings(host, bench.datacenter.ipv4)
+                assert bench.counters().uplink.delivered_packets == packets + 1
+            assert not in_space(here, "ping", "-c", "1", "-W", "1", "10.1.102.1").stdout.count("bytes from")
+            large = in_space(here, "ping", "-c", "1", "-s", "1472", "-M", "do", "-W", "5", one.datacenter.ipv4)
+            assert large.returncode == 0, "a full packet fits"
+            transfer(here, one.datacenter, 3_000_000)
+        for bench, vlan in ((one, 101), (two, 102)):
+            bench.network.do("detach", name=f"nic eth1 VLAN {vlan}")
+        assert in_space(ours, "ip", "-o", "link").stdout == before
+        for kind, vlan in (("bridge", 5), ("nic", 4095)):
+            with pytest.raises(InterfaceError, match="expected 1 to 4094, of a network card"):
+                one.network.do("attach", **{**values, "kind": kind, "target": "eth1", "vlan": vlan})
+
+
+def transfer(host: Namespace, side: Side, size: int) -> None:
+    """By TCP, both ends with their offloads: from a host to a side, and back."""
+    with side.namespace.run(socket.socket) as server, host.run(socket.socket) as client:
+        server.bind((side.ipv4, 0))
+        server.listen()
+        client.settimeout(PATIENCE_S)
+        client.connect(server.getsockname())
+        accepted, _ = server.accept()
+        accepted.settimeout(PATIENCE_S)
+        with accepted:
+            for source, sink in ((client, accepted), (accepted, client)):
+                sending = threading.Thread(target=source.sendall, args=(bytes(size),))
+                sending.start()
+                assert len(receive(sink, size)) == size
+                sending.join()
+
+
+def test_a_virtual_machines_tap() -> None:
+    """What a hypervisor does: it holds the TAP, and hands its frames to the guest's card, here another TAP."""
+    with Namespace.create() as ours, Namespace.create() as guest, running("fixed", *FAST) as bench:
+        taps = [TapPort(space, name, mtu=1500, queue_packets=1000) for space, name in ((ours, "tap0"), (guest, "eth0"))]
+        stop = threading.Event()
+
+        def shovel() -> None:
+            while not stop.is_set():
+                ends = [tap.descriptor for tap in taps]
+                for ready in select.select(ends, [], [], 0.1)[0]:
+                    with contextlib.suppress(BlockingIOError):
+                        os.write(ends[ends[0] == ready], os.read(ready, 1 << 17))
+
+        hypervisor = threading.Thread(target=shovel)
+        hypervisor.start()
+        try:
+            before = in_space(ours, "ip", "-o", "link").stdout
+            attached = bench.network.do(
+                "attach", at="terminal", kind="nic", where=ours.path, target="tap0", device="tap0"
+            )
+            own = ipaddress.IPv4Interface(attached["network"].replace(".0/", ".9/"))
+            wires.add_address(guest, "eth0", own)
+            wires.add_route(guest, ipaddress.IPv4Network("0.0.0.0/0"), by="eth0", via=own.network[1])
+            assert pings(guest, bench.datacenter.ipv4)
+            transfer(guest, bench.datacenter, 300_000)
+            bench.network.do("detach", name="tap0")
+            assert in_space(ours, "ip", "-o", "link").stdout == before
+        finally:
+            stop.set()
+            hypervisor.join()
+            for tap in taps:
+                tap.close()
 
 
 def test_addresses_that_overlap_or_run_out_are_named() -> None:
