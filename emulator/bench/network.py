@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from emulator.bench.attach import Attachments
+from emulator.bench.daemons import Daemons
 from emulator.bench.paths import Paths
 from emulator.bench.pep import Proxy
 from emulator.bench.sides import Side
@@ -31,6 +32,8 @@ class Surroundings:
         self._bench, self._warn = bench, warn
         self.attachments = Attachments(bench)
         self.paths = Paths(bench, warn)
+        sides, source = {side.name: side for side in (bench.terminal, bench.datacenter)}, bench.scenario.source
+        self.daemons = Daemons(bench.scenario.daemons, sides, source.parent if source is not None else None, warn)
         self.proxy: Proxy | None = None
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
@@ -41,6 +44,7 @@ class Surroundings:
             "detach": lambda name: asdict(self.attachments.detach(name)),
             "paths": lambda: [asdict(item) for item in self.paths.listed()],
             "use_path": lambda name: asdict(self.paths.use(name)),
+            "daemons": lambda: [asdict(item) for item in self.daemons.listed()],
             "attachments": lambda: [asdict(item) for item in self.attachments.listed()],
         }
 
@@ -54,6 +58,7 @@ class Surroundings:
                 self.proxy = Proxy(bench.scenario.pep, near, far, bench.access, bench.runtime_dir, self._warn)
                 self._stack.callback(self.proxy.close)
             self._stack.enter_context(self.paths)
+            self._stack.enter_context(self.daemons)
             wanted = bench.scenario.access
             if wanted is not None and (wanted.new_address == "gateway" or wanted.new_address_at_s):
                 roaming = threading.Thread(target=self._roam, name="points of presence", daemon=True)

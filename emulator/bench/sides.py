@@ -170,6 +170,7 @@ class Station:
         self.ipv4, self.ipv6 = ipv4, ipv6
         self._life, self._held = os.pipe2(os.O_CLOEXEC)
         self._processes: list[subprocess.Popen[Any]] = []
+        self.closing = False
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Starts `command` here; `options` as for subprocess.Popen. It and its children die with the bench.
@@ -193,6 +194,7 @@ class Station:
 
     def close(self) -> None:
         """Ends the processes: SIGTERM first, and after a grace the guardians kill what is left."""
+        self.closing = True
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()

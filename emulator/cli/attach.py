@@ -60,19 +60,19 @@ def attach(
     if len(chosen) != (0 if listing else 1):
         wanted = ", ".join(f"--{key}" for key in targets)
         raise click.UsageError(f"expected one of {wanted}, or --list")
+    if vlan is not None and "nic" not in chosen:
+        raise click.UsageError("--vlan is of --nic")
     with ControlClient.find(bench_pid) as client:
         if listing:
             _tell(client.request("attachments"), as_json)
             return
         (kind, value), *_ = chosen.items()
-        if vlan is not None and kind != "nic":
-            raise click.UsageError("--vlan is of --nic")
         more: dict[str, Any] = {"network": network, "interface": interface, "default_route": default_route}
-        wanted = target(kind, value)
+        what = target(kind, value)
         if vlan is not None:
-            wanted["target"] += f" VLAN {vlan}"
+            what["target"] += f" VLAN {vlan}"
             more["vlan"] = vlan
-        _tell([client.request("attach", at=at, **wanted, **more)], as_json)
+        _tell([client.request("attach", at=at, **what, **more)], as_json)
 
 
 @click.command()

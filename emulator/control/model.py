@@ -146,6 +146,7 @@ class Attach(Around):
     device: Place = Field("", description="its device")
     network: Place = Field("", description="its network")
     interface: Place = Field("", description="its interface")
+    vlan: int = Field(0, ge=0, le=4094, description="of a network card; 0: none")
     default_route: bool = Field(True, description="whether its default route leads to the link")
 
 
@@ -169,6 +170,13 @@ class Paths(Around):
 
     verb, role = "paths", "observe"
     answer = "see `bentpipe paths --json`"
+
+
+class Daemons(Around):
+    """The programs that the scenario keeps at its sides."""
+
+    verb, role = "daemons", "observe"
+    answer = "a list: name, at, alive, ended, routes_removed"
 
 
 class UsePath(Around):

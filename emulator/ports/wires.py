@@ -207,6 +207,21 @@ def remove_route(namespace: Namespace, to: Network, *, metric: int = 0, table: i
     with_netlink(namespace, f"route to {to}", remove)
 
 
+def remove_routes_of(namespace: Namespace, protocol: int) -> int:
+    """Takes away what a routing daemon (by its number: linux/rtnetlink.h, RTPROT_…) has put in; returns how many.
+
+    Raises InterfaceError.
+    """
+
+    def remove(netlink: Any) -> int:
+        found = [route for route in netlink.get_routes() if route["proto"] == protocol]
+        for route in found:
+            netlink.route("del", **route)
+        return len(found)
+
+    return with_netlink(namespace, f"routes of protocol {protocol}", remove)
+
+
 def delete_interface(namespace: Namespace, name: str) -> bool:
     """Deletes it, and whatever hangs on it; False if it was gone already."""
 

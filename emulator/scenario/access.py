@@ -100,6 +100,19 @@ class Pep(Table):
         return self
 
 
+class Daemon(Table):
+    """A program that runs at one side for as long as the bench does: a routing daemon, as a rule."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="as it is told of")
+    at: Literal["terminal", "datacenter"] = Field(description="at which side")
+    command: tuple[str, ...] = Field(
+        min_length=1, max_length=64, description="program and arguments; it starts in the scenario's folder"
+    )
+    routes: int = Field(
+        0, ge=0, le=255, description="number of the protocol (12: bird) whose routes go if it dies; 0: none"
+    )
+
+
 class SitePath(Table):
     """Another way between the same two sides: a link of its own, of another scenario."""
 

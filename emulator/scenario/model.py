@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from emulator.scenario.access import Access, Pep, SitePath
+from emulator.scenario.access import Access, Daemon, Pep, SitePath
 from emulator.scenario.fields import (
     Altitude,
     Elevation,
@@ -262,6 +262,7 @@ class Scenario(Table):
     access: Access | None = Field(None, description="the operator's network beyond the link; none unless given")
     pep: Pep | None = Field(None, description="splits TCP at both ends of the link")
     paths: tuple[SitePath, ...] = Field((), max_length=16, description="further ways between the same two sides")
+    daemons: tuple[Daemon, ...] = Field((), max_length=16, description="programs that run at the sides")
     overlay: tuple[OverlayEvent, ...] = Field(
         (), max_length=256, description="timed changes on top of the link, at most 256"
     )

@@ -308,6 +308,7 @@ def command(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_wrong_command_lines_say_what_was_expected() -> None:
     with new_world() as world:
         assert "expected one of --pid" in command(world, "attach").stderr
+        assert "--vlan is of --nic" in command(world, "attach", "--pid", "1", "--vlan", "5").stderr
         assert command(world, "attach", "--pid", "1").returncode == 69
         missing = command(world, "attach", "--container", "no-such-container")
         assert missing.returncode == 69, "the bench comes first"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import select
+import signal
 import socket
 import threading
 import time
@@ -16,7 +18,7 @@ import pytest
 
 from emulator.bench import Bench
 from emulator.bench.sides import Side
-from emulator.errors import InterfaceError, ScenarioError
+from emulator.errors import CommandNotFoundError, InterfaceError, ScenarioError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
 from emulator.scenario.model import OverlayEvent
@@ -111,6 +113,51 @@ def test_carriers_of_two_paths_have_networks_of_their_own() -> None:
         for variable in ("BENTPIPE_UT0_DATACENTER", "BENTPIPE_B_DATACENTER"):
             assert ping(bench.terminal, variable) == 0
         assert (packets(bench, "ut0"), packets(bench, "b")) == (1, 1)
+
+
+@pytest.mark.needs("bird", "birdc")
+def test_a_routing_daemon_that_dies_is_named_and_its_routes_go(tmp_path: Path) -> None:
+    """BGP prefers the slow path; without its daemon the static route leads over the path in use, none else changes."""
+    words = []
+    for at, own, peer in (("terminal", 2, 5), ("datacenter", 1, 6)):
+        (tmp_path / f"{at}.conf").write_text(
+            f"router id 198.18.62.{own}; protocol device {{ }}\n"
+            f'protocol static {{ ipv4; route 198.18.62.{own}/32 via "lo"; }}\n'
+            f"protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}\n"
+            f"protocol bgp {{ local as 6500{own}; neighbor 198.18.0.{peer} as 6500{3 - own};\n"
+            f"  connect delay time 1; ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n"
+        )
+        command = ["bird", "-f", "-c", str(tmp_path / f"{at}.conf"), "-s", str(tmp_path / f"{at}.ctl")]
+        words.append(f'{{name="bird", at="{at}", routes=12, command={json.dumps(command)}}}')
+    two = 'paths=[{name="slow", scenario="fixed", set=["link.delay_ms=5"]}]'
+    with running("fixed", FIXED, two, f"daemons=[{', '.join(words)}]") as bench:
+
+        def by() -> str:
+            (route,) = json.loads(run(bench.terminal, "ip", "-json", "route", "get", "198.18.62.1").stdout)
+            return str(route["dev"])
+
+        until(lambda: by() == "slow")
+        terminal, datacenter = bench.network.do("daemons")
+        assert (terminal["alive"], datacenter["alive"]) == (True, True)
+        (pid,) = (
+            int(found) for found in run(bench.terminal, "pgrep", "-f", f"^bird.*{tmp_path}/terminal.ctl").stdout.split()
+        )
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not bench.network.do("daemons")[0]["alive"])
+        terminal, datacenter = bench.network.do("daemons")
+        assert (terminal["ended"], terminal["routes_removed"], datacenter["alive"]) == ("SIGKILL", 1, True)
+        said = "daemon bird at the terminal's side has ended (SIGKILL); 1 routes of its taken away"
+        assert bench.warnings == [said]
+        assert by() == "ut0"
+        for variable in ("BENTPIPE_UT0_DATACENTER", "BENTPIPE_SLOW_DATACENTER"):
+            assert ping(bench.terminal, variable) == 0
+    assert bench.warnings == [said], "an orderly end is none to speak of"
+
+
+def test_a_daemon_that_there_is_not_is_named() -> None:
+    wanted = 'daemons=[{name="x", at="terminal", command=["no-such-daemon"]}]'
+    with pytest.raises(CommandNotFoundError, match="no-such-daemon"), running("fixed", wanted):
+        pass
 
 
 def mptcp_socket(space: Namespace) -> socket.socket:
