@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import selectors
 import socket
 import threading
 from collections.abc import Callable
@@ -64,6 +65,7 @@ class WebServer:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            timeout = 1.0  # for who was there, and has gone before he was let in
 
             def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client: object) -> None:
                 if places.acquire(blocking=False):
@@ -85,15 +87,23 @@ class WebServer:
         self._server = Server(listener.getsockname()[:2], Handler, bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = listener
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="stub dish gRPC-Web", daemon=True
-        )
+        self._ending, self._end = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="stub dish gRPC-Web", daemon=True)
         self._thread.start()
 
+    def _serve(self) -> None:
+        """Sleeps until somebody comes: `serve_forever` would look for its end all the time, and dishes are many."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._server, selectors.EVENT_READ)
+            selector.register(self._ending, selectors.EVENT_READ)
+            while not any(key.fileobj is self._ending for key, _ in selector.select()):
+                self._server.handle_request()
+
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._end.close()  # which the thread reads as the end
         self._thread.join()
+        self._ending.close()
+        self._server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

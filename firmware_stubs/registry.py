@@ -16,6 +16,7 @@ __all__ = [  # and what there is on its way to a bench, which knows no other mod
     "NETWORK_KINDS",
     "AntennaLine",
     "Hardware",
+    "LevelAt",
     "MessageGateway",
     "NetworkKind",
     "NetworkServer",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from firmware_stubs.drivers import Driver, Oddity
 
 StateAt = Callable[[int], TerminalState]
+LevelAt = Callable[[int], tuple[float | None, bool]]  # of a beacon at an instant: dB, None without one; and the lock
 Place = Callable[[Callable[[], Any]], Any]  # does work where an address is, and gives what it gave: Namespace.run
 
 
@@ -89,6 +91,7 @@ class Hardware:
     gateway: MessageGateway = field(default_factory=MessageGateway)
     service_at: ServiceAt = field(default_factory=lambda: always(Service()))
     packets: PacketPort = field(default_factory=NoPackets)
+    level_at: LevelAt = lambda _: (12.0, True)  # of a stub alone: a clear sky
 
 
 Maker = Callable[[StateAt, int, Hardware], Stub]
@@ -165,6 +168,12 @@ def _openamip(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
     return OpenAmipAntenna(state_at, hardware.antenna)
 
 
+def _beacon(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
+    from firmware_stubs.beacon import BeaconReceiver
+
+    return BeaconReceiver(hardware.level_at, now_ns)
+
+
 def _slip(state_at: StateAt, now_ns: int, hardware: Hardware) -> Stub:
     from firmware_stubs.slip import SlipStub
 
@@ -184,6 +193,7 @@ KINDS: dict[str, StubKind] = {
         StubKind("sbd", "Iridium 9602/9603: short burst data by AT commands", 19200, _sbd),
         StubKind("ntn", "3GPP NTN modem: messages over the control plane, by AT commands", 115200, _ntn_modem),
         StubKind("jspr", "Iridium 9704: messages by JSPR", 230400, _jspr),
+        StubKind("beacon", "beacon receiver: how strongly the antenna hears its satellite, at 10 Hz", 9600, _beacon),
         StubKind("slip", "IP over the line (RFC 1055), to the link of a bench; alone, to nowhere", 115200, _slip),
     )
 }

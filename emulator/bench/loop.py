@@ -144,7 +144,8 @@ class AntennaLoop:
         url, baud = settings.firmware.serial, settings.firmware.baud
         if settings.firmware.is_stub:
             self.antenna = FaultyAntenna(self.mount, settings.faults, self._start_ns)
-            stub = self._stub(protocol, self.antenna, "tcp:127.0.0.1:0" if protocol == "rotctld" else "pty")
+            port = "tcp:127.0.0.1:0" if protocol == "rotctld" else "pty"
+            stub = self._stub(protocol, self.antenna, port, controls=True)
             url = stub.address.replace("tcp:", "socket://", 1) if protocol == "rotctld" else stub.address
         source = bench.scenario.source
         self.line: AntennaLine = controller_line(
@@ -161,22 +162,25 @@ class AntennaLoop:
         )
         self.look()
         self._stack.enter_context(self.line)
-        self.address = ""
+        self.address = self.beacon_address = ""
         if settings.port:
             self.address = self._stub("rotctld", DrivenAntenna(self.mount, self), settings.port).address
+        if settings.beacon_port:
+            self.beacon_address = self._stub("beacon", Antenna(self.mount), settings.beacon_port).address
 
-    def _stub(self, kind: str, antenna: Antenna, port: str) -> ServedStub:
+    def _stub(self, kind: str, antenna: Antenna, port: str, *, controls: bool = False) -> ServedStub:
+        """controls: it is the firmware of the antenna, with its line's rate and faults, and no door for others."""
         bench = self._bench
         state_at = Terminal.from_scenario(bench.scenario).state
         stub = stub_on(
             kind,
             state_at,
             port,
-            hardware=Hardware(antenna=antenna),
+            hardware=Hardware(antenna=antenna, level_at=self._level),
             utc_ns=bench.utc_ns,
             directory=bench.runtime_dir,
-            baud=None if kind == "rotctld" else self.settings.firmware.baud,
-            faults=[] if port == self.settings.port else line_faults(self.settings),
+            baud=self.settings.firmware.baud if controls and kind != "rotctld" else None,
+            faults=line_faults(self.settings) if controls else [],
         )
         stub.start()
         self._stack.callback(stub.stop)
@@ -237,6 +241,11 @@ class AntennaLoop:
             if self.trace[place].utc_ns <= utc_ns:
                 return self.trace[place]
         return self.trace[0] if self.trace else None
+
+    def _level(self, _: int) -> tuple[float | None, bool]:
+        """What the antenna hears now."""
+        now = self.state
+        return now.beacon_db, now.locked
 
     def look(self) -> AntennaState:
         """Puts beam and sky together, and what follows onto the link, if that has changed."""

@@ -100,6 +100,11 @@ class AntennaTable(Table):
         description="where other programs command it, as rotctld is reached: tcp:127.0.0.1:4533 (port 0: a free one); "
         "empty: nowhere",
     )
+    beacon_port: str = Field(
+        "",
+        description="where a controller reads how strongly the antenna hears its satellite, at 10 Hz: pty, path of a "
+        "link to make, a serial device, tcp:127.0.0.1:PORT; empty: nowhere",
+    )
     tracking: Literal["program", "none"] = Field(
         "program", description="program: the bench sends it after the serving satellite; none: somebody else does"
     )

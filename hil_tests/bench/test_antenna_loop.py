@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import serial
 
 from emulator.bench import Bench
 from emulator.bench.loop import AntennaLoop
@@ -130,6 +131,53 @@ def test_rotctl_takes_the_traffic_away_and_brings_it_back(firmware: str, tmp_pat
         rotctl(bench, "K")
         until(lambda: not loop.state.locked)
         assert dropped_of(bench, 20) == (0, 20)
+
+
+@pytest.mark.parametrize("firmware", ["stub", "hardware"])
+def test_a_controller_that_sees_the_beacon_alone_climbs_to_the_satellite(firmware: str, tmp_path: Path) -> None:
+    """Step tracking, as controllers do it: a step that is heard better is kept. It knows nothing of the emulator."""
+    line = str(tmp_path / "ttyAGC0")
+    with bench_with(
+        firmware, tmp_path, "terminal.antenna.tracking=none", f"terminal.antenna.beacon_port={line}"
+    ) as bench:
+        loop, sky = loop_of(bench), bench.state()
+        assert sky.azimuth_deg is not None
+        assert sky.elevation_deg is not None
+        host, port = loop.address.removeprefix("tcp:").split(":")
+        with (
+            serial.Serial(loop.beacon_address, 9600, timeout=PATIENCE_S) as receiver,
+            socket.create_connection((host, int(port))) as controller,
+            controller.makefile("rw") as door,
+        ):
+
+            def heard(azimuth_deg: float, elevation_deg: float) -> tuple[float, bool]:
+                """The level there: of the first report that began when the antenna had arrived."""
+                door.write(f"P {azimuth_deg:.2f} {elevation_deg:.2f}\n")
+                door.flush()
+                assert door.readline() == "RPRT 0\n"
+                until(lambda: loop.reported == pytest.approx((azimuth_deg, elevation_deg), abs=0.11))
+                receiver.reset_input_buffer()
+                receiver.readline()
+                _, level, volts, locked = receiver.readline().decode("ascii").partition("*")[0].split(",")
+                assert float(volts) == pytest.approx(0.2 * (float(level) + 20), abs=0.01)
+                return float(level), locked == "1"
+
+            here = [sky.azimuth_deg + 1.2, sky.elevation_deg - 0.9]  # some 4 dB of the main lobe
+            best = first = heard(*here)[0]
+            for step_deg in (0.6, 0.3):
+                for axis in (0, 1):
+                    for sign in (-1, 1):
+                        while True:
+                            there = list(here)
+                            there[axis] += sign * step_deg
+                            level, _ = heard(*there)
+                            if level <= best:
+                                break
+                            here, best = there, level
+            until(lambda: heard(*here)[1])
+        assert best > first + 2
+        assert loop.state.off_deg is not None
+        assert loop.state.off_deg < 0.4
 
 
 def test_tracking_finds_the_satellite_yields_to_others_and_takes_over_again(tmp_path: Path) -> None:
