@@ -1,10 +1,12 @@
 # Everything that a checkout needs, it sets up itself: Python 3.11 or later with venv, and make, are enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-full lint types format clean
+.PHONY: help venv demo test test-full fuzz lint types format clean
 
 # Arguments of `bentpipe demo`, e.g. make demo DEMO_ARGS='--duration 60s'
 DEMO_ARGS ?=
+# Arguments of `python -m hil_tests.fuzz`, e.g. make fuzz FUZZ_ARGS='--seconds 600 ip-frames'
+FUZZ_ARGS ?=
 # Further arguments of pytest, e.g. make test PYTEST_ARGS='-k scenario -x'
 PYTEST_ARGS ?=
 
@@ -38,6 +40,9 @@ tests:
 	$(call say,'packet path interpreted and its branch coverage')
 	NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' -n $(WORKERS) \
 		--cov=emulator.link --cov-branch --cov-report=term-missing:skip-covered hil_tests/unit/link
+
+fuzz: ## whatever reads untrusted bytes, under atheris and then 10 million inputs compiled; a quarter of an hour
+	tools/with report test fuzz -- python -m hil_tests.fuzz $(FUZZ_ARGS)
 
 lint: ## ruff: rules and format
 	tools/with dev -- ruff check .

@@ -54,6 +54,7 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6  # linux/if_pac
 MACS_BYTES = 12
 STAMP_MARGIN_NS = 2_000_000  # from the stamp to the socket's queue: softirq, on a busy machine
 CONTROL_HEADER_WORDS = 2  # struct cmsghdr: length, then level and type
+STAMP_BYTES, AUXDATA_BYTES = 32, 36  # such a message with its header: struct timespec, struct tpacket_auxdata
 
 
 @compiled_apart
@@ -93,11 +94,11 @@ def stamp_and_tag(reading: Ints) -> tuple[int, int, int, int]:
         length = reading[at]
         level, kind = reading[at + 1] & 0xFFFFFFFF, reading[at + 1] >> 32
         first = at + CONTROL_HEADER_WORDS
-        if length < CONTROL_HEADER_WORDS * 8:
+        if length < CONTROL_HEADER_WORDS * 8 or length > (end - at) * 8:
             break
-        if level == SOL_SOCKET and kind == SCM_TIMESTAMPNS:  # struct timespec
+        if level == SOL_SOCKET and kind == SCM_TIMESTAMPNS and length >= STAMP_BYTES:
             stamp = reading[first] * NS_PER_S + reading[first + 1]
-        elif level == SOL_PACKET and kind == PACKET_AUXDATA:  # struct tpacket_auxdata
+        elif level == SOL_PACKET and kind == PACKET_AUXDATA and length >= AUXDATA_BYTES:
             status = reading[first] & 0xFFFFFFFF
             tag, kind_of_tag = reading[first + 2] & 0xFFFF, (reading[first + 2] >> 16) & 0xFFFF
         at += (length + 7) // 8

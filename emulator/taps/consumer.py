@@ -91,11 +91,16 @@ class CaptureStream:
         return kind, payload
 
 
+LEAST_BLOCK = 12  # its kind, and its length at both ends
+
+
 def blocks(data: bytes) -> Iterator[bytes]:
-    """The blocks of a piece of the stream."""
+    """The blocks of a piece of the stream. Raises EmulationError where one is shorter than any, or longer than that."""
     at = 0
     while at < len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if not LEAST_BLOCK <= length <= len(data) - at:
+            raise EmulationError(f"capture: expected blocks that fit their message, got one of {length} bytes")
         yield data[at : at + length]
         at += length
 

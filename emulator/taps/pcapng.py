@@ -17,6 +17,7 @@ from emulator.errors import EndpointError
 SECTION, INTERFACE, STATISTICS, PACKET = 0x0A0D0D0A, 1, 5, 6  # block types
 BYTE_ORDER = 0x1A2B3C4D
 OPTION_COMMENT, OPTION_NAME, OPTION_APPLICATION, OPTION_RESOLUTION = 1, 2, 4, 9
+OPTION_PACKET_ID = 5  # of a packet
 OPTION_RECEIVED, OPTION_DROPPED = 4, 5  # of interface statistics
 NANOSECONDS = 9  # if_tsresol: 10⁻⁹ s
 
@@ -29,11 +30,15 @@ LARGEST_BLOCK = 1 << 24
 
 
 class Frame(NamedTuple):
-    """A captured frame: UTC ns, the IP packet in it, None if it carries something else, and its interface's name."""
+    """A captured frame: UTC ns, the IP packet in it, None if it carries something else, and its interface's name.
+
+    number: its packet id (pcapng), by which frames of one stamp have an order; 0 if it has none.
+    """
 
     utc_ns: int
     packet: bytes | None
     interface: str = ""
+    number: int = 0
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:
@@ -166,7 +171,9 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
                 raise ValueError("a packet that does not fit its block or its section")
             link_type, ticks_per_s, name = interfaces[number]
             stamp = (high << 32 | low) * 1_000_000_000 // ticks_per_s
-            yield Frame(stamp, ip_packet(body[20 : 20 + captured], link_type), name)
+            options = dict(_options_of(body[20 + (captured + 3) // 4 * 4 : -4], order))
+            packet_id = int.from_bytes(options.get(OPTION_PACKET_ID, b""), "little" if order == "<" else "big")
+            yield Frame(stamp, ip_packet(body[20 : 20 + captured], link_type), name, packet_id)
 
 
 def _options_of(options: bytes, order: str) -> Iterator[tuple[int, bytes]]:

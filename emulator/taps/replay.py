@@ -36,6 +36,7 @@ BATCH_NS = NS_PER_S // 10
 WINDOW_NS = 60 * NS_PER_S
 AHEAD_NS = 60 * NS_PER_S  # Timeline beyond the last arrival: a packet's service may come long after it
 LONGEST_STAY_NS = 600 * NS_PER_S  # after the last arrival; what has not come out by then is still held
+ORDER_NS, ORDER_FRAMES = 5 * NS_PER_S, 1 << 17
 MEMORY = int(Cause.MEMORY)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -143,10 +144,11 @@ def replay(
     A delivered packet has the stamp at which it came out and a comment with its delay; a dropped one the stamp of its
     drop and the cause. terminals: addresses at the terminal's side; what comes from them goes up, all else comes down;
     default: the source of the first packet. start_utc_ns: the first packet is moved to this UTC, and the others with
-    it; default: the capture's own stamps. Stamps that go back are held at the latest so far.
+    it; default: the capture's own stamps. Frames are put into the order of their stamps (see `_in_order`); those that
+    go back all the same are held at the latest so far.
     Raises EndpointError for a file that is no capture or has no IP packet in it.
     """
-    frames = read_capture(source)
+    frames = _in_order(read_capture(source))
     skipped = 0
     first: Frame | None = None
     for frame in frames:
@@ -204,6 +206,23 @@ def replay(
         flush(end_ns)
     write_out(end_ns + LONGEST_STAY_NS)  # the fate of the last packets may lie beyond the last look
     return ReplayCounters(lanes[0].link.counters(), lanes[1].link.counters(), skipped, start_ns, at_ns)
+
+
+def _in_order(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Frames by their stamps and numbers, of a file that has some earlier ones behind later ones.
+
+    A capture of a bench has them in the order in which their fates were known. What comes later than ORDER_NS, or
+    behind ORDER_FRAMES others, stays where it is.
+    """
+    waiting: list[tuple[int, int, int, Frame]] = []
+    newest_ns = 0
+    for place, frame in enumerate(frames):
+        heapq.heappush(waiting, (frame.utc_ns, frame.number, place, frame))
+        newest_ns = max(newest_ns, frame.utc_ns)
+        while waiting[0][0] < newest_ns - ORDER_NS or len(waiting) > ORDER_FRAMES:
+            yield heapq.heappop(waiting)[3]
+    while waiting:
+        yield heapq.heappop(waiting)[3]
 
 
 def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:

@@ -180,3 +180,14 @@ def test_ancillary_data_that_makes_no_sense_ends_the_search(words: list[int]) ->
     reading[CONTROL_BYTES] = (READING_WORDS - CONTROL) * 8
     reading[CONTROL::2] &= 0xFF
     assert len(stamp_and_tag(reading)) == 4
+
+
+@pytest.mark.parametrize("told_bytes", [16, 32, 35])
+@pytest.mark.parametrize("room_words", [2, 3, 4, 16])
+def test_a_message_that_its_memory_does_not_hold_is_not_read(told_bytes: int, room_words: int) -> None:
+    """Of auxiliary data that begin in the last words only as much is read as the kernel can have written."""
+    reading = np.zeros(CONTROL + room_words, np.int64)
+    reading[CONTROL_BYTES] = room_words * 8
+    reading[CONTROL:] = -1
+    reading[CONTROL : CONTROL + 2] = told_bytes, SOL_PACKET | PACKET_AUXDATA << 32
+    assert stamp_and_tag(reading) == (0, 0, 0, 0)
