@@ -19,6 +19,7 @@ from emulator.link.state import SUPER_COLUMNS, Bytes, Ints
 from emulator.link.store import VNET_BYTES
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports.batch import batch_memory
+from emulator.ports.capture_ring import new_ring
 from emulator.ports.syscalls import READING_WORDS
 from emulator.timeline.model import Channel
 from hil_tests.fuzz.links import FOR_EVER_NS, RING_BYTES, watchful_link
@@ -66,10 +67,10 @@ def storms(target: str, inputs: list[bytes], place: Ints) -> Storm:
     if target == "batches":
         options = LinkOptions(memory_bytes=RING_BYTES, flight_packets=1 << 12)
         link = Link(Channel.constant(0, delay_ns=1000), FOR_EVER_NS, seed=1, direction=0, options=options)
-        kept, last = link.state.reg.copy(), np.zeros(1, np.int64)
+        kept, times, capture = link.state.reg.copy(), np.zeros(2, np.int64), new_ring()
         words, memory = batch_memory(MOST_BYTES // 8)
         return lambda count: storm_batches(
-            link.state, kept, corpus, starts, INTERESTING, words, memory, entry, last, place, 0, count
+            link.state, capture, kept, corpus, starts, INTERESTING, words, memory, entry, times, place, count
         )
     link = watchful_link(target == "ethernet-frames")
     head = np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8)

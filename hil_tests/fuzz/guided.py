@@ -8,7 +8,8 @@ import sys
 def main() -> None:
     import atheris  # with the extra `fuzz`
 
-    seen = ["emulator.link", "emulator.ports.batch", "emulator.ports.frames", "emulator.control", "emulator.taps"]
+    ports = [f"emulator.ports.{name}" for name in ("batch", "frames", "messages")]
+    seen = ["emulator.link", *ports, "emulator.control", "emulator.taps"]
     with atheris.instrument_imports(include=seen):
         from hil_tests.fuzz.targets import TARGETS
     target = TARGETS[sys.argv.pop(1)]

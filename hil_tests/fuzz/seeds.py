@@ -6,28 +6,39 @@ import io
 import itertools
 import struct
 
-import numpy as np
-
 from emulator.control.messages import encode
 from emulator.control.topics import TOPICS, encode_message
-from emulator.ports import batch
+from emulator.ports import messages
 from emulator.ports.syscalls import MOST_CONTROL_WORDS
 from emulator.taps import pcapng
 from hil_tests.fuzz.links import beginnings
 from hil_tests.unit.link.packets import packet
 
 
-def batch_of(kind: int, direction: int, frames: list[bytes]) -> bytes:
+def batch_of(kind: int, way: int, frames: list[bytes]) -> bytes:
     """A message of arrivals or departures; each frame stands for one wire packet."""
-    words = np.zeros(batch.HEADER_WORDS, np.int64)
-    batch.begin(words, kind, direction, 0)
-    words[batch.H_RECORDS] = len(frames)
     records = [
-        struct.pack("<2q", 1000, len(frame)) if kind == batch.ARRIVALS else struct.pack("<3q", 1, len(frame), 5)
+        struct.pack("<2q", 1000, len(frame)) if kind == messages.ARRIVALS else struct.pack("<3q", 1, len(frame), 5)
         for frame in frames
     ]
     padded = (frame + bytes(-len(frame) % 8) for frame in frames)
-    return words.tobytes() + b"".join(itertools.chain(*zip(records, padded, strict=True)))
+    head = messages.build(messages.Header(kind, way, records=len(frames)))
+    return head + b"".join(itertools.chain(*zip(records, padded, strict=True)))
+
+
+def conversations() -> list[bytes]:
+    """What the parts of a bench say to each other beside batches."""
+    bodies: dict[int, messages.Body] = {
+        messages.HELLO: messages.Hello(5, 6, 0),
+        messages.WELCOME: messages.Welcome(1 << 20, 1 << 10, 1, 1000),
+        messages.REFUSE: messages.Text("expected an MTU of 1500, got 1400"),
+        messages.WHO: None,
+        messages.ASK: messages.Ask(7),
+        messages.STATUS: messages.Status(1, 2, 3, taken_packets=4),
+        messages.LATENESS: messages.Lateness(((1, 2), (300, 4))),
+        messages.DELIVER: messages.Frame(bytes(10) + packet(60, 1)),
+    }
+    return [messages.build(messages.Header(kind, 0, session=9), body) for kind, body in bodies.items()]
 
 
 def requests() -> list[bytes]:
@@ -45,7 +56,7 @@ def requests() -> list[bytes]:
     return [encode({"version": 1, **each}) for each in every]
 
 
-def messages() -> list[bytes]:
+def telemetry() -> list[bytes]:
     """Telemetry, as the target of that name takes it."""
     made = (encode_message(topic, 1, 2, 3, {"rate_bps": 1, "path": [1, 2]}) for topic in TOPICS)
     return [bytes([len(topic)]) + topic + body for topic, body in made]
@@ -72,7 +83,7 @@ def ancillary() -> list[bytes]:
 def seeds() -> dict[str, list[bytes]]:
     """By target."""
     plain, framed = beginnings(False), beginnings(True)
-    kinds = batch.ARRIVALS, batch.DEPARTURES
+    kinds = messages.ARRIVALS, messages.DEPARTURES
     return {
         "ip-frames": plain,
         "ethernet-frames": framed,
@@ -80,6 +91,7 @@ def seeds() -> dict[str, list[bytes]]:
         "ancillary": ancillary(),
         "batches": [batch_of(kind, way, (plain, framed)[way][:4]) for kind in kinds for way in (0, 1)],
         "control": requests(),
-        "telemetry": messages(),
+        "telemetry": telemetry(),
+        "conversations": conversations(),
         "captures": files(),
     }

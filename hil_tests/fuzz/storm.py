@@ -30,13 +30,16 @@ from emulator.link.state import (
     LinkState,
 )
 from emulator.link.wire import byte, complete_checksum, dissect_frame
-from emulator.ports.batch import board, offer_batch
+from emulator.ports.batch import board, is_message, offer_batch
+from emulator.ports.capture_ring import CaptureRing
 from emulator.ports.frames import put_back_tag, stamp_and_tag
+from emulator.ports.messages import ARRIVALS, DEPARTURES, H_MAGIC, H_SESSION, H_WAY, MAGIC
 from emulator.ports.syscalls import CONTROL, CONTROL_BYTES, MOST_CONTROL_WORDS
 
 MOST_BYTES = 1 << 14  # of an input
 MOST_SEGMENTS = 2_000
 STEP_NS = 1_000_000_000
+NOW_NS = 1_000_000_000
 STEPS = 6  # mutations of one input, at most
 DRAWN, DONE = range(2)  # of `place`: the state of the draws, and how many inputs there were
 PLACE_WORDS = 2
@@ -147,30 +150,32 @@ def storm_told(
 
 @compiled_apart
 def storm_batches(
-    link: LinkState, kept: Ints, corpus: Bytes, starts: Ints, interesting: Ints, words: Ints, out: Bytes, entry: Ints,
-    last: Ints, place: Ints, direction: int, inputs: int,
+    link: LinkState, capture: CaptureRing, kept: Ints, corpus: Bytes, starts: Ints, interesting: Ints, words: Ints,
+    out: Bytes, entry: Ints, times: Ints, place: Ints, inputs: int,
 ) -> bool:  # fmt: skip
     """The same with messages of the ZeroMQ fabric. kept: the registers of a link that has seen nothing.
 
-    words, out: the same memory. The link has one lane, whose only memory are its registers and its rows.
+    words, out: the same memory. times: (2,). The link has one lane, whose only memory are its registers and its rows.
     """
     reg = link.reg
-    for number in range(inputs):
+    for _ in range(inputs):
         place[DONE] += 1
         at = mutated(corpus, starts, out, interesting, place)
-        size = (len(out) - at) // 8
-        for index in range(size * 8):
+        size = (len(out) - at) // 8 * 8
+        for index in range(size):
             out[index] = out[at + index]
         for index in range(len(reg)):
             reg[index] = kept[index]
         link.lanes[0, LANE_HEAD] = link.lanes[0, LANE_TAIL] = link.lanes[0, LANE_BYTES] = 0
         for cause in range(len(link.dropped)):
             link.dropped[cause] = 0
-        last[0] = 0
-        if number & 1:
-            offer_batch(link, words[:size], out[: size * 8], direction, last, entry)
-        else:
-            board(link, words[:size], out[: size * 8], direction)
+        times[:] = 0
+        if size >= 64 and draw(place, 4):  # most have a header that is believed
+            words[H_MAGIC], words[H_SESSION], words[H_WAY] = MAGIC, 0, 0
+        if is_message(words, size, ARRIVALS, 0, 0):
+            offer_batch(link, capture, words[: size // 8], out[:size], size, 0, 0, NOW_NS, times, entry)
+        elif is_message(words, size, DEPARTURES, 0, 0):
+            board(link, words[: size // 8], out[:size], size, NOW_NS, times)
         dropped = 0
         for cause in range(len(link.dropped)):
             dropped += link.dropped[cause]

@@ -33,6 +33,8 @@ from emulator.link.state import (
 )
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES
 from emulator.ports import batch, frames, syscalls
+from emulator.ports.capture_ring import new_ring
+from emulator.ports.messages import ARRIVALS, DEPARTURES, NotUnderstoodError, parse
 from emulator.taps import pcapng
 from emulator.taps.consumer import blocks, packet_of
 from hil_tests.fuzz.links import NO_OFFLOAD, watchful_link
@@ -41,10 +43,12 @@ from hil_tests.unit.link.packets import packet
 MOST_SEGMENTS = 40  # of an input of the interpreted path: more are the same again, and slow
 SOUND = NO_OFFLOAD + packet(60, 7)
 STEP_NS = 1_000_000
+NOW_NS = 1_000_000_000
 
 _links: dict[bool, Link] = {}
 _fresh: dict[bool, tuple[Link, list[Ints]]] = {}
 _clock = [0]
+_capture = new_ring()
 _head = np.zeros(wire.LARGEST_HEADER + VNET_BYTES, np.uint8)
 
 
@@ -125,15 +129,27 @@ def ancillary(data: bytes) -> None:
 def batches(data: bytes) -> None:
     """What comes over ZeroMQ in place of arrivals or of departures: taken or refused, and all that was taken counts."""
     words, body = batch.as_batch(data)
-    entry, last = np.zeros(SUPER_COLUMNS, np.int64), np.zeros(1, np.int64)
-    for direction in (0, 1):
-        for takes_arrivals in (True, False):
-            link = anew(bool(direction))
-            if takes_arrivals:
-                batch.offer_batch(link.state, words, body, direction, last, entry)
-            else:
-                batch.board(link.state, words, body, direction)
+    entry, arrived, late = np.zeros(SUPER_COLUMNS, np.int64), np.zeros(2, np.int64), np.zeros(2, np.int64)
+    size = len(body)
+    for way in (0, 1):
+        if batch.is_message(words, size, ARRIVALS, way, 0):
+            link = anew(bool(way))
+            batch.offer_batch(link.state, _capture, words, body, size, way, 0, NOW_NS, arrived, entry)
             adds_up(link)
+        if batch.is_message(words, size, DEPARTURES, way, 0):
+            line = anew(bool(way))
+            batch.board(line.state, words, body, size, NOW_NS, late)
+            adds_up(line)
+
+
+def conversations(data: bytes) -> None:
+    """What the parts of a bench say to each other: a header and a body, or an error that says why not."""
+    try:
+        header, _ = parse(data)
+    except NotUnderstoodError as error:
+        is_a_line(error)
+    else:
+        assert header.way in (0, 1)
 
 
 def anew(ethernet: bool) -> Link:
@@ -199,7 +215,5 @@ def is_a_line(error: Exception) -> None:
     assert all(str(error).split("\n"))
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__.replace("_", "-"): target
-    for target in (ip_frames, ethernet_frames, checksums, ancillary, batches, control, telemetry, captures)
-}
+ALL = (ip_frames, ethernet_frames, checksums, ancillary, batches, conversations, control, telemetry, captures)
+TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__.replace("_", "-"): target for target in ALL}
