@@ -63,6 +63,11 @@ def read_rows(path: Path) -> Ints:
         data = path.read_bytes()
     except OSError as error:
         raise EndpointError(f"{path}: {error.strerror}") from error
+    return rows_of(data)
+
+
+def rows_of(data: bytes) -> Ints:
+    """The same of what it wrote."""
     rows = np.frombuffer(data[: len(data) // ROW.size * ROW.size], np.int64).reshape(-1, COLUMNS)
     return rows[np.argsort(rows[:, NUMBER], kind="stable")]
 

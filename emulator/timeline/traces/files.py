@@ -43,6 +43,11 @@ def read_trace(path: Path, options: ReadOptions = ReadOptions(), *, file_format:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise TraceError(f"{name}: line {line}: expected UTF-8, got the byte 0x{content[error.start]:02x}") from error
+    return trace_of_text(name, text, options, file_format=file_format)
+
+
+def trace_of_text(name: str, text: str, options: ReadOptions, *, file_format: Format | None = None) -> Timeline:
+    """The same of a text; `name` is for the errors."""
     document = _json(name, text) if text.lstrip().startswith("{") or file_format in ("irtt", "dish") else None
     match file_format or sniffed(name, text, document):
         case "mahimahi":
