@@ -23,6 +23,7 @@ REFERENCE_DATA = "BENTPIPE_REFERENCE_DATA"
 NOBODY = 65_534  # the user that owns nothing, on every Linux
 
 DEBIAN_PACKAGE_OF_PROGRAM = {
+    "apache2": "apache2-bin",
     "bird": "bird2",
     "birdc": "bird2",
     "chromium": "chromium",
@@ -37,7 +38,6 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "iperf3": "iperf3",
     "irtt": "irtt",
     "mtr": "mtr-tiny",
-    "nginx": "nginx-light",
     "pg_ctlcluster": "postgresql",
     "ping": "iputils-ping",
     "rsync": "rsync",

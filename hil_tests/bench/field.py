@@ -6,12 +6,12 @@ import contextlib
 import functools
 import json
 import os
-import re
 import socket
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from emulator.scenario import load_scenario
 from hil_tests.bench.living import until
 
 PATIENCE_S = 60.0
-NGINX_FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+APACHE_MODULES = "/usr/lib/apache2/modules"
 
 
 @contextlib.contextmanager
@@ -83,22 +83,28 @@ def within(patience_s: float, reached: Callable[[], object], *, every_s: float) 
         pause.wait(max(0.0, began + looks * every_s - time.monotonic()))
 
 
-def nginx(side: Side, folder: Path, server: str, more: str = "") -> None:
-    """nginx with one `server` block at a side, its files in `folder`; it answers when this returns."""
-    (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr crit; user root;\n"
-        f"events {{}}\nhttp {{ access_log off; sendfile on; {more}\n"
-        + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in NGINX_FOLDERS)
-        + f"server {{ {server} }} }}\n"
-    )
-    side.popen(["nginx", "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")])
-    address, port = re.findall(r"listen (\S+):(\d+)", server)[0]
+@contextlib.contextmanager
+def web_server(side: Side, port: int, files: Mapping[str, bytes], *lines: str) -> Iterator[None]:
+    """Apache with these files, at a side; `lines` go into its configuration, `{folder}` standing for its folder."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # it serves as somebody who may nothing
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        modules = ("mpm_event", "authz_core", "ratelimit", "socache_shmcb", "ssl", "http2")
+        load = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in modules]
+        main = [f"ServerName {side.ipv4}", f"DocumentRoot {folder}", f"Listen {side.ipv4}:{port}"]
+        main += [f"DefaultRuntimeDir {folder}", f"PidFile {folder}/pid", "ErrorLog /dev/null", "User nobody"]
+        text = "\n".join([*load, *main, "Group nogroup", *lines]).replace("{folder}", made)
+        (folder / "configuration").write_text(f"{text}\n")
+        side.popen(["apache2", "-D", "FOREGROUND", "-d", made, "-f", f"{made}/configuration"])
 
-    def answers() -> bool:
-        with side.namespace.run(socket.socket) as knock:
-            return knock.connect_ex((address, int(port))) == 0
+        def answers() -> bool:
+            with side.namespace.run(socket.socket) as knock:
+                return knock.connect_ex((side.ipv4, port)) == 0
 
-    until(answers)
+        until(answers)
+        yield
 
 
 def keep(name: str, **measured: Any) -> None:

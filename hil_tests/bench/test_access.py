@@ -83,6 +83,7 @@ def test_another_point_of_presence_is_another_address_and_connections_of_before_
             assert six_accepted.getpeername()[0] == bench.access.terminal_ipv6 == "2001:2:0:8100::1"
 
 
+@pytest.mark.long
 @pytest.mark.needs("sshd", "ssh", "ssh-keygen")
 def test_a_shell_session_meets_the_change_of_address(tmp_path: Path) -> None:
     """OpenSSH, both ends: it is lost with the address it began at, says so, and the next one is welcome."""

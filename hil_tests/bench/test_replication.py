@@ -18,7 +18,7 @@ import pytest
 
 from emulator.bench import Bench
 from emulator.bench.sides import Side
-from hil_tests.bench.field import keep, nginx, run, running, within
+from hil_tests.bench.field import keep, run, running, web_server, within
 from hil_tests.bench.living import until
 
 pytestmark = [
@@ -99,7 +99,7 @@ def databases(bench: Bench) -> Iterator[Databases]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.needs("pg_ctlcluster", "rsync", "curl", "nginx")
+@pytest.mark.needs("pg_ctlcluster", "rsync", "curl", "apache2")
 def test_what_replicates_survives_a_minute_of_silence_and_another_address(tmp_path: Path) -> None:
     """Nothing is lost, nothing starts anew; the standby is behind by the outage, and then no more."""
     served, came, sent = tmp_path / "served", tmp_path / "came", tmp_path / "sent"
@@ -109,9 +109,13 @@ def test_what_replicates_survives_a_minute_of_silence_and_another_address(tmp_pa
     (tmp_path / "rsyncd.conf").write_text(
         f"use chroot = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n[data]\npath = {sent}\nread only = no\n"
     )
-    with running("replication") as bench, databases(bench) as pair:
+    slowly = ("SetOutputFilter RATE_LIMIT", "SetEnv rate-limit 200")  # KiB/s
+    with (
+        running("replication") as bench,
+        databases(bench) as pair,
+        web_server(bench.datacenter, 8080, {"file": (served / "file").read_bytes()}, *slowly),
+    ):
         far = bench.datacenter.ipv4
-        nginx(bench.datacenter, tmp_path, f"listen {far}:8080; root {served}; limit_rate 200k;")
         bench.datacenter.popen(
             ["rsync", "--daemon", "--no-detach", "--config", str(tmp_path / "rsyncd.conf"), "--port", "8730"]
         )

@@ -1,19 +1,21 @@
-"""A page over `web`, a geostationary satellite: DNS (dnsmasq), HTTPS (nginx, curl), QUIC (aioquic); split and not."""
+"""A page over `web`, a geostationary satellite: DNS (dnsmasq), HTTPS (Apache, curl), QUIC (aioquic); split and not."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emulator.bench import Bench
-from hil_tests.bench.field import keep, nginx, run, running
+from hil_tests.bench.field import keep, run, running, web_server
 from hil_tests.bench.living import until
 
 pytestmark = [
@@ -50,11 +52,11 @@ def fetch(bench: Bench, folder: Path, congestion: str) -> dict[str, Any]:
     return browse(bench, names, *curl, f"https://{NAME}:8443/page")
 
 
-def serve(bench: Bench, folder: Path) -> None:
+@contextlib.contextmanager
+def served(bench: Bench, folder: Path) -> Iterator[None]:
     """The datacenter's name server and web servers."""
     far = bench.datacenter.ipv4
     (folder / "resolv.conf").write_text(f"nameserver {far}\n")
-    (folder / "page").write_bytes(os.urandom(SIZE))
     files = folder / "certificate", folder / "key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
@@ -62,8 +64,6 @@ def serve(bench: Bench, folder: Path) -> None:
          "-out", str(files[0]), "-keyout", str(files[1])],
         check=True, capture_output=True,
     )  # fmt: skip
-    encryption = f"ssl_certificate {files[0]}; ssl_certificate_key {files[1]}; ssl_protocols TLSv1.3;"
-    nginx(bench.datacenter, folder, f"listen {far}:8443 ssl http2; {encryption} root {folder};")
     answers = ["--no-resolv", "--no-hosts", f"--address=/{NAME}/{far}", f"--listen-address={far}", "--bind-interfaces"]
     bench.datacenter.popen(["dnsmasq", "-k", "-C", "/dev/null", "--user=root", "--pid-file=", *answers])
     quic = bench.datacenter.popen(
@@ -73,6 +73,10 @@ def serve(bench: Bench, folder: Path) -> None:
     assert quic.stdout.readline() == "ready\n"
     quic.stdout.close()
     until(functools.partial(knows_the_name, bench, folder))
+    names = {"page": os.urandom(SIZE), **{file.name: file.read_bytes() for file in files}}
+    encrypted = ["SSLEngine on", "SSLProtocol TLSv1.3", "SSLCertificateFile {folder}/certificate", "Protocols h2"]
+    with web_server(bench.datacenter, 8443, names, *encrypted, "SSLCertificateKeyFile {folder}/key"):
+        yield
 
 
 def knows_the_name(bench: Bench, folder: Path) -> bool:
@@ -80,15 +84,14 @@ def knows_the_name(bench: Bench, folder: Path) -> bool:
     return run(bench.datacenter, "unshare", "--mount", "sh", "-ec", line).returncode == 0
 
 
-@pytest.mark.needs("curl", "nginx", "dnsmasq")
+@pytest.mark.needs("curl", "apache2", "dnsmasq")
 def test_a_page_by_tcp_and_by_quic_split_and_not(tmp_path: Path) -> None:
     """TCP gains by the proxy, whatever the server's congestion control; QUIC and DNS pass it by."""
     took: dict[str, dict[str, dict[str, Any]]] = {}
     for way, overrides in {"end to end": [], "split": ["pep.buffer_bytes=8000000"]}.items():
         folder = tmp_path / way.replace(" ", "-")
         folder.mkdir()
-        with running("web", *overrides) as bench:
-            serve(bench, folder)
+        with running("web", *overrides) as bench, served(bench, folder):
             took[way] = {}
             for server, congestion in SERVERS.items():
                 runs = sorted((fetch(bench, folder, congestion) for _ in range(RUNS)), key=total)
