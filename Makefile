@@ -35,7 +35,7 @@ tests:
 	$(call say,'clients of the tests')
 	@tools/clients
 	$(call say,'tests$(comma) on $(WORKERS) workers')
-	tools/with report test -- python -c 'from emulator.ports.relay import warm_up; warm_up()'
+	tools/with report test -- python -m hil_tests.warm_up
 	tools/with report test -- pytest $(SELECTION) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) hil_tests
 	$(call say,'packet path interpreted and its branch coverage')
 	NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' -n $(WORKERS) \
