@@ -1,6 +1,6 @@
 """Compiles what the tests call, in one process: what several loops have in common is then typed once.
 
-    python -m hil_tests.warm_up
+python -m hil_tests.warm_up
 """
 
 from __future__ import annotations

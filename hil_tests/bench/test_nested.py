@@ -7,6 +7,7 @@ import json
 import socket
 import statistics
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -23,7 +24,7 @@ LINKS, PINGS = 10, 30
 @pytest.mark.long
 @pytest.mark.needs("compiled")
 def test_ten_links_of_ten_ms_in_a_row_take_two_hundred_there_and_back(
-    record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+    record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Never less; how much more, on this machine at this time, is reported (quiet: 200 to 204)."""
     with contextlib.ExitStack() as stack:
