@@ -206,9 +206,7 @@ class StarlinkLink(OrbitLink):
     gso_exclusion_deg: float = Field(  # 18: as recalled of the operator's filings, not verified
         18.0, ge=0, le=40, description="no satellite serves so near to the geostationary arc, seen from the site"
     )
-    isl: bool = Field(
-        False, description="the way may lead over other satellites to a gateway; needs constellation.shells"
-    )
+    isl: bool = Field(False, description="the way may lead over other satellites to a gateway")
     boundary_lead_ms: float = Field(
         0.0, ge=0, le=1000, description="how long before a slot's boundary begins what link.handover says"
     )

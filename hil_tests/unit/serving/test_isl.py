@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import heapq
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.errors import ScenarioError
+from emulator.orbit.elements import load_elements
 from emulator.orbit.look import look
 from emulator.orbit.propagate import Propagator
 from emulator.orbit.walker import generate
 from emulator.scenario import load_scenario
 from emulator.scenario.model import Shell
-from emulator.serving.isl import NONE, Grid, IslPolicy
+from emulator.serving.isl import AIR_M, NONE, Grid, IslPolicy
 from emulator.timeline.build import windows_for
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
@@ -25,7 +27,7 @@ from hil_tests.unit.timeline.virtual_pings import ping
 
 START_NS = parse_utc_ns("2025-10-03T10:00:12Z")
 SHELLS = [
-    Shell(name="delta", altitude_km=550, inclination_deg=53, planes=9, satellites_per_plane=7, phasing=2),
+    Shell(name="delta", altitude_km=550, inclination_deg=53, planes=9, satellites_per_plane=9, phasing=2),
     Shell(name="star", altitude_km=560, inclination_deg=97, planes=4, satellites_per_plane=9, pattern="star"),
 ]
 SATELLITES = generate(SHELLS)
@@ -47,10 +49,17 @@ def test_links_have_two_ends_and_stay_within_a_shell() -> None:
         assert GRID.neighbours[ahead, 1] == number
         assert GRID.neighbours[behind, 0] == number
         if right != NONE:
+            assert GRID.neighbours[right, 3] == number
             assert SATELLITES.names[right].split()[0] == SATELLITES.names[number].split()[0]
             assert SATELLITES.names[right].split()[1] != SATELLITES.names[number].split()[1]
     last = [name.startswith("star p03") for name in SATELLITES.names]
     assert (GRID.neighbours[last, 2] == NONE).all()  # the seam
+
+
+def highest_above_m(one: int, other: int) -> float:
+    """How near to the earth's centre the straight line between two satellites comes, by steps."""
+    shares = np.linspace(0, 1, 401)[:, np.newaxis]
+    return float(np.linalg.norm(POSITION_M[one] * (1 - shares) + POSITION_M[other] * shares, axis=1).min())
 
 
 def search_m(first: int, feeder_m: np.ndarray) -> float:
@@ -63,7 +72,7 @@ def search_m(first: int, feeder_m: np.ndarray) -> float:
         settled.add(number)
         best = min(best, so_far + feeder_m[number])
         for other in GRID.neighbours[number].tolist():
-            if other != NONE and other not in settled:
+            if other != NONE and other not in settled and highest_above_m(number, other) > AIR_M:
                 hop_m = float(np.linalg.norm(POSITION_M[other] - POSITION_M[number]))
                 heapq.heappush(queue, (so_far + hop_m, other))
     return best
@@ -96,9 +105,41 @@ def test_a_slot_of_1584_satellites_takes_20_ms_at_most() -> None:
     assert (time.process_time() - began) / 20 < 0.020
 
 
-def test_satellites_of_a_file_have_no_known_planes() -> None:
-    with pytest.raises(ScenarioError, match=r"link\.isl: expected satellites of constellation\.shells.*got delta p00"):
-        Grid(SATELLITES, LARGE)
+def test_planes_are_found_from_the_elements_as_the_shells_made_them() -> None:
+    nameless = replace(SATELLITES, names=tuple(f"object {number}" for number in range(len(SATELLITES))))
+    found = Grid(nameless, SHELLS).neighbours
+    # which plane is the first, and so which side of the seam, is open: the links are the same
+    links = [
+        {frozenset((number, other)) for number, row in enumerate(grid.tolist()) for other in row if other != NONE}
+        for grid in (GRID.neighbours, found)
+    ]
+    assert links[0] == links[1]
+
+
+def test_planes_of_the_catalogue(reference_data: Path) -> None:
+    catalogue = reference_data / "elements" / "active_2025-10-03.tle"
+    satellites = load_elements(catalogue, epoch_utc_ns=START_NS, max_age_days=14, names="STARLINK*").satellites
+    grid = Grid(satellites, SHELLS)
+    assert (grid.neighbours[:, :2] != NONE).mean() > 0.9
+    assert (grid.neighbours[:, 2:] != NONE).mean() > 0.5
+    inclination = np.degrees([record.inclo for record in satellites.records])
+    ahead = grid.neighbours[:, 0]
+    linked = ahead != NONE
+    assert np.abs(inclination[ahead[linked]] - inclination[linked]).max() < 1, "within a shell"
+    scenario = load_scenario("starlink_polar_isl")
+    windows = windows_for(scenario, elements=catalogue, epoch_utc_ns=START_NS)
+    path = windows.window(START_NS, START_NS + 120 * NS_PER_S).path
+    assert (path.satellite >= 0).all()
+
+
+def test_no_link_leads_through_the_air() -> None:
+    few = [Shell(name="few", altitude_km=550, inclination_deg=53, planes=1, satellites_per_plane=7, phasing=0)]
+    satellites = generate(few)
+    feeder_m = np.full(7, np.inf)
+    feeder_m[0] = 1e6
+    position_m = Propagator(satellites).positions_m(np.array([START_NS], np.int64))[:, 0]
+    total, _ = Grid(satellites, few).ways_m(position_m, feeder_m)
+    assert np.isfinite(total).sum() == 1  # 51 degrees apart, they see each other through the earth alone
 
 
 def test_terminal_and_gateway_see_their_ends_of_the_way(polar: StarlinkWindows) -> None:
