@@ -156,12 +156,13 @@ class DishStub:
     def _location(self, _request: Any, response: Any, now_ns: int) -> None:
         if not self.dish.settings.location_consent:
             raise Refusal(Code.PERMISSION_DENIED, NO_LOCATION)
-        site, location = self.dish.site, response.get_location
+        place, location = self.dish.place, response.get_location
         location.source = GPS_SOURCE
-        if site is None or not self.dish.gps_valid:
+        if place is None or not self.dish.gps_valid:
             location.lla.SetInParent()  # the device has no fix: zeros
             return
-        location.lla.lat, location.lla.lon, location.lla.alt = site.latitude_deg, site.longitude_deg, site.altitude_m
+        location.lla.lat, location.lla.lon = place.latitude_deg, place.longitude_deg
+        location.lla.alt = place.altitude_m
         location.sigma_m = 5.0
 
     def _context(self, _request: Any, response: Any, now_ns: int) -> None:
@@ -201,9 +202,10 @@ class DishStub:
         found.alerts.motors_stuck = dish.befallen("motors_stuck")
         found.disablement_code, found.hardware_self_test = OKAY, PASSED
         found.location.enabled = dish.settings.location_consent
-        if dish.settings.location_consent and dish.site is not None and dish.gps_valid:
-            found.location.latitude, found.location.longitude = dish.site.latitude_deg, dish.site.longitude_deg
-            found.location.altitude_meters = dish.site.altitude_m
+        place = dish.place
+        if dish.settings.location_consent and place is not None and dish.gps_valid:
+            found.location.latitude, found.location.longitude = place.latitude_deg, place.longitude_deg
+            found.location.altitude_meters = place.altitude_m
 
     # what a client orders
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emulator.orbit.site import Motion
 from emulator.scenario.model import Dish
 from emulator.terminal.dish_record import (
     DOWN,
@@ -275,6 +276,11 @@ class DishTerminal:
         if self._fix is None or not 0 <= self._now_ns - self._fix[0] < FIX_NS:
             self._fix = self._now_ns, self.site.state(self._now_ns).gnss
         return self._fix[1]
+
+    @property
+    def place(self) -> Motion | None:
+        """Where it is, on a track where it is now; None where nobody knows."""
+        return None if self.site is None else self.site.motion(self._now_ns)
 
     @property
     def gps_valid(self) -> bool:

@@ -43,10 +43,15 @@ class Terminal:
         moving = Site(site) if site.track else None
         return cls(site.latitude_deg, site.longitude_deg, site.altitude_m, moving)
 
+    def motion(self, utc_ns: int) -> Motion:
+        """Where it is, and how it moves."""
+        if self.site is None:
+            return Motion(self.latitude_deg, self.longitude_deg, self.altitude_m, 0.0, 0.0)
+        return self.site.motion(utc_ns)
+
     def state(self, utc_ns: int) -> TerminalState:
         """The state at `utc_ns`. The same instant always gives the same state."""
-        still = Motion(self.latitude_deg, self.longitude_deg, self.altitude_m, 0.0, 0.0)
-        here = still if self.site is None else self.site.motion(utc_ns)
+        here = self.motion(utc_ns)
         return TerminalState(
             utc_ns=utc_ns,
             latitude_deg=here.latitude_deg,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.scenario import load_scenario
 from emulator.scenario.model import Dish
 from emulator.terminal import Terminal
 from emulator.terminal.dish import DishTerminal, Sky
 from emulator.terminal.pings import Ping
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_MS, NS_PER_S, format_utc
 from firmware_stubs.dish import NO_LOCATION, Answer, Code, DishStub
 from firmware_stubs.dish_messages import DEVICE_FILE, message, pool
 from firmware_stubs.dish_web import request_of, response_of
@@ -119,6 +121,24 @@ def test_the_history_is_always_of_full_length() -> None:
     )
     assert {len(getattr(history, name)) for name in arrays} == {900}
     assert list(history.pop_ping_latency_ms[:4]) == [30.0, 30.0, 30.0, 0.0]
+
+
+def test_the_location_follows_the_track(tmp_path: Path) -> None:
+    """A ship that sails north by a minute of latitude in ten minutes."""
+    rows = [
+        f"{format_utc(START_NS + minute * 60 * NS_PER_S)},{48 + minute / 600:.6f},-123.0,{minute}"
+        for minute in range(31)
+    ]
+    (tmp_path / "ship.csv").write_text("\n".join(["utc,latitude_deg,longitude_deg,altitude_m", *rows]) + "\n")
+    track = f"terminal.track={tmp_path / 'ship.csv'}"
+    ship = new_stub(Terminal.from_scenario(load_scenario("starlink_2025", [track])), location_consent=True)
+    for minute in (0, 10, 25):
+        at_ns = START_NS + minute * 60 * NS_PER_S
+        lla = ask(ship, "get_location", at_ns=at_ns).lla
+        assert (lla.lat, lla.lon) == pytest.approx((48 + minute / 600, -123.0), abs=1e-5)
+        assert lla.alt == pytest.approx(minute, abs=0.1)
+        told = ask(ship, "get_diagnostics", at_ns=at_ns).location
+        assert told.latitude == pytest.approx(lla.lat)
 
 
 def test_the_location_needs_consent() -> None:
