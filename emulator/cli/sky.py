@@ -115,12 +115,14 @@ def sky(
                 advance(int(view.utc_ns[-1]) - start_ns)
     if plot is not None:
         from emulator.timeline.build import windows_for
+        from emulator.timeline.sky import SkyWindows
         from emulator.timeline.skyplot import draw
 
         windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
         timeline = windows.window(start_ns, start_ns + duration_ns)
         with output_file(plot) as file:
-            draw(file, file_format=plot.suffix[1:], scenario=scenario, views=seen, timeline=timeline)
+            over = {"over_m": windows.over_m} if isinstance(windows, SkyWindows) else {}
+            draw(file, file_format=plot.suffix[1:], scenario=scenario, views=seen, timeline=timeline, **over)
     if sightings == 0:
         click.echo(f"bentpipe: none of {len(satellites)} satellites stands above its mask in that time", err=True)
 

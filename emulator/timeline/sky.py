@@ -179,6 +179,10 @@ class SkyWindows(Windows):
         other._made, other._lock = OrderedDict(), Lock()
         return other
 
+    def over_m(self, utc_ns: int) -> Floats:
+        """Where the satellites are over which the way leads from the serving one on, ECEF, (satellites, 3)."""
+        return np.zeros((0, 3))
+
     def stretch_at(self, utc_ns: int) -> int:
         """Number of the stretch that holds `utc_ns`."""
         return (utc_ns - self._phase_ns) // self.stretch_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 import matplotlib as mpl
@@ -29,10 +29,18 @@ MOST_NAMES = 12  # of serving satellites; more would cover each other
 POINTS = 400  # at most, of the serving satellites' ways
 
 
-def draw(file: BinaryIO, *, file_format: str, scenario: Scenario, views: Sequence[View], timeline: Timeline) -> None:
+def draw(
+    file: BinaryIO,
+    *,
+    file_format: str,
+    scenario: Scenario,
+    views: Sequence[View],
+    timeline: Timeline,
+    over_m: Callable[[int], Floats] = lambda utc_ns: np.zeros((0, 3)),
+) -> None:
     """Draws who stands in view in `views`, and who serves in `timeline`; of the scenario, mask, horizon and places.
 
-    The scenario needs a terminal.
+    over_m: `SkyWindows.over_m`, of the same plan. The scenario needs a terminal.
     """
     if scenario.terminal is None:
         raise ValueError("expected a scenario with a terminal")
@@ -48,10 +56,12 @@ def draw(file: BinaryIO, *, file_format: str, scenario: Scenario, views: Sequenc
         _draw_serving(sky, timeline, serving, azimuth, elevation)
         place = Site(scenario.terminal).observer(times_ns)
         ground = _ground(place, azimuth, elevation, slant_range)
-        _draw_map(figure.add_subplot(1, 2, 2), scenario, timeline, rows, serving, ground)
+        served = np.flatnonzero(serving >= 0)
+        over = _under(over_m(int(times_ns[served[0]]))) if len(served) else (np.zeros(0), np.zeros(0))
+        _draw_map(figure.add_subplot(1, 2, 2), scenario, timeline, rows, serving, ground, over)
         span = f"{format_utc(timeline.start_ns, 0)}, {(timeline.end_ns - timeline.start_ns) / NS_PER_S:g} s"
         title = f"{scenario.description or scenario.name}: {span}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=min(12.0, 12.0 * 90 / len(title)), fontweight="bold")
+        figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=min(12.0, 12.0 * 90 / len(title)), fontweight="bold")
         figure.savefig(file, format=file_format, dpi=130)
 
 
@@ -116,6 +126,12 @@ def _ground(place: Observer, azimuth_deg: Floats, elevation_deg: Floats, range_m
         + range_m * (east * place.east[axis] + north * place.north[axis] + np.sin(elevation) * place.up[axis])
         for axis in range(3)
     )
+    return _under(np.stack([x, y, z], axis=-1))
+
+
+def _under(position_m: Floats) -> tuple[Floats, Floats]:
+    """Latitude and longitude under positions in ECEF, (…, 3), on a sphere."""
+    x, y, z = np.moveaxis(position_m, -1, 0)
     return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
 
 
@@ -126,8 +142,12 @@ def _draw_map(
     rows: npt.NDArray[np.intp],
     serving: Ints,
     ground: tuple[Floats, Floats],
+    over: tuple[Floats, Floats],
 ) -> None:
-    """Plate carrée around the terminal: the first way as lines, ground points for all time."""
+    """Plate carrée around the terminal: the first way as lines, ground points for all time.
+
+    over: under the satellites between the serving one and the gateway.
+    """
     assert scenario.terminal is not None
     start = Site(scenario.terminal).motion(timeline.start_ns)
     middle = start.longitude_deg
@@ -157,13 +177,17 @@ def _draw_map(
         first = int(served[0])
         panel.plot(longitude[first], latitude[first], "o", ms=9, mfc="none", color=INK, label="under the satellite")
         way.append((float(longitude[first]), float(latitude[first])))
+        between = list(zip(near(over[1]).tolist(), over[0].tolist(), strict=True))
+        if between:
+            panel.plot(*zip(*between, strict=True), "o", ms=6, mfc="none", color=INK, label="under those behind it")
+        way += between
         number = int(timeline.path.gateway[rows[first]])
         name = timeline.gateways[number] if number >= 0 else ""
         way += [(float(near(one.longitude_deg)), one.latitude_deg) for one in scenario.gateways if one.name == name]
     if scenario.pop is not None:
         pop = float(near(scenario.pop.longitude_deg)), scenario.pop.latitude_deg
         panel.plot(*pop, "s", ms=8, color=INK, label=f"point of presence, {scenario.pop.name}")
-        if len(way) == 3:
+        if len(way) == 3 + len(over[0]):
             panel.plot(*zip(way[-1], pop, strict=True), color=INK, lw=1.2, ls="-", label="fibre")
     panel.plot(*zip(*way, strict=True), color=INK, lw=1.2, ls=":", label="over satellites, at the beginning")
     panel.set_xlabel("longitude, ° east")

@@ -16,7 +16,7 @@ from emulator.serving.starlink import SLOT_NS, StarlinkPolicy
 from emulator.serving.stations import GroundStation, masks_deg
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, draw32
-from emulator.timeline.model import LOSS_ONE, Ints
+from emulator.timeline.model import LOSS_ONE, Floats, Ints
 from emulator.timeline.orbiting import OrbitWindows, bent_pipe
 from emulator.timeline.overview import Overview, overview
 from emulator.timeline.sky import Phase, Seen, Stint
@@ -67,6 +67,10 @@ class StarlinkWindows(OrbitWindows):
             self.policy.grid = Grid(satellites, scenario.constellation.shells)
         if swarm is None:
             self.policy.require_coverage(epoch_utc_ns)
+
+    def over_m(self, utc_ns: int) -> Floats:
+        hops = self.policy.serving(self.stretch_at(utc_ns)).hops
+        return self.policy.propagator.positions_m(np.array([utc_ns]), np.array(hops, np.int64))[:, 0]
 
     def overview(self, start_ns: int, end_ns: int) -> Overview:
         """What holds as each slot begins that begins in [start_ns, end_ns), at least one; a bent pipe's all at once."""

@@ -18,6 +18,7 @@ from emulator.scenario import load_scenario
 from emulator.serving.stations import masks_deg
 from emulator.timeline.build import windows_for
 from emulator.timeline.skyplot import _ground, _horizon_deg, draw
+from emulator.timeline.starlink import StarlinkWindows
 from emulator.units import NS_PER_S, parse_utc_ns
 
 START = "2025-10-03T10:00:00Z"
@@ -58,6 +59,22 @@ def test_ground_points_are_under_the_satellites() -> None:
     assert len(view.satellite) > 10
     assert latitude == pytest.approx(np.degrees(np.arcsin(z / np.sqrt(x**2 + y**2 + z**2))), abs=1e-6)
     assert longitude == pytest.approx(np.degrees(np.arctan2(y, x)), abs=1e-6)
+
+
+def test_the_map_shows_each_satellite_on_the_way() -> None:
+    scenario = load_scenario("starlink_polar_isl")
+    windows = windows_for(scenario, epoch_utc_ns=START_NS)
+    assert isinstance(windows, StarlinkWindows)
+    slot = windows.stretch_at(START_NS)
+    over_m = windows.over_m(START_NS)
+    assert len(over_m) == len(windows.policy.serving(slot).hops) > 0
+    drawn = []
+    for over in ({}, {"over_m": windows.over_m}):
+        file = io.BytesIO()
+        timeline = windows.window(START_NS, START_NS + NS_PER_S)
+        draw(file, file_format="svg", scenario=scenario, views=[], timeline=timeline, **over)
+        drawn.append(file.getvalue())
+    assert len(drawn[1]) > len(drawn[0])
 
 
 def test_the_command_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
