@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from emulator.testing.performance.baselines import GET_AND_SET, KernelForwarding, _ethtool, widen_tcp_buffers
-from emulator.testing.performance.loads import Window, tcp, udp
+from emulator.testing.performance.baselines import (
+    GET_AND_SET,
+    KernelForwarding,
+    _ethtool,
+    fill_super_packets,
+    widen_tcp_buffers,
+)
+from emulator.testing.performance.loads import Window, many, tcp, udp
 
 pytestmark = pytest.mark.needs("netns")
 
@@ -64,3 +70,23 @@ def test_both_senders_carry_tcp_with_the_pinned_congestion_control(tool: str) ->
     assert carried.goodput_bps > 0
     assert carried.congestion == "cubic"
     assert looked == ["begin", "end"]
+
+
+def test_a_hundred_connections_are_one_load() -> None:
+    with KernelForwarding(offloads=True) as route:
+        carried = many(
+            route.client, route.server, flows=100, ramp_s=0.3, seconds=0.3, window=Window(), congestion="reno"
+        )
+    assert carried.goodput_bps > 0
+    assert carried.congestion == "reno"
+
+
+def test_super_packets_are_filled_in_the_namespace_and_nowhere_else() -> None:
+    setting = Path("/proc/sys/net/ipv4/tcp_tso_rtt_log")
+    if not setting.exists():  # Linux before 5.18 has it not, and does not need it
+        return
+    here = setting.read_text()
+    with KernelForwarding(offloads=True) as route:
+        fill_super_packets(route.client.namespace)
+        assert route.client.namespace.run(setting.read_text) == "31\n"
+        assert setting.read_text() == here
