@@ -97,7 +97,9 @@ def load_elements(
 
     def keep(kept: list[ElementSet], among: Sequence[ElementSet], reason: str) -> list[ElementSet]:
         if len(kept) < len(among):
-            left_out.append((len(among) - len(kept), reason))
+            stayed = {one.place for one in kept}
+            first = next(one for one in among if one.place not in stayed)
+            left_out.append((len(among) - len(kept), f"{reason}; the first is {first.name}, {first.place}"))
         return kept
 
     named = keep(

@@ -73,7 +73,7 @@ def _records(messages: Iterable[tuple[str, Any]], file: str) -> Iterator[Element
         fields, number = _checked(message, file, where), int(float(message["NORAD_CAT_ID"]))
         record = Satrec()
         omm.initialize(record, fields, WGS72)
-        yield ElementSet(str(message.get("OBJECT_NAME") or "").strip() or str(number), number, record)
+        yield ElementSet(str(message.get("OBJECT_NAME") or "").strip() or str(number), number, record, where)
 
 
 def _checked(message: Fields, file: str, where: str) -> dict[str, Any]:

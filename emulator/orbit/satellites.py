@@ -24,11 +24,12 @@ NS_PER_DAY = SECONDS_PER_DAY * NS_PER_S
 
 
 class ElementSet(NamedTuple):
-    """An object of a catalogue: its name line, its catalogue number, and its orbit."""
+    """An object of a catalogue: its name line, its catalogue number, its orbit, and where in the file it stands."""
 
     name: str
     number: int
     record: Satrec
+    place: str  # "line 4", "message 2"
 
     @property
     def epoch_utc_ns(self) -> int:

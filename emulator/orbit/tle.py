@@ -53,7 +53,7 @@ def read_tle(text: str, file: str) -> Iterator[ElementSet]:
             if _check(line, 2, file, at) != number:
                 _refuse(file, at, f"expected catalogue number {number} as in line {first_at}", line)
             record = Satrec.twoline2rv(first, line, WGS72)
-            yield ElementSet(name or str(record.satnum), record.satnum, record)
+            yield ElementSet(name or str(record.satnum), record.satnum, record, f"line {first_at}")
             name = first = ""
         elif kind == "1 ":
             first, first_at = line, at

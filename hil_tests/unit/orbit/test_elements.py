@@ -134,6 +134,20 @@ def test_objects_not_in_service_are_left_out_and_counted(load: Callable[..., Ele
     assert [note for note in loaded.notes if "1 of 3 element sets left out: not in service" in note]
 
 
+def test_what_is_left_out_is_told_with_its_place(load: Callable[..., Elements]) -> None:
+    """Stale, decayed and unwanted objects: each reason names the file, a count, the first object and its line."""
+    text = tle(("OLD", record(9, day=2.0)), *SETS, ("LOW", record(10, altitude_km=120)))
+    notes = load(text).notes
+    assert [note.rpartition("; ")[2] for note in notes] == ["the first is OLD, line 2", "the first is LOW, line 11"]
+
+
+def test_lines_of_another_format_in_a_file_of_elements_are_refused_by_line(load: Callable[..., Elements]) -> None:
+    mixed = tle(*SETS) + '[{"OBJECT_NAME": "X"}]\n'
+    assert "line 7" in refusal(load, mixed)
+    unknown = tle(*SETS) + "3 00005U 58002B   00179.78495062  .00000023  00000-0  28098-4 0  4753\n"
+    assert "line 7" in refusal(load, unknown)
+
+
 def test_a_file_without_any_in_service_is_refused_with_the_count(load: Callable[..., Elements]) -> None:
     assert "1 of 1 element sets left out: not in service" in refusal(load, tle(("GEO", record(altitude_km=35_786))))
 
