@@ -18,9 +18,32 @@ from emulator.radio.modcod import (
     efficiency_by_cn,
     row_of_cn,
 )
+from emulator.scenario import load_scenario
 from emulator.scenario.links import MOST_EFFICIENT
+from emulator.timeline.build import windows_for
+from emulator.units import NS_PER_S, parse_utc_ns
 
 TABLE = efficiency_by_cn()
+# ETSI EN 302 307-1, Table 13, typed from the standard: ideal Es/N0 in dB and spectral efficiency, by code rate
+TABLE_13 = {
+    "QPSK": {
+        "1/4": (-2.35, 0.490243), "1/3": (-1.24, 0.656448), "2/5": (-0.30, 0.789412), "1/2": (1.00, 0.988858),
+        "3/5": (2.23, 1.188304), "2/3": (3.10, 1.322253), "3/4": (4.03, 1.487473), "4/5": (4.68, 1.587196),
+        "5/6": (5.18, 1.654663), "8/9": (6.20, 1.766451), "9/10": (6.42, 1.788612),
+    },
+    "8PSK": {
+        "3/5": (5.50, 1.779991), "2/3": (6.62, 1.980636), "3/4": (7.91, 2.228124), "5/6": (9.35, 2.478562),
+        "8/9": (10.69, 2.646012), "9/10": (10.98, 2.679207),
+    },
+    "16APSK": {
+        "2/3": (8.97, 2.637201), "3/4": (10.21, 2.966728), "4/5": (11.03, 3.165623), "5/6": (11.61, 3.300184),
+        "8/9": (12.89, 3.523143), "9/10": (13.13, 3.567342),
+    },
+    "32APSK": {
+        "3/4": (12.73, 3.703295), "4/5": (13.64, 3.951571), "5/6": (14.28, 4.119540), "8/9": (15.69, 4.397854),
+        "9/10": (16.05, 4.453027),
+    },
+}  # fmt: skip
 CN_CENTIDB = st.integers(-3000, 6000)
 
 
@@ -87,3 +110,25 @@ def test_s2x_is_never_worse_than_s2_and_steps_are_finer() -> None:
     s2, s2x = (best_efficiency(sweep, WAVEFORMS[name]) for name in ("dvb_s2", "dvb_s2x"))
     assert (s2x >= s2).all()
     assert len(set(s2x.tolist())) > 1.4 * len(set(s2.tolist()))
+
+
+def test_a_sweep_of_the_cn_steps_as_etsis_table_says() -> None:
+    rows = [row for rates in TABLE_13.values() for row in rates.values()]
+    assert len(rows) == len(MODCODS) == 28
+    sweep_db = np.arange(-400, 1801, dtype=np.int64) / 100 + 1e-9
+    expected = [max((efficiency for least, efficiency in rows if least <= cn), default=0.0) for cn in sweep_db]
+    assert best_efficiency(sweep_db) / 1e6 == pytest.approx(np.array(expected), abs=2e-6)
+    named = {f"{constellation} {rate}" for constellation, rates in TABLE_13.items() for rate in rates}
+    assert {modcod.name for modcod in MODCODS} == named
+
+
+@pytest.mark.parametrize("cn_db", [-2.0, 1.5, 5.6, 9.0, 9.4, 13.0, 16.2])
+def test_a_geostationary_link_carries_what_etsis_table_says(cn_db: float) -> None:
+    """Through the planner: symbol rate times the efficiency of the best row that closes with the margin."""
+    keys = [f"link.downlink.clear_sky_cn_db={cn_db + 1.0}", "link.modcod_margin_db=1.0", "link.sun_temperature_k=0.0"]
+    start_ns = parse_utc_ns("2025-01-01T00:00:00Z")
+    windows = windows_for(load_scenario("geo_dvbs2", keys), epoch_utc_ns=start_ns)
+    rate_bps = windows.window(start_ns, start_ns + NS_PER_S).downlink.rate_bps[0]
+    rows = [row for rates in TABLE_13.values() for row in rates.values()]
+    best = max(efficiency for least, efficiency in rows if least <= cn_db)
+    assert rate_bps == pytest.approx(10e6 * best, rel=1e-6)
