@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from emulator.bench.cards import Cards
 from emulator.bench.runtime import MARK, RuntimeDirectory
@@ -24,6 +26,7 @@ from emulator.ports.tap import TapPort
 from emulator.ports.tun import TunPort
 from emulator.scenario.model import Scenario
 
+NAMED = Path("/run/netns")  # where `ip netns` has its names
 FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
 
 
@@ -87,14 +90,29 @@ def _open_cards(
     stack.callback(cards.close)
     for note in cards.notes:
         warn(note)
-    marking = {MARK: runtime.token}
-    sides = [
-        Side(name, here, port, "", "", marking, own_namespace=False)
-        for name, port in zip(("terminal", "datacenter"), cards.ports, strict=True)
-    ]
-    for side in sides:
+    ports = scenario.ports
+    hosts = {"terminal": ports.terminal_host, "datacenter": ports.datacenter_host}
+    told = {f"BENTPIPE_{name.upper()}{six}": value for name, host in hosts.items()
+            for six, value in (("", host.ipv4), ("6", host.ipv6)) if value}  # fmt: skip
+    marking = {MARK: runtime.token, **told}
+    sides = []
+    for (name, host), port in zip(hosts.items(), cards.ports, strict=True):
+        place = stack.enter_context(_namespace_of(name, host.namespace)) if host.namespace else here
+        side = Side(name, place, port, host.ipv4, host.ipv6, marking, own_namespace=False, remote=host.remote)
         stack.callback(side.close)
+        sides.append(side)
     return Ends(sides[0], sides[1], marking, longest_packet=min(cards.mtu, scenario.ports.mtu))
+
+
+def _namespace_of(side: str, name: str) -> Namespace:
+    """The network namespace of a host on this machine. Raises InterfaceError."""
+    path = Path(name) if "/" in name else NAMED / name
+    try:
+        return Namespace(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise InterfaceError(
+            f"ports.{side}_host.namespace {name!r}: expected a network namespace at {path}: {error.strerror}"
+        ) from error
 
 
 def _open_devices(

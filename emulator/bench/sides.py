@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -228,9 +229,10 @@ class Side(Station):
         environment: Mapping[str, str],
         *,
         own_namespace: bool,
+        remote: Sequence[str] = (),
     ) -> None:
         super().__init__(name, namespace, ipv4, ipv6)
-        self.port, self.own_namespace = port, own_namespace
+        self.port, self.own_namespace, self.remote = port, own_namespace, tuple(remote)
         self._environment = dict(environment)
 
     def tell(self, more: Mapping[str, str]) -> None:
@@ -239,6 +241,9 @@ class Side(Station):
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         environment = {**(options.pop("env", None) or os.environ), **self._environment}
+        if self.remote:  # its environment is its own, but for ours
+            ours = [f"{key}={value}" for key, value in self._environment.items()]
+            command = [*self.remote, shlex.join(["env", *ours, *command])]
         return super().popen(command, env=environment, **options)
 
 

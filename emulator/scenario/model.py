@@ -128,6 +128,27 @@ class Constellation(Table):
         return self
 
 
+class Host(Table):
+    """Who is wired to a card: where tests run their programs, and reach them."""
+
+    ipv4: str = Field("", pattern=r"^(\d{1,3}(\.\d{1,3}){3})?$", description="its address")
+    ipv6: str = Field("", pattern=r"^[0-9a-fA-F:]*$", description="the same")
+    namespace: str = Field(
+        "", description="its network namespace on this machine: a name as `ip netns` has it, or a path; empty: our own"
+    )
+    remote: tuple[str, ...] = Field(
+        (),
+        description="another machine: the command that has it run a shell line, which follows, such as "
+        '["ssh", "-tt", "-o", "BatchMode=yes", "root@terminal"]',
+    )
+
+    @model_validator(mode="after")
+    def is_in_one_place(self) -> Host:
+        if self.namespace and self.remote:
+            raise ValueError("expected namespace or remote, got both")
+        return self
+
+
 class Ports(Table):
     """The two ends at which packets enter and leave, and their addresses."""
 
@@ -136,6 +157,8 @@ class Ports(Table):
     )
     terminal: str = Field("", pattern=CARD, description="for kind nic: the card to which the terminal's side is wired")
     datacenter: str = Field("", pattern=CARD, description="for kind nic: the card to the datacenter's side")
+    terminal_host: Host = Field(Host(), description="for kind nic: who is wired to the terminal's card")
+    datacenter_host: Host = Field(Host(), description="for kind nic: who is wired to the datacenter's card")
     force: bool = Field(False, description="for kind nic: take cards that this machine seems to need itself, too")
     mtu: int = Field(1500, ge=1280, le=65_535, description="largest IP packet of either interface")
     tx_queue_packets: int = Field(

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from emulator.bench import Bench
+from emulator.errors import InterfaceError
 from emulator.link.compiled import cache_directory
+from emulator.scenario import load_scenario
 from emulator.taps.pcapng import read_capture
 from emulator.testing.store import Store
+from hil_tests.bench.wires import CARDS, wires
 
 pytestmark = pytest.mark.needs("netns", "tun", "ping")
 
@@ -220,6 +224,59 @@ def test_a_broken_bench_is_latched(project: pytest.Pytester) -> None:
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] == 2
     assert outcomes["skipped"] == 1
+
+
+SAME_TESTS = """
+    import threading
+
+    def test_ping(satlink, terminal, datacenter):
+        finished = terminal.run("ping", "-c", "3", "-i", "0.2", datacenter.ipv4)
+        assert "3 received" in finished.stdout
+        assert float(finished.stdout.split("min/avg/max/mdev = ")[1].split("/")[0]) >= 80
+        assert satlink.counters().uplink.delivered_packets >= 3
+
+    def test_outage(satlink, terminal, datacenter):
+        with datacenter.start("sh", "-c", "echo I am $BENTPIPE_DATACENTER; exec sleep 60") as process:
+            process.expect(f"I am {datacenter.ipv4}")
+        satlink.apply("outage", 30)
+        threading.Event().wait(0.1)
+        assert terminal.run("ping", "-c", "1", "-W", "1", datacenter.ipv4, check=False).status == 1
+"""
+
+
+def test_the_same_tests_run_between_network_cards(project: pytest.Pytester) -> None:
+    """Veth pairs stand for cards and cables; one host is a namespace here, the other is reached as by ssh."""
+    project.makepyfile(SAME_TESTS)
+    with wires() as found:
+        lab = project.path / "lab.toml"
+        far = f'["nsenter", "--net={found.datacenter.space.path}", "sh", "-c"]'
+        lab.write_text(
+            f"""
+            [link]
+            profile = "fixed"
+            [ports]
+            kind = "nic"
+            terminal = "{CARDS[0]}"
+            datacenter = "{CARDS[1]}"
+            [ports.terminal_host]
+            namespace = "{found.terminal.space.path}"
+            ipv4 = "{found.terminal.ipv4}"
+            [ports.datacenter_host]
+            ipv4 = "{found.datacenter.ipv4}"
+            remote = {far}
+            """
+        )
+        arguments = "--bench", str(lab), "--satlink-set", "link.delay_ms=40"
+        found.middle.run(lambda: run(project, *arguments)).assert_outcomes(passed=2)
+        nowhere = load_scenario(str(lab), ["ports.terminal_host.namespace=no-such"])
+        with pytest.raises(InterfaceError, match=r"ports\.terminal_host\.namespace 'no-such': expected a network"):
+            found.middle.run(Bench(nowhere).__enter__)
+
+
+@pytest.mark.long
+def test_and_without_cards(project: pytest.Pytester) -> None:
+    project.makepyfile(SAME_TESTS)
+    run(project, "--satlink-set", "link.delay_ms=40").assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize(

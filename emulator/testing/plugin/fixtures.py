@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from emulator.testing.plugin.processes import TestSide
     from emulator.testing.plugin.satlink import Satlink
 
+CARRIER_S = 15.0
 LOCK_S = 90.0  # for the slowest mount to come from the far side of the sky
 LOOK_S = 0.02
 BREAKS_THE_BENCH = (EmulationError, EndpointError, InterfaceError, PrivilegeError, ToolMissingError)
@@ -79,6 +80,7 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
     with core(settings.cores, directory=runtime_root(), longest_wait_s=settings.longest_wait_s, tell=tell):
         windows = settings.windows(scenario, wish.start_utc_ns if wish.start_utc_ns is not None else time.time_ns())
         with Bench(scenario, start_utc_ns=wish.start_utc_ns, windows=windows) as bench:
+            _await_carrier(bench)
             _await_lock(bench)
             limits = Limits(lateness_p99_us=settings.lateness_us)
             link = Satlink(bench, folder, title=request.node.nodeid, limits=limits)
@@ -91,6 +93,18 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
                 if settings.capture != "none":
                     link.capture()
                 yield link
+
+
+def _await_carrier(bench: Bench) -> None:
+    """Until both cards have their carrier: one that was set up just now takes a while."""
+    from emulator.ports.nic import NicPort
+
+    pause, ends_s = threading.Event(), time.monotonic() + CARRIER_S
+    cards = [side.port for side in (bench.terminal, bench.datacenter) if isinstance(side.port, NicPort)]
+    while silent := [card.name for card in cards if not card.running()]:
+        if time.monotonic() > ends_s:
+            raise EmulationError(f"{' and '.join(silent)}: no carrier within {CARRIER_S:g} s: is the cable in?")
+        pause.wait(LOOK_S)
 
 
 def _await_lock(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from emulator.bench.guardian import descendants
+from emulator.errors import ScenarioError
 
 if TYPE_CHECKING:
     from emulator.bench.sides import Side
@@ -150,6 +151,10 @@ class TestSide:
 
     @property
     def ipv4(self) -> str:
+        """Raises ScenarioError between cards, if the bench's file does not say who is wired to them."""
+        if not self.side.ipv4:
+            key = f"ports.{self.side.name}_host.ipv4"
+            raise ScenarioError([f"{key}: expected the address of who is wired to {self.side.port.name}, got none"])
         return self.side.ipv4
 
     @property

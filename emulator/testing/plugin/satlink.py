@@ -234,6 +234,12 @@ class Measuring:
         from emulator.testing.session import Session
 
         bench = self._satlink.bench
+        for side in (bench.terminal, bench.datacenter):
+            if side.remote:
+                raise EmulationError(
+                    f"measuring: the {side.name}'s side is another machine, whose clock is another one: "
+                    "there, use `bentpipe probe`"
+                )
         with self._stack:
             self._session = self._stack.enter_context(Session(bench.terminal, bench.datacenter))
             if self._probes:

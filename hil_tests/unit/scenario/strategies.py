@@ -73,6 +73,10 @@ def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
         return st.sampled_from(["239.1.2.3", "232.0.0.1"])
     if "format" in node:
         return st.sampled_from([node["default"], "10.0.0.0/8" if node["format"] == "ipv4network" else "fd00::/16"])
+    if r"\." in node.get("pattern", "") and r"\d" in node["pattern"]:
+        return st.ip_addresses(v=4).map(str)
+    if node.get("pattern", "").startswith("^[0-9a-fA-F:]"):
+        return st.ip_addresses(v=6).map(str)
     if r":\w" in node.get("pattern", ""):
         return st.just("my_pkg.my_module:my_stage")
     if r"\d" in node.get("pattern", ""):
@@ -120,6 +124,7 @@ _CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose
     "LossBursts": lambda found: _without(found, "lengths", "lengths_ms", "weights"),
     "MarkovLoss": lambda found: {**found, "loss": [0.0, 1.0], "transitions": [[0.5, 0.5], [0.25, 0.75]]},
     "OpportunityTrace": lambda found: {**found, "file": "/traces/up.ms"},
+    "Host": lambda found: _without(found, "namespace"),
     "JitterShape": lambda found: {**_without(found, "samples_ms"), "distribution": "normal"},
     "Step": lambda found: {**_without(found, "when"), "at": "30s", "action": "outage"},
     "TrafficClass": lambda found: {**found, "networks": ["10.0.0.0/8", "fd00::/16"]},
