@@ -183,7 +183,7 @@ class Attachments:
         side = bench.terminal if at == "terminal" else bench.datacenter
         if side.own_namespace:
             own = side.namespace
-            wires.set_kernel(own, {"ipv4.ip_forward": 1, "ipv6.conf.all.forwarding": 1})
+            wires.become_router(own, side.port.name)
             return own
         if self._hub is None:
             self._hub = self._make_hub()

@@ -11,6 +11,7 @@ import http.server
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -237,6 +238,15 @@ def _utc(values: dict[str, Any], key: str) -> int:
         ) from error
 
 
+class _QuietServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away before it has its answer is nobody's fault."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class GroundStationServer:
     """The service over HTTP, in threads of its own; a context. Raises EndpointError if the port cannot be had.
 
@@ -270,13 +280,12 @@ class GroundStationServer:
                 """Quiet: stdout and stderr are the command's."""
 
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), Handler, bind_and_activate=listener is None)
+            self._server = _QuietServer((host, port), Handler, bind_and_activate=listener is None)
             if listener is not None:
                 self._server.socket.close()
                 self._server.socket, self._server.server_address = listener, listener.getsockname()
         except OSError as error:
             raise EndpointError(f"{host}:{port}: {error.strerror}") from error
-        self._server.daemon_threads = True
         self.host, self.port = str(self._server.server_address[0]), int(self._server.server_address[1])
 
     def __enter__(self) -> GroundStationServer:

@@ -222,11 +222,10 @@ class AccessNetwork:
 
     def _set_up(self) -> None:
         access, plan, own = self.access, self.plan, self.namespace
+        wires.become_router(own, SATELLITE)
         wires.set_kernel(
             own,
             {
-                "ipv4.ip_forward": 1,
-                "ipv6.conf.all.forwarding": 1,
                 "netfilter.nf_conntrack_tcp_timeout_established": access.tcp_timeout_s,
                 "netfilter.nf_conntrack_udp_timeout": access.udp_timeout_s,
                 "netfilter.nf_conntrack_udp_timeout_stream": access.udp_timeout_s,

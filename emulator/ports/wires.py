@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+IFF_MULTICAST = 0x1000  # linux/if.h
 MTU_LOCKED = 1 << 2  # linux/rtnetlink.h: RTAX_LOCK with the bit of RTAX_MTU
 HOST_SCOPE = 254  # linux/rtnetlink.h
 MAIN_TABLE = 254  # linux/rtnetlink.h
@@ -93,6 +94,24 @@ def forward(namespace: Namespace, name: str) -> None:
                 path.write_text("1")
 
     namespace.run(switch)
+
+
+def become_router(namespace: Namespace, silent: str) -> None:
+    """The namespace forwards. `silent`: an interface, a link's end, that shall not report its new groups there.
+
+    IPv6's routers join a group at each interface that does multicast, and say so. Raises InterfaceError.
+    """
+
+    def flag(value: int) -> Callable[[Any], None]:
+        def change(netlink: Any) -> None:
+            index = netlink.link_lookup(ifname=silent)[0]
+            netlink.link("set", index=index, flags=value, change=IFF_MULTICAST)
+
+        return change
+
+    with_netlink(namespace, f"interface {silent}", flag(0))
+    set_kernel(namespace, {"ipv4.ip_forward": 1, "ipv6.conf.all.forwarding": 1})
+    with_netlink(namespace, f"interface {silent}", flag(IFF_MULTICAST))
 
 
 def set_kernel(namespace: Namespace, values: Mapping[str, int | str]) -> None:

@@ -91,7 +91,7 @@ def web_server(side: Side, port: int, files: Mapping[str, bytes], *lines: str) -
         folder.chmod(0o755)  # it serves as somebody who may nothing
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        modules = ("mpm_event", "authz_core", "ratelimit", "socache_shmcb", "ssl", "http2")
+        modules = ("mpm_event", "authz_core", "env", "ratelimit", "socache_shmcb", "ssl", "http2")
         load = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in modules]
         main = [f"ServerName {side.ipv4}", f"DocumentRoot {folder}", f"Listen {side.ipv4}:{port}"]
         main += [f"DefaultRuntimeDir {folder}", f"PidFile {folder}/pid", "ErrorLog /dev/null", "User nobody"]

@@ -19,6 +19,7 @@ from emulator.bench.sides import Side
 from emulator.errors import InterfaceError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
+from emulator.units import parse_utc_ns
 from hil_tests.bench.field import PATIENCE_S, connected, in_space, receive, run, running
 from hil_tests.bench.living import finished, new_world, until
 
@@ -223,6 +224,31 @@ def test_without_translation_the_public_address_is_the_terminals_own() -> None:
 def test_points_of_presence_by_script() -> None:
     with running("fixed", *FAST, "access.new_address_at_s=[0.0, 0.05]") as bench:
         until(lambda: bench.access and bench.access.public_ipv4 == "198.19.0.2")
+
+
+@pytest.mark.needs("ipv6")
+def test_the_router_says_nothing_of_its_own_on_the_link() -> None:
+    """It has joined no group of IPv6's routers there, of which it would report."""
+    with running("fixed", *FAST, "access.nat44=true") as bench:
+        assert bench.access is not None
+        for name, joined in (("sat0", False), ("net0", True)):
+            groups = in_space(bench.access.namespace, "ip", "-6", "maddress", "show", "dev", name).stdout
+            assert ("ff02::2\n" in groups.replace(" users", "\n")) is joined
+            assert "MULTICAST" in in_space(bench.access.namespace, "ip", "link", "show", name).stdout
+
+
+def test_another_gateway_is_another_point_of_presence() -> None:
+    start_ns = parse_utc_ns("2025-05-29T23:20:50Z")
+    wanted = ("access.nat44=true", "access.new_address='gateway'")
+    with running("starlink_2025", *wanted, start_utc_ns=start_ns) as bench:
+        assert bench.access is not None
+        before = bench.state().gateway
+        assert before
+        assert bench.access.public_ipv4 == "198.19.0.0"
+        other = next(gateway.name for gateway in bench.scenario.gateways if gateway.name != before)
+        bench.operator.pin(None, other, bench.operator.moment("now"), "test")
+        until(lambda: bench.access and bench.access.public_ipv4 == "198.19.0.1")
+        assert bench.state().gateway == other
 
 
 def test_one_connection_too_many_is_dropped_and_counted() -> None:
