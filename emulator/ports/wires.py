@@ -97,15 +97,15 @@ def forward(namespace: Namespace, name: str) -> None:
 
 
 def become_router(namespace: Namespace, silent: str) -> None:
-    """The namespace forwards. `silent`: an interface, a link's end, that shall not report its new groups there.
+    """The namespace forwards. `silent`: an interface, a link's end, that shall report no new groups if it is there.
 
     IPv6's routers join a group at each interface that does multicast, and say so. Raises InterfaceError.
     """
 
     def flag(value: int) -> Callable[[Any], None]:
         def change(netlink: Any) -> None:
-            index = netlink.link_lookup(ifname=silent)[0]
-            netlink.link("set", index=index, flags=value, change=IFF_MULTICAST)
+            for index in netlink.link_lookup(ifname=silent):
+                netlink.link("set", index=index, flags=value, change=IFF_MULTICAST)
 
         return change
 
