@@ -69,14 +69,23 @@ class Flood:
         return self.sent / self.seconds
 
 
-def tcp(tool: Tool, sender: Side, receiver: Side, *, ramp_s: float, seconds: float, window: Window) -> Transfer:
+def tcp(
+    tool: Tool,
+    sender: Side,
+    receiver: Side,
+    *,
+    ramp_s: float,
+    seconds: float,
+    window: Window,
+    congestion: str = CONGESTION,
+) -> Transfer:
     """One connection for `ramp_s` + `seconds`; `window` lies inside the latter. Raises EmulationError if it fails."""
     if tool == "iperf3":
-        return _iperf3(sender, receiver, ramp_s, seconds, window)
-    return many(sender, receiver, ramp_s=ramp_s, seconds=seconds, window=window)
+        return _iperf3(sender, receiver, ramp_s, seconds, window, congestion)
+    return many(sender, receiver, ramp_s=ramp_s, seconds=seconds, window=window, congestion=congestion)
 
 
-def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window) -> Transfer:
+def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window: Window, congestion: str) -> Transfer:
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "text": True, "start_new_session": True}
     server = receiver.popen(
         ["iperf3", "-s", "-1", "-p", str(IPERF_PORT), "--forceflush"],
@@ -96,7 +105,7 @@ def _iperf3(sender: Side, receiver: Side, ramp_s: float, seconds: float, window:
             "-p",
             str(IPERF_PORT),
             "-C",
-            CONGESTION,
+            congestion,
             "-O",
             f"{ramp_s:g}",
             "-t",

@@ -21,7 +21,7 @@ from emulator.bench.fabrics import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.testing.performance.emulated import Memory, delay_errors_us, lateness_percentiles
-from emulator.testing.performance.loads import Flood, Window, many, tcp, udp
+from emulator.testing.performance.loads import CONGESTION, Flood, Window, many, tcp, udp
 from emulator.testing.performance.names import MEASURES, PLACES
 from emulator.testing.performance.places import Record, Settings, bare, forwarding, link
 from emulator.testing.performance.rows import CARRIED
@@ -90,6 +90,7 @@ def tcp_link(
             settings.tool,
             watch.bench.terminal,
             watch.bench.datacenter,
+            congestion=settings.steady_congestion if rate_mbps else CONGESTION,
             ramp_s=settings.ramp_s,
             seconds=settings.seconds,
             window=Window(watch.look, watch.look),
@@ -114,7 +115,7 @@ def flows_between(settings: Settings, client: Side, server: Side) -> Record:
     """TCP by numbers of flows; `cost`: what one flow carries over what so many together do."""
     load = partial(many, client, server, seconds=settings.seconds, window=Window())
     carried = {
-        str(flows): asdict(load(flows=flows, ramp_s=settings.flows_ramp_s, congestion=settings.flows_congestion))
+        str(flows): asdict(load(flows=flows, ramp_s=settings.flows_ramp_s, congestion=settings.steady_congestion))
         for flows in settings.flows
     }
     one = carried["1"]["goodput_bps"]

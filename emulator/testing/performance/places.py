@@ -42,7 +42,7 @@ class Settings:
     flows: tuple[int, ...] = FLOWS
     sizes: tuple[int, ...] = SIZES
     flows_ramp_s: float = 3.0
-    flows_congestion: str = "reno"  # cubic's slow start ends where the delay wavers, and then takes half a minute
+    steady_congestion: str = "reno"  # cubic's slow start ends where the delay wavers, and then takes half a minute
     paced_mbps: float = 500.0
 
 

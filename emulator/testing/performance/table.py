@@ -77,7 +77,7 @@ def how(report: Report) -> str:
             else "a sender of our own (no iperf3 here)"
         )
         + f", cubic, buffers up to {settings.tcp_buffer_bytes / 1e6:.0f} MB at both ends",
-        f"many flows: {settings.flows_congestion}, {settings.seconds:g} s after {settings.flows_ramp_s:g} s",
+        f"{settings.steady_congestion} at a configured rate and of many flows ({settings.flows_ramp_s:g} s later)",
         f"UDP at {settings.udp_packets_per_s:,} packets/s for {settings.udp_seconds:g} s",
     ]
     if settings.realtime:
