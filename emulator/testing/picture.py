@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -292,6 +293,12 @@ def _range(measured: Floats, commanded: Floats) -> tuple[float, float]:
     return max(0.1, float(known.min())), max(top, float(known.min()) + 1.0)
 
 
+def throughput_top(rate_mbps: Floats, goodput_mbps: Floats) -> float:
+    """Where the axis ends: what is handed over at once behind a lost segment may leave it, the rate may not."""
+    rate, goodput = (float(one.max(initial=0.0)) for one in (rate_mbps, goodput_mbps))
+    return 1.22 * (max(rate, min(goodput, 1.6 * rate)) if rate > 0 else max(goodput, 1.0))
+
+
 def _throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
     transfer = record.transfer
     direction: Direction = transfer.direction if transfer else "downlink"
@@ -322,8 +329,7 @@ def _throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
         axis.plot(days, bits / 1e6, drawstyle="steps-mid", color=COLOUR["downlink"], linewidth=0.8)
     else:
         axis.text(0.5, 0.5, "no transfer", transform=axis.transAxes, ha="center", va="center", color=FAINT)
-    top = max(rate.max(initial=0.0), bits.max(initial=0.0) / 1e6, 1.0)
-    axis.set_ylim(0, top * 1.22)
+    axis.set_ylim(0, throughput_top(rate, bits / 1e6))
     axis.set_ylabel("Mbit/s")
     legend(axis)
 

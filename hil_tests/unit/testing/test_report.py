@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from emulator.errors import EndpointError, ScenarioError
 from emulator.testing.compare import compare, write_comparison
+from emulator.testing.picture import throughput_top
 from emulator.testing.record import Direction, Evidence, Judged, RunRecord, StateSeries, load_record
 from emulator.testing.report import main, to_html, write_report
 from emulator.testing.summary import summarise
@@ -209,3 +210,11 @@ def test_a_disk_that_is_full_leaves_the_report_that_was_there(record: RunRecord,
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.json", "the last one")]
+
+
+@given(st.floats(0, 1e4), st.floats(0, 1e5))
+def test_a_burst_of_goodput_does_not_shrink_the_rate(rate: float, goodput: float) -> None:
+    top = throughput_top(np.array([0.0, rate]), np.array([goodput]))
+    assert top > rate
+    assert rate == 0 or top <= 2 * rate
+    assert rate > 0 or top > goodput
