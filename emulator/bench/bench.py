@@ -22,6 +22,7 @@ from emulator.bench.network import Surroundings
 from emulator.bench.opening import SharedSides, open_ends
 from emulator.bench.operator import Operator
 from emulator.bench.overlay import LEAD_NS, Overlay
+from emulator.bench.place import Whereabouts
 from emulator.bench.planner import Planner
 from emulator.bench.privilege import ensure_network_privilege, has_machine_network
 from emulator.bench.punctuality import Punctuality
@@ -80,13 +81,13 @@ class Bench:
         within: SharedSides | None = None,
         listening: Listening | None = None,
     ) -> None:
-        self.scenario = scenario
+        self.scenario, self.place = scenario, Whereabouts(scenario)
         self._events: EventLog | None = None
         self.warnings: list[str] = []
         self._listener = on_warning
         self.start_utc_ns, self._isolate, self._fabric, self._realtime = start_utc_ns, isolate, fabric, realtime
         self._within, self._listening = within, listening
-        self._elements, self._windows, self._log = elements, windows, log
+        self.elements, self._windows, self._log = elements, windows, log
         self._stack = contextlib.ExitStack()
         self._stopping = threading.Event()
         self._failure: EmulationError | None = None
@@ -125,7 +126,7 @@ class Bench:
             self._warn(warning)
         self._clock = WorldClock(self.start_utc_ns)
         start_ns = self._clock.utc_ns()
-        windows = self._windows or windows_for(self.scenario, elements=self._elements, epoch_utc_ns=start_ns)
+        windows = self._windows or windows_for(self.scenario, elements=self.elements, epoch_utc_ns=start_ns)
         self._planner = Planner(windows, start_ns - start_ns % NS_PER_S)
         for note in windows.notes:
             self._warn(note)

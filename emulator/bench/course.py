@@ -106,6 +106,12 @@ class Course:
         self._pinned = plan
         return turn
 
+    def follow_plan(self, plan: Windows, at_ns: int | None = None) -> Turn:
+        """Another plan from then on, such as that of another place. What was pinned or handed over is over then."""
+        turn = self._turn(at_ns, lambda _: plan)
+        self._base = self._pinned = plan
+        return turn
+
     def hand_over(self, until_ns: Callable[[int], int], satellite: str | None, at_ns: int | None = None) -> Turn:
         """Another satellite serves, from then on to the UTC that `until_ns` says to the UTC of about that instant."""
         return self._turn(at_ns, lambda utc_ns: handed_over(self._pinned, utc_ns, until_ns(utc_ns), satellite))

@@ -17,7 +17,6 @@ from emulator.ports.namespace import Namespace
 from emulator.ports.tun import IFF_NO_PI, IFF_TUN, TUNSETIFF
 from emulator.radio.modcod import LOWEST_CN_CENTIDB
 from emulator.scenario.hardware import Device
-from emulator.terminal import Terminal
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_S
 from firmware_stubs.registry import (
@@ -97,7 +96,7 @@ class BenchDevices:
         gateway = MessageGateway(beside(source, device.mailbox) if device.mailbox else None)
         return stub_on(
             device.kind,
-            Terminal.from_scenario(bench.scenario).state,
+            bench.place.state,
             device.port,
             hardware=Hardware(gateway=gateway, service_at=self.service_at, packets=packets),
             utc_ns=bench.utc_ns,

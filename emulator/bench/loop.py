@@ -26,7 +26,7 @@ from emulator.errors import EmulationError, ScenarioError
 from emulator.radio.modcod import efficiency_by_cn, row_of_cn
 from emulator.scenario.hardware import AntennaTable
 from emulator.scenario.model import OverlayEvent
-from emulator.terminal import Antenna, Mount, Pose, Terminal, Towards
+from emulator.terminal import Antenna, Mount, Pose, Towards
 from emulator.terminal.faulty import FaultyAntenna
 from emulator.terminal.pointing import AttitudeTrack, Lock, Report, Sight
 from emulator.timeline.table import sky_at
@@ -171,7 +171,7 @@ class AntennaLoop:
     def _stub(self, kind: str, antenna: Antenna, port: str, *, controls: bool = False) -> ServedStub:
         """controls: it is the firmware of the antenna, with its line's rate and faults, and no door for others."""
         bench = self._bench
-        state_at = Terminal.from_scenario(bench.scenario).state
+        state_at = bench.place.state
         stub = stub_on(
             kind,
             state_at,

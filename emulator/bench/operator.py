@@ -86,6 +86,10 @@ class Operator:
         self._standing: dict[int, _Standing] = {}
         self._changing = threading.Lock()
 
+    def follow(self, plan: Windows, at_ns: int | None = None) -> int:
+        """Another plan from `at_ns` on, or as soon as it can be. Returns when, on the packets' clock."""
+        return self._course.follow_plan(plan, at_ns).at_ns
+
     # times
 
     def moment(self, at: str) -> Moment:

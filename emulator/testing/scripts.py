@@ -80,6 +80,8 @@ class Script:
     def _check(self) -> None:
         windows, problems = self._bench.windows, []
         for number, step in enumerate(self._steps):
+            if step.action == "move" and windows.constant:
+                problems.append(f"script[{number}].action: move: this link is the same everywhere")
             if step.at is None or not step.at.startswith("next-"):
                 continue
             if step.at == "next-slot" and not windows.slotted:
@@ -134,6 +136,12 @@ class Script:
         at_ns = self._moment(step)
         if at_ns is None:
             return None
+        if step.action == "move":
+            from emulator.bench.place import move
+
+            assert step.latitude_deg is not None
+            assert step.longitude_deg is not None
+            return move(self._bench, step.latitude_deg, step.longitude_deg, step.altitude_m, at_ns)
         events = _laid(step)
         if events:
             done = self._bench.operator.lay(step.action, events, Moment(at_ns), AUTHOR)
@@ -190,8 +198,6 @@ class Script:
             assert step.direction != "both"
             for packet in build(step.packet, step.direction, addresses):
                 self._bench.inject(step.direction, packet.data)
-        elif step.action == "move":
-            raise EmulationError("move: the terminal of a running bench stays where it is; give it terminal.track")
 
 
 def counter_of(counters: Counters, name: str) -> int:

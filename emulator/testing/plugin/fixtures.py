@@ -149,7 +149,6 @@ def serial_stub(satlink: Satlink) -> Iterator[Callable[[str], str]]:
 
     A device that the bench's file names, stub or hardware, if it has one of that kind; otherwise a stub is served.
     """
-    from emulator.terminal import Terminal
     from firmware_stubs.transport import SerialStub
 
     bench = satlink.bench
@@ -159,8 +158,7 @@ def serial_stub(satlink: Satlink) -> Iterator[Callable[[str], str]]:
         def serve(kind: str) -> str:
             if kind in own:
                 return own[kind]
-            state_at = Terminal.from_scenario(bench.scenario).state
-            stub = SerialStub(kind, state_at, utc_ns=bench.utc_ns, directory=bench.runtime_dir)
+            stub = SerialStub(kind, bench.place.state, utc_ns=bench.utc_ns, directory=bench.runtime_dir)
             return stack.enter_context(stub).address
 
         yield serve
