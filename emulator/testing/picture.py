@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
