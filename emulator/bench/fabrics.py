@@ -11,6 +11,7 @@ from typing import Any, Literal
 from emulator.bench.sides import Side, has_ipv6, plan_addresses
 from emulator.errors import InterfaceError, ScenarioError
 from emulator.link.link import Link
+from emulator.ports.curve import allow, make_pair
 from emulator.ports.end_process import EndProcess
 from emulator.ports.fabric import SOCKET_NAME, FabricRelay
 from emulator.ports.messages import ROLES, agreement_of
@@ -19,7 +20,8 @@ from emulator.ports.remote import RemotePort
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_US
 
-Fabric = Literal["direct", "zmq"]
+Fabric = Literal["direct", "zmq", "zmq-curve"]
+"""`zmq-curve`: as zmq, over tcp:// on this machine with keys made for the occasion; for measuring what these cost."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,19 @@ def make_relay(
         return FabricRelay(
             *links, injection, endpoints=listening.endpoints, keys=listening.keys, doors=listening.doors, **how
         )
-    endpoint = f"ipc://{directory / SOCKET_NAME}"
+    endpoint, keys = f"ipc://{directory / SOCKET_NAME}", None
+    known: dict[str, Any] = {}
+    if fabric == "zmq-curve":
+        endpoint, keys = "tcp://127.0.0.1:*", directory / "keys"
+        make_pair(keys, "server")
+        make_pair(keys, "ends")
+        allow(keys, "ends", ["packets"])
+        known = {"keys": str(keys), "name": "ends"}
     ends = []
     for role, port in zip(ROLES, (near, far), strict=True):
         end = EndProcess(role)
         stack.callback(end.stop)
-        settings = {"endpoint": endpoint, "kind": port.kind, "agreement": agreement}
-        end.begin({**settings, "ethernet": int(scenario.ports.kind != "tun")}, [port.descriptor])
+        settings = {"kind": port.kind, "agreement": agreement, "ethernet": int(scenario.ports.kind != "tun"), **known}
+        end.prepare(settings, [port.descriptor])
         ends.append(end)
-    return FabricRelay(*links, injection, endpoints=[endpoint], ends=ends, **how)
+    return FabricRelay(*links, injection, endpoints=[endpoint], ends=ends, keys=keys, **how)

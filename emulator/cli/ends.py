@@ -84,10 +84,11 @@ def run_end(
         from emulator.bench.end_side import open_end
 
         with open_end(scenario, role, isolate=isolate, warn=tell) as opened:
-            settings = {**opened.settings, "endpoint": endpoint}
+            settings = dict(opened.settings)
             if keys is not None and endpoint.startswith("tcp://"):
                 settings |= {"keys": str(keys.resolve()), "name": name}
-            end.begin(settings, opened.descriptors)
+            end.prepare(settings, opened.descriptors)
+            end.begin(endpoint)
             if realtime:
                 end.order(realtime=True)
             side = opened.side

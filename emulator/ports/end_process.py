@@ -26,11 +26,21 @@ class EndProcess:
         with theirs:
             self.process = subprocess.Popen(child_command("emulator.ports.end_part"), stdin=theirs.fileno())
         self.totals: dict[str, int] = {}
+        self._settings: dict[str, Any] = {"role": role}
+        self._descriptors: tuple[int, ...] = ()
 
-    def begin(self, settings: dict[str, Any], descriptors: Sequence[int]) -> None:
-        """settings: as `end_part.EndPart` takes them; descriptors: of the port, and of its open statistics, if any."""
+    def prepare(self, settings: dict[str, Any], descriptors: Sequence[int]) -> None:
+        """settings: as `end_part.EndPart` takes them, but for the endpoint; descriptors: of the port, and of its open
+        statistics, if any.
+        """
+        self._settings |= settings
+        self._descriptors = tuple(descriptors)
+
+    def begin(self, endpoint: str) -> None:
+        """Has it carry packets between what it was prepared for and the link at this endpoint."""
+        order = json.dumps({**self._settings, "endpoint": endpoint}).encode()
         try:
-            socket.send_fds(self._ours, [json.dumps({"role": self.role, **settings}).encode()], list(descriptors))
+            socket.send_fds(self._ours, [order], list(self._descriptors))
         except OSError:
             self.check()
             raise

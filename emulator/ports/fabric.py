@@ -83,9 +83,9 @@ def is_compiled() -> bool:
 class FabricRelay:
     """Stands where `Relay` stands, with the ends elsewhere: whoever introduces himself at `endpoints` as one of them.
 
-    ends: those that are processes of our own; without them the bench ends too. For tcp:// endpoints the directory
-    `keys` holds CURVE keys and the allow-list of the role packets; doors: of `curve.open_doors`. agreement: of
-    `messages.agreement_of`. tell: is told of ends that come and go, from the loop's thread.
+    ends: those that are processes of our own, prepared; without them the bench ends too. For tcp:// endpoints the
+    directory `keys` holds CURVE keys and the allow-list of the role packets; doors: of `curve.open_doors`. agreement:
+    of `messages.agreement_of`. tell: is told of ends that come and go, from the loop's thread.
     """
 
     def __init__(
@@ -159,6 +159,8 @@ class FabricRelay:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self.uplink.settle = self.downlink.settle = self.settle
         self._thread.start()
+        for end in self.ends:
+            end.begin(self.endpoints[0])
         deadline = time.monotonic() + START_PATIENCE_S
         while self.ends and not self._connected.wait(0.05):
             self._check()

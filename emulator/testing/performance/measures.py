@@ -20,11 +20,13 @@ import numpy as np
 from emulator.bench.fabrics import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
+from emulator.testing.performance.bare_batches import bare_batches
 from emulator.testing.performance.emulated import Memory, delay_errors_us, lateness_percentiles
 from emulator.testing.performance.loads import CONGESTION, Flood, Window, many, tcp, udp
 from emulator.testing.performance.names import MEASURES, PLACES
 from emulator.testing.performance.places import Record, Settings, bare, forwarding, link
 from emulator.testing.performance.rows import CARRIED
+from emulator.testing.performance.services import captured_gigabit, injected
 from emulator.testing.session import Session, Side
 from emulator.units import NS_PER_MS, NS_PER_S
 
@@ -236,8 +238,8 @@ def limit_forwarding(settings: Settings, warnings: list[str]) -> Record:
         return limit_at(settings, client, server)
 
 
-def limit_link(settings: Settings, warnings: list[str]) -> Record:
-    with link(settings, warnings=warnings) as watch:
+def limit_link(settings: Settings, warnings: list[str], *, fabric: Fabric = "direct") -> Record:
+    with link(settings, fabric=fabric, warnings=warnings) as watch:
         return limit_at(settings, watch.bench.terminal, watch.bench.datacenter)
 
 
@@ -332,6 +334,10 @@ TRIALS: dict[str, Trial] = {
     "flows/bench": flows_link,
     "small-flows/bench": lambda settings, warnings: flows_link(settings, warnings, whole=False),
     "tcp/zmq": lambda settings, warnings: tcp_link(settings, warnings, fabric="zmq"),
+    "tcp/zmq-curve": lambda settings, warnings: tcp_link(settings, warnings, fabric="zmq-curve"),
+    "batches/zmq-bare": lambda settings, warnings: bare_batches(settings.seconds),
+    "gigabit/capture": captured_gigabit,
+    "inject/bench": injected,
     "gigabit/bench": lambda settings, warnings: tcp_link(
         settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets
     ),
@@ -350,6 +356,7 @@ TRIALS: dict[str, Trial] = {
     "sizes/bench": sizes_link,
     "limit/forwarding": limit_forwarding,
     "limit/bench": limit_link,
+    "limit/zmq": lambda settings, warnings: limit_link(settings, warnings, fabric="zmq"),
     "stages/memory": stages_memory,
     "delay/forwarding": delay_forwarding,
     "delay/bench": delay_link,
@@ -373,7 +380,7 @@ def describe(key: str) -> str:
 def takes_s(key: str, settings: Settings) -> float:
     """About how long a trial lasts, its preparation included."""
     load, place = key.split("/")
-    prepared = {"zmq": 1.8, "bench": 0.4, "bench-realtime": 0.4}.get(place, 0.3)
+    prepared = {"zmq": 2.5, "zmq-curve": 2.5, "capture": 1.0, "bench": 0.4, "bench-realtime": 0.4}.get(place, 0.3)
     lasts = {
         "tcp": settings.ramp_s + settings.seconds + 0.3,
         "flows": len(settings.flows) * (settings.flows_ramp_s + settings.seconds + 1.0),
@@ -387,6 +394,8 @@ def takes_s(key: str, settings: Settings) -> float:
         "udp": settings.udp_seconds + 0.4,
         "limit": len(settings.limit_packets_per_s) * (settings.limit_seconds + 0.4),
         "delay": settings.udp_seconds + 1.0,
+        "batches": settings.seconds + 1.5,
+        "inject": settings.limit_seconds + 0.5,
         "start": 1.0,
     }
     return lasts[load] + prepared
