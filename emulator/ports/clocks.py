@@ -18,10 +18,11 @@ from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 BUCKET_NS = NS_PER_S
 KEPT_BUCKETS = 64  # about a minute: a crystal's drift does not change much in it
-DRIFT_AFTER_NS = 5 * NS_PER_S  # a line through less than this would be noise
+DRIFT_AFTER_NS = 2 * NS_PER_S  # a line through less than this would be noise
 MOST_DRIFT = 1e-3  # 1,000 ppm: no crystal is worse; what seems so is something else
 RESOLUTION_NS = 5 * NS_PER_US  # how alike two exchanges are that count the same
-MARGIN_NS = 200 * NS_PER_US  # by which an exchange may contradict the estimate
+MARGIN_NS = 200 * NS_PER_US  # by which an exchange may contradict the estimate,
+UNKNOWN_DRIFT = 5e-4  # and by so much a second more, while no drift is known
 STEP_AFTER = 4  # exchanges in a row that contradict it: the clock has jumped
 
 
@@ -77,7 +78,7 @@ class ClockEstimate:
         found = Exchange((asked_ns + answered_ns) // 2, offset_ns, delay_ns)
         self.exchanges += 1
         self._last_delay_ns = delay_ns
-        if self._kept and abs(offset_ns - self._line_at(found.at_ns)) > delay_ns // 2 + self.error_ns + MARGIN_NS:
+        if self._kept and abs(offset_ns - self._line_at(found.at_ns)) > delay_ns // 2 + self._doubt_ns(found.at_ns):
             self._against.append(found)
             if len(self._against) < STEP_AFTER:
                 return True
@@ -120,6 +121,11 @@ class ClockEstimate:
         at_ns, offset_ns, drift = self._line
         return offset_ns + round((our_ns - at_ns) * drift)
 
+    def _doubt_ns(self, our_ns: int) -> int:
+        """By how much the line may be wrong at a time."""
+        at_ns, _, drift = self._line
+        return self.error_ns + MARGIN_NS + (0 if drift else round(abs(our_ns - at_ns) * UNKNOWN_DRIFT))
+
     @property
     def error_ns(self) -> int:
         """Half of what the quickest exchange took: how wrong the offset can be."""
@@ -142,7 +148,13 @@ class ClockEstimate:
         )
 
 
+FLUSH_NS = 150 * NS_PER_US
 LAG_NS = 500 * NS_PER_US  # the link works this far behind the clock, so that what is still on its way to it is in time
+
+
+def flush_ns(delay_ns: int) -> int:
+    """How long a batch may wait for more packets: a sixtieth of the delay that hides it, at most FLUSH_NS."""
+    return min(FLUSH_NS, delay_ns // 60)
 
 
 def lag_ns(delay_ns: int, round_trip_ns: int) -> int:

@@ -31,6 +31,7 @@ from emulator.ports.frames import DEVICE
 from emulator.ports.messages import (
     ASK,
     DELIVER,
+    HEADER_WORDS,
     HELLO,
     LATENESS,
     REFUSE,
@@ -93,6 +94,7 @@ class EndLoop:
         self.port = np.array([descriptor, -1], np.int64)
         self.into, self.into_data = batch.batch_memory()
         self._out, self._out_data = batch.batch_memory()
+        self._note, self._note_data = batch.batch_memory(HEADER_WORDS)
         self.lateness = np.zeros(LATENESS_BINS, np.int64)
         self._total, self._events = np.zeros(2, np.int64), np.zeros(2, np.int64)
         self._poll, self._scratch = np.zeros(4, np.int64), new_scratch()
@@ -101,8 +103,8 @@ class EndLoop:
         return int(
             end_loop.end_loop(
                 self.line.state, socket, self.way, self.port, self.kind, self.ends, self.late, self.shared,
-                self.into, self.into_data, self._out, self._out_data, self.lateness, self._total, self._events,
-                self._poll, self._scratch,
+                self.into, self.into_data, self._out, self._out_data, self._note, self._note_data, self.lateness,
+                self._total, self._events, self._poll, self._scratch,
             )
         )  # fmt: skip
 
@@ -274,7 +276,7 @@ class EndPart:
                     ethernet=bool(welcome.ethernet),
                 )
             )
-        loop.shared[end_loop.QUANTUM] = welcome.quantum_ns
+        loop.shared[end_loop.QUANTUM], loop.shared[end_loop.FLUSH] = welcome.quantum_ns, welcome.flush_ns
         loop.ends[end_loop.E_SESSION] = self._session = session
         if not self._linked:
             self._linked, self._sessions = True, self._sessions + 1

@@ -29,7 +29,7 @@ from emulator.link.link import Link
 from emulator.ports import batch, end_part, link_loop
 from emulator.ports.accounts import Account, EndCounters, joined
 from emulator.ports.capture_ring import new_ring
-from emulator.ports.clocks import ClockEstimate, lag_ns
+from emulator.ports.clocks import ClockEstimate, flush_ns, lag_ns
 from emulator.ports.curve import Gate, check_endpoint, offer
 from emulator.ports.end_loop import MESSAGE, STOP, UNTIL, end_loop
 from emulator.ports.end_process import EndProcess
@@ -126,6 +126,7 @@ class FabricRelay:
         self._asked_ns, self._asks = [0, 0], [0, 0]
         self._clock = clock_identity()
         self._least_delay_ns = [int(link.planned().delay_ns.min()) for link in (uplink, downlink)]
+        self._flush_ns = self._shared[link_loop.FLUSH] = flush_ns(min(self._least_delay_ns))
         self._late_told = [0, 0]
         self._outbox: collections.deque[tuple[int, bytes]] = collections.deque()
         self._asking = threading.Lock()
@@ -351,7 +352,9 @@ class FabricRelay:
             if account.connections > 1 or not self.ends:
                 self._tell(f"the {ROLES[role]}'s end is here{' again' if account.connections > 1 else ''}")
         options = link.options
-        welcome = Welcome(options.memory_bytes, options.flight_packets, int(options.ethernet), self._quantum_ns)
+        welcome = Welcome(
+            options.memory_bytes, options.flight_packets, int(options.ethernet), self._quantum_ns, self._flush_ns
+        )
         self._send_to(role, WELCOME, welcome)
 
     def _heard(self, role: int, status: Status) -> None:

@@ -46,7 +46,7 @@ LARGEST_IDENTITY = 256
 UNKNOWN = -(1 << 60)  # the offset of a clock of which nothing is known yet: what comes, comes now
 
 # words shared with Python, the first as at the ends
-SIZE, FROM, IDENTITY_BYTES, ASKED, TURNS, BROKEN, LAG_UP, LAG_DOWN = range(2, 10)
+SIZE, FROM, IDENTITY_BYTES, ASKED, TURNS, BROKEN, LAG_UP, LAG_DOWN, FLUSH, HANDED_ON = range(2, 12)
 SHARED_WORDS = 12
 
 # peers: by role, what the loop knows of the end that has it; the first few of its session, the rest of all of them
@@ -192,10 +192,12 @@ def link_loop(
                 take_in(link, capture, watched[len(sockets) + way], DEVICE, 2 + way, scratch)
                 events[len(sockets) + way] = 0
         now = monotonic_ns(clock)
-        if hand_on(up, 0, now, shared[LAG_UP], peers, sockets, memory, scratch.head):
-            busy = True
-        if hand_on(down, 1, now, shared[LAG_DOWN], peers, sockets, memory, scratch.head):
-            busy = True
+        if now - shared[HANDED_ON] >= shared[FLUSH]:  # as at the ends: a message may wait for more
+            shared[HANDED_ON] = now
+            if hand_on(up, 0, now, shared[LAG_UP], peers, sockets, memory, scratch.head):
+                busy = True
+            if hand_on(down, 1, now, shared[LAG_DOWN], peers, sockets, memory, scratch.head):
+                busy = True
         for role in range(2):
             peer = peers.table[role]
             if peer[P_SESSION] != 0 and peer[P_RECEIVED_BYTES] - peer[P_TOLD_BYTES] >= ACKNOWLEDGE_BYTES:
@@ -207,6 +209,7 @@ def link_loop(
         if now >= shared[UNTIL] or shared[ASKED] != 0:
             return LOOK
         due = min(next_event(up) + shared[LAG_UP], next_event(down) + shared[LAG_DOWN]) - now
+        due = max(due, shared[HANDED_ON] + shared[FLUSH] - now)
         wait = 0 if busy else max(SHORTEST_WAIT_NS, min(due, LONGEST_WAIT_NS))
         wait_readable(watched, events, wait, poll)
     return ENDED

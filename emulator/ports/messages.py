@@ -61,12 +61,16 @@ class Hello:
 
 @dataclass(frozen=True)
 class Welcome:
-    """The link takes the end on: how large its delay line must be, and within what packets may leave together."""
+    """The link takes the end on: how large its delay line must be, and within what packets may leave together.
+
+    flush_ns: how long a batch of arrivals may wait for more.
+    """
 
     memory_bytes: int
     flight_packets: int
     ethernet: int
     quantum_ns: int
+    flush_ns: int
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ LIMITS = {  # of what an end believes of the link
     "memory_bytes": (1 << 12, 1 << 32),
     "flight_packets": (1 << 4, 1 << 24),
     "quantum_ns": (0, 1_000_000),
+    "flush_ns": (0, 1_000_000),
 }
 
 

@@ -30,7 +30,7 @@ def conversations() -> list[bytes]:
     """What the parts of a bench say to each other beside batches."""
     bodies: dict[int, messages.Body] = {
         messages.HELLO: messages.Hello(5, 6, 0),
-        messages.WELCOME: messages.Welcome(1 << 20, 1 << 10, 1, 1000),
+        messages.WELCOME: messages.Welcome(1 << 20, 1 << 10, 1, 1000, 50_000),
         messages.REFUSE: messages.Text("expected an MTU of 1500, got 1400"),
         messages.WHO: None,
         messages.ASK: messages.Ask(7),

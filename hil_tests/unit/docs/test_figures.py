@@ -33,6 +33,7 @@ def quoted() -> Iterator[tuple[str, str]]:
     yield "reference/packets.md", f"At most {end_loop.WINDOW_BYTES >> 20} MiB of batches"
     yield "reference/packets.md", f"until {link_loop.PATIENCE_NS // 10**6} ms after they were due"
     yield "reference/packets.md", f"up to {lag_ms:g} ms behind the clock"
+    yield "reference/packets.md", f"at most {clocks.FLUSH_NS / 1e6:g} ms"
     yield "decisions/zeromq_fabric.md", f"up to {lag_ms:g} ms behind the clock"
     yield "decisions/addresses.md", f"{ADDRESSES:,} are used"
     ports = load_scenario("fixed").ports

@@ -121,7 +121,7 @@ def test_what_is_decoded_encodes_to_the_same_bytes(number: int) -> None:
     ("number", "header", "body"),
     [
         (4, Header(messages.HELLO, 0), Hello(0, 0, 0)),
-        (5, Header(messages.WELCOME, 0, SESSION), Welcome(1 << 24, 1 << 16, 0, 0)),
+        (5, Header(messages.WELCOME, 0, SESSION), Welcome(1 << 24, 1 << 16, 0, 0, 150_000)),
         (6, Header(messages.ASK, 0, SESSION, 0, 4096, 3), Ask(10**9)),
         (
             7,

@@ -74,7 +74,10 @@ def whole_run(rounds: int = 3) -> dict[str, list[Record]]:
         "limit": limit(150_000, lost=0),
         "delay": {"error_us": {"p50": 20.0, "p99": 90.0}},
         "start": {"seconds": 1.4},
+        "batches": {"goodput_bps": 12e9},
+        "inject": {"packets_per_s": 70_000.0},
     }
+    records["gigabit"]["lost_share"] = 0.0
     return {key: [records[key.split("/")[0]]] * rounds for key in TRIALS}
 
 
