@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ Result = TypeVar("Result")
 
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
 CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1  # linux/sockios.h, linux/if.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,7 +40,7 @@ def _system_call(attempt: str, status: int) -> None:
 def become_root_of_own_namespace() -> None:
     """Moves this process, which has one thread, into a user namespace of its own, as root, with a network of its own.
 
-    Raises PrivilegeError where the kernel or its administrator does not allow it.
+    Of that network there is the loopback. Raises PrivilegeError where the kernel or its administrator does not allow it.
     """
     uid, gid = os.geteuid(), os.getegid()
     _system_call("a user namespace of our own (unshare)", _libc.unshare(CLONE_NEWUSER | CLONE_NEWNET))
@@ -46,6 +50,8 @@ def become_root_of_own_namespace() -> None:
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
     except OSError as error:
         raise PrivilegeError(f"a user namespace of our own: its user map was refused ({error.strerror})") from error
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:  # a new network's loopback is down
+        fcntl.ioctl(asked, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
 
 def enter_namespaces(pid: int, network: Path) -> None:

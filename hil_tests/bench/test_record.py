@@ -47,7 +47,7 @@ def test_a_recorded_bench_can_be_a_link_again(world: World, tmp_path: Path) -> N
     assert least_ms >= UP_MS + DOWN_MS
 
 
-@pytest.mark.needs("irtt")
+@pytest.mark.needs("irtt", "root")  # the server is in the network of the one who starts the bench
 def test_irtt_tells_the_directions_apart(world: World, tmp_path: Path) -> None:
     server = world.inside(lambda: subprocess.Popen(["irtt", "server", "-b", "0.0.0.0:2112"], stdout=subprocess.PIPE))
     try:
