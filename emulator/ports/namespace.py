@@ -40,7 +40,8 @@ def _system_call(attempt: str, status: int) -> None:
 def become_root_of_own_namespace() -> None:
     """Moves this process, which has one thread, into a user namespace of its own, as root, with a network of its own.
 
-    Of that network there is the loopback. Raises PrivilegeError where the kernel or its administrator does not allow it.
+    Of that network there is the loopback. Raises PrivilegeError where the kernel or its administrator does not allow
+    it.
     """
     uid, gid = os.geteuid(), os.getegid()
     _system_call("a user namespace of our own (unshare)", _libc.unshare(CLONE_NEWUSER | CLONE_NEWNET))
