@@ -12,6 +12,7 @@ import zmq
 from emulator.errors import EndpointError
 from emulator.link.link import Link
 from emulator.ports.fabric import FabricRelay
+from emulator.ports.interrupts import interrupts_wait
 from emulator.ports.relay import Relay
 from emulator.taps.capture import CaptureService, capture_endpoint, warm_up
 
@@ -55,16 +56,16 @@ def serving_captures(bench: Bench) -> Iterator[None]:
     source = CapturedBench(bench, bench.packet_loop)
     warm_up(source.links[0])
     endpoint = capture_endpoint(bench.runtime_dir)
-    with zmq.Context() as context:
-        try:
-            service = CaptureService(source, endpoint, context)
-        except zmq.ZMQError as error:
-            raise EndpointError(
-                f"{endpoint}: cannot make the capture socket: {error.strerror}; "
-                "set BENTPIPE_RUNTIME_DIR to another, shorter directory"
-            ) from error
-        service.start()
-        try:
-            yield
-        finally:
-            service.stop()
+    with contextlib.ExitStack() as stack:
+        with interrupts_wait():
+            context = stack.enter_context(zmq.Context())
+            try:
+                service = CaptureService(source, endpoint, context)
+            except zmq.ZMQError as error:
+                raise EndpointError(
+                    f"{endpoint}: cannot make the capture socket: {error.strerror}; "
+                    "set BENTPIPE_RUNTIME_DIR to another, shorter directory"
+                ) from error
+            stack.callback(service.stop)
+            service.start()
+        yield

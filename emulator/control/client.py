@@ -18,6 +18,7 @@ from emulator.control.model import Command
 from emulator.control.verbs import Reply, Verbs, values_of
 from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError, ScenarioError
 from emulator.ports.curve import check_endpoint, client_name, secure_client
+from emulator.ports.interrupts import interrupts_wait
 from emulator.taps.inject import Addresses, Direction, Place
 
 TIME_LIMIT_S = 5.0
@@ -74,7 +75,7 @@ class ControlClient(Verbs[Reply]):
         self.path = Path(where.removeprefix("ipc://"))
         if where.startswith("ipc://"):
             _check_served(self.path)
-        with contextlib.ExitStack() as undo:
+        with interrupts_wait(), contextlib.ExitStack() as undo:
             context = zmq.Context()
             undo.callback(context.term)
             self._socket: zmq.Socket[bytes] = context.socket(zmq.REQ)

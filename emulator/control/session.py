@@ -15,6 +15,7 @@ from emulator.control.commands import Commands
 from emulator.control.messages import SOCKET_NAME
 from emulator.control.server import ControlServer
 from emulator.control.telemetry import Telemetry
+from emulator.ports.interrupts import interrupts_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,5 +58,8 @@ def session(
         keys=keys,
         doors=doors,
     )
-    with serving_captures(bench), told, server:
+    with serving_captures(bench), contextlib.ExitStack() as stack:
+        with interrupts_wait():
+            stack.enter_context(told)
+            stack.enter_context(server)
         yield Session(Commands(bench, on_stop, captures=captures, snapshot=told.snapshot), server, told)

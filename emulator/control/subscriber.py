@@ -16,6 +16,7 @@ from emulator.control.messages import MAX_MESSAGE_BYTES, MessageError
 from emulator.control.topics import SOCKET_NAME, TOPICS, decode_message
 from emulator.errors import EmulationError
 from emulator.ports.curve import check_endpoint, client_name, secure_client
+from emulator.ports.interrupts import interrupts_wait
 
 WAITING_MESSAGES = 10_000
 
@@ -51,7 +52,7 @@ class Subscriber:
             raise ValueError(f"topic: expected {', '.join(TOPICS)}, got {unknown[0]!r}")
         where = self.where = endpoint_of(target, SOCKET_NAME)
         self._next: dict[str, int] = {}
-        with contextlib.ExitStack() as undo:
+        with interrupts_wait(), contextlib.ExitStack() as undo:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
             undo.callback(context.term)
             self._socket = context.socket(zmq.SUB)

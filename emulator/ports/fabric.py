@@ -33,6 +33,7 @@ from emulator.ports.clocks import ClockEstimate, flush_ns, lag_ns
 from emulator.ports.curve import Gate, check_endpoint, offer
 from emulator.ports.end_loop import MESSAGE, STOP, UNTIL, end_loop
 from emulator.ports.end_process import EndProcess
+from emulator.ports.interrupts import interrupts_wait
 from emulator.ports.messages import (
     ASK,
     DELIVER,
@@ -145,7 +146,7 @@ class FabricRelay:
         """Binds the endpoints, begins to carry packets, and waits for the ends that are ours. Raises EndpointError."""
         require_libzmq()
         self._warm_up()
-        with contextlib.ExitStack() as undo:
+        with interrupts_wait(), contextlib.ExitStack() as undo:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
             undo.callback(context.destroy, linger=0)
             if self._keys is not None:

@@ -17,6 +17,7 @@ import msgpack
 import zmq
 
 from emulator.errors import BenchNotFoundError, EmulationError, EndpointError, ExpressionError, ToolMissingError
+from emulator.ports.interrupts import interrupts_wait
 from emulator.taps.capture import VERSION, capture_endpoint
 from emulator.taps.pcapng import ETHERNET, PACKET
 
@@ -52,8 +53,9 @@ class CaptureStream:
         if not self._path.exists():
             raise BenchNotFoundError("this bench offers no captures: its link is in another process (--fabric zmq)")
         with contextlib.ExitStack() as stack:
-            context = stack.enter_context(zmq.Context())
-            self._socket: zmq.Socket[bytes] = stack.enter_context(context.socket(zmq.DEALER))
+            with interrupts_wait():
+                context = stack.enter_context(zmq.Context())
+                self._socket: zmq.Socket[bytes] = stack.enter_context(context.socket(zmq.DEALER))
             self._socket.setsockopt(zmq.LINGER, 200)
             self._socket.connect(self._endpoint)
             self._socket.send(msgpack.packb(self._request))
