@@ -18,7 +18,7 @@ from pyroute2 import IPRoute
 
 from emulator.control.client import ControlClient
 from emulator.ports.namespace import Namespace
-from hil_tests.bench.living import PATIENCE_S, World, finished, new_world, until
+from hil_tests.bench.living import PATIENCE_S, World, children, finished, new_world, until
 
 pytestmark = pytest.mark.needs("netns", "tun", "compiled")
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD  # linux/if_ether.h
@@ -43,6 +43,11 @@ def running(world: World, *options: str, **more: Any) -> tuple[subprocess.Popen[
     while "bentpipe enter" not in (said := process.stderr.readline()):
         assert said, f"ended with status {process.wait()}"
     return process, json.loads(next(world.runtime.glob("*/bench.json")).read_text())
+
+
+def family(pid: int) -> list[int]:
+    """A process and what it has started."""
+    return [pid, *(one for child in children(pid) for one in family(child))]
 
 
 @contextlib.contextmanager
@@ -76,13 +81,16 @@ def test_its_counters_are_its_last_words_whatever_ends_it(world: World, number: 
 @pytest.mark.parametrize("fabric", ["direct", "zmq"])
 def test_the_time_for_which_nobody_looked_is_told(world: World, fabric: str) -> None:
     process, facts = running(world, "--fabric", fabric, "--set", "link.delay_ms=1")
+    everybody = family(process.pid)  # over ZeroMQ it is the link's end that looks
     with at_the_terminal(facts) as terminal:
-        process.send_signal(signal.SIGSTOP)
-        until(lambda: "State:\tT" in Path(f"/proc/{process.pid}/status").read_text())
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: all("State:\tT" in Path(f"/proc/{pid}/status").read_text() for pid in everybody))
         terminal.run(send(facts["datacenter_ipv4"]))
         begun = time.monotonic()
         until(lambda: time.monotonic() > begun + STOPPED_S)
-        process.send_signal(signal.SIGCONT)
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
     with ControlClient(next(world.runtime.glob("*/control.ipc"))) as client:
         until(lambda: client.counters()["uplink"]["offered_packets"] >= 1)
     process.send_signal(signal.SIGTERM)
