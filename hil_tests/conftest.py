@@ -24,7 +24,7 @@ settings.register_profile(
     "ci",
     deadline=None,
     derandomize=True,
-    max_examples=100,
+    max_examples=50,  # the same ones each time; `dev` looks for new ones
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
