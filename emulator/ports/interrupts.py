@@ -13,7 +13,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Signals with a handler of Python's come at the end of this.
+    """Signals with a handler of Python's come at the end of this, whether it succeeds or not. Of threads only the main one
+    gets signals: in others this does nothing.
 
     For ZeroMQ's sockets, above all: one that a signal's exception cuts off from its owner while it is being made is
     never closed, and the end of its context waits for it for ever.
@@ -31,5 +32,5 @@ def interrupts_wait() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number, frame in came:
-        handlers[number](number, frame)
+        for number, frame in came:
+            handlers[number](number, frame)
