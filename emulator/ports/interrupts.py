@@ -13,8 +13,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Signals with a handler of Python's come at the end of this, whether it succeeds or not. Of threads only the main one
-    gets signals: in others this does nothing.
+    """Signals with a handler of Python's come at the end of this, whether it succeeds or not.
+
+    Only the main thread gets signals: in others this does nothing.
 
     For ZeroMQ's sockets, above all: one that a signal's exception cuts off from its owner while it is being made is
     never closed, and the end of its context waits for it for ever.
