@@ -65,14 +65,16 @@ def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator
 def test_gpsd_gets_a_three_dimensional_fix_and_the_satellites(reports: Iterator[dict[str, Any]]) -> None:
     fix: dict[str, Any] = {}
     sky: dict[str, Any] = {}
-    reports_before = 0
+    reports_before = skies_before = 0
     for report in reports:
         if report["class"] == "TPV":
             reports_before += not fix
             if report["mode"] == 3:
                 fix = report
         if report["class"] == "SKY" and report.get("satellites"):
-            sky = report
+            skies_before += not report["uSat"]
+            if report["uSat"]:
+                sky = report
         if fix and sky:
             break
     assert fix["lat"] == pytest.approx(SITE.latitude_deg, abs=1e-7)
@@ -80,5 +82,6 @@ def test_gpsd_gets_a_three_dimensional_fix_and_the_satellites(reports: Iterator[
     assert fix["altHAE"] == pytest.approx(SITE.altitude_m, abs=0.05)
     assert fix["time"].endswith(".000Z")
     assert reports_before <= 4  # of two seconds: the first may be one of which gpsd saw the end only
+    assert skies_before <= 2  # gpsd may tell of a first second of which it saw the satellites in view only
     assert sky["uSat"] >= 4
     assert sky["pdop"] <= 6

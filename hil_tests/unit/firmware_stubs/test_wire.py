@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -158,18 +159,17 @@ def test_a_client_at_a_wrong_rate_reads_garbage_until_it_finds_the_right_one(stu
 
 
 def test_a_stub_answers_at_a_port_elsewhere(tmp_path: Path) -> None:
-    """The far port is a device server's, which we play."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """The far port is a device server's, which we play: it stays until the stub has gone."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as server:
         url = f"socket://127.0.0.1:{listener.getsockname()[1]}"
         antenna = Antenna(Mount(park_azimuth_deg=10, park_elevation_deg=20))
         with SerialStub("easycomm2", SITE.state, url, hardware=Hardware(antenna=antenna)) as running:
             assert running.address.endswith(url.rpartition("/")[2])
-            program, _ = listener.accept()
-            with program, program.makefile("rb") as file:
-                program.settimeout(PATIENCE_S)
-                program.sendall(b"AZ EL \n")
-                assert file.readline() == POSITION
-                program.close()
+            program = server.enter_context(listener.accept()[0])
+            file = server.enter_context(program.makefile("rb"))
+            program.settimeout(PATIENCE_S)
+            program.sendall(b"AZ EL \n")
+            assert file.readline() == POSITION
 
 
 def test_hardware_at_a_device_server_stands_behind_a_port_of_ours(tmp_path: Path) -> None:
