@@ -26,7 +26,7 @@ from emulator.ports.messages import (
     HEADER_WORDS,
 )
 from emulator.ports.syscalls import EMPTY_SINCE, POLLERR, POLLIN, PORT_KIND, monotonic_ns, wait_readable
-from emulator.ports.turn import WRITES_PER_TURN, Scratch, give_out
+from emulator.ports.turn import WRITES_PER_TURN, Scratch, give_out, rest_ns
 from emulator.ports.zeromq import has_more, receive, send
 
 WAKE_EARLY_NS = 60_000  # as in the relay
@@ -152,9 +152,10 @@ def end_loop(
                 busy = True
         if now >= shared[UNTIL]:
             return LOOK
-        wait = next_event(line) - now - WAKE_EARLY_NS
+        free = next_event(line) - now
+        wait = free - WAKE_EARLY_NS
         if wait <= 0 or written == WRITES_PER_TURN:
-            wait = shared[REST] if now - rested > shared[SPIN_LONGEST] else 0
+            wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
         if busy:
             wait = 0
         if wait > 0:

@@ -45,7 +45,16 @@ from emulator.ports.syscalls import (
     require_compiled,
     wait_readable,
 )
-from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WRITES_PER_TURN, Scratch, give_out, new_scratch, take_in
+from emulator.ports.turn import (
+    LATENESS_BINS,
+    READS_PER_TURN,
+    WRITES_PER_TURN,
+    Scratch,
+    give_out,
+    new_scratch,
+    rest_ns,
+    take_in,
+)
 from emulator.timeline.model import Channel
 
 if TYPE_CHECKING:
@@ -125,9 +134,10 @@ def relay(
         answer(up, down, lateness, shared, answers)
         shared[TURN] += 1
         now = monotonic_ns(clock)
-        wait = min(next_event(up), next_event(down)) - now - WAKE_EARLY_NS
+        free = min(next_event(up), next_event(down)) - now
+        wait = free - WAKE_EARLY_NS
         if wait <= 0 or written == WRITES_PER_TURN:
-            wait = shared[REST] if now - rested > shared[SPIN_LONGEST] else 0
+            wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
         if wait > 0:
             rested = now
         wait = min(wait, LONGEST_WAIT_NS)

@@ -144,3 +144,12 @@ def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scr
         else:
             depart(link)
     return WRITES_PER_TURN
+
+
+@compiled
+def rest_ns(spun: int, free: int, longest: int, rest: int) -> int:
+    """How long to rest after `spun` ns without sleep, when nothing is due for `free` ns: `rest`, or not at all.
+
+    After `longest` in the first gap between two packets that holds it, without one after four times that.
+    """
+    return rest if spun > longest and (free > rest or spun > 4 * longest) else 0

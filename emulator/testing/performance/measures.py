@@ -344,7 +344,9 @@ TRIALS: dict[str, Trial] = {
     "all-stages/bench": lambda settings, warnings: tcp_link(
         settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets, more=EVERY_STAGE
     ),
-    "ten-gigabit/bench": lambda settings, warnings: tcp_link(settings, warnings, rate_mbps=10_000.0),
+    "ten-gigabit/bench": lambda settings, warnings: tcp_link(
+        settings, warnings, rate_mbps=10_000.0, queue_packets=settings.ten_gigabit_queue_packets
+    ),
     "paced/bare": paced_bare,
     "paced/bench": paced_link,
     "paced/bare-realtime": lambda settings, warnings: paced_bare(settings, warnings, realtime=True),

@@ -35,6 +35,7 @@ class Settings:
     mtu: int = 1500
     queue_packets: int = 10_000
     gigabit_queue_packets: int = 3_000
+    ten_gigabit_queue_packets: int = 50_000  # halved by the loss that ends slow start, a window still fills the link
     tcp_buffer_bytes: int = 200_000_000
     udp_packets_per_s: int = 50_000
     limit_packets_per_s: tuple[int, ...] = (100_000, 150_000, 200_000, 250_000)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTMGRP_LINK
 
 from emulator.errors import PrivilegeError
 from emulator.ports import namespace
@@ -67,6 +71,40 @@ def test_closing_twice_is_closing_once() -> None:
     new.close()
     new.close()
     assert new.descriptor == -1
+
+
+def test_what_a_program_left_unsent_does_not_keep_one_that_is_closed() -> None:
+    """A closed socket with data that nobody takes: the kernel would hold the namespace, and its end of the veth."""
+    with Namespace.create() as near, Namespace.create() as far:
+
+        def join() -> None:
+            with IPRoute() as netlink:
+                netlink.link("add", ifname="near", kind="veth", peer={"ifname": "far", "net_ns_fd": far.descriptor})
+
+        def bring_up(name: str, address: str) -> None:
+            with IPRoute() as netlink:
+                index = netlink.link_lookup(ifname=name)[0]
+                netlink.addr("add", index=index, address=address, prefixlen=24)
+                netlink.link("set", index=index, state="up")
+
+        near.run(join)
+        far.run(lambda: bring_up("far", "198.51.100.2"))
+        near.run(lambda: bring_up("near", "198.51.100.1"))
+        listener = far.run(lambda: socket.create_server(("198.51.100.2", 0)))
+        watch = far.run(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+        client = near.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        with listener, watch:
+            watch.bind((0, RTMGRP_LINK))
+            client.connect(listener.getsockname())
+            with listener.accept()[0]:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        client.send(bytes(1 << 16))
+                client.close()
+                near.close()
+                while int.from_bytes(watch.recv(1 << 16)[4:6], sys.byteorder) != RTM_DELLINK:  # within the test's limit
+                    pass
 
 
 def test_a_refusal_names_what_was_attempted() -> None:
