@@ -41,11 +41,19 @@ class IridiumPolicy(PassPolicy):
 
     def ways_down_m(self, gateway: int, utc_ns: Ints) -> tuple[Floats, Floats]:
         """From every satellite to a gateway: between satellites, and the last leg, each (satellites, times)."""
+        return self._mesh.way_down_m(*self._feeders_m(gateway, utc_ns))
+
+    def hops(self, gateway: int, utc_ns: Ints, time: int, satellite: int) -> list[int]:
+        """The satellites that the way from `satellite` to a gateway leads over, at one of the times; without itself."""
+        return self._mesh.hops(*self._feeders_m(gateway, utc_ns), time, satellite)
+
+    def _feeders_m(self, gateway: int, utc_ns: Ints) -> tuple[Floats, Floats]:
+        """Where all satellites are, and their range from a gateway, inf below its mask."""
         position = self.propagator.positions_m(utc_ns)
         station = self.gateways[gateway]
         seen = look(station.observer, position)
         above = seen.sin_elevation >= np.sin(np.radians(station.min_elevation_deg))
-        return self._mesh.way_down_m(position, np.where(above, seen.range_m, np.inf))
+        return position, np.where(above, seen.range_m, np.inf)
 
     def _lengths_m(self, sky: Sky) -> Floats:
         ways = [np.add(*self.ways_down_m(gateway, sky.seconds_ns))[sky.near] for gateway in range(len(self.gateways))]

@@ -76,6 +76,18 @@ class Mesh:
         between = np.where(np.isfinite(total), total - np.where(np.isfinite(feeder), feeder, 0.0), np.inf)
         return between, feeder
 
+    def hops(self, position_m: Floats, feeder_m: Floats, time: int, start: int) -> list[int]:
+        """The satellites that such a way leads over from `start` on, in order and without it, at one of the times."""
+        total = np.add(*self.way_down_m(position_m, feeder_m))[:, time]
+        links = self.links(np.nan_to_num(position_m[:, position_m.shape[1] // 2]))
+        here, hops, at = position_m[:, time], [], start
+        while np.isfinite(total[at]) and total[at] < feeder_m[at, time]:
+            beside = np.concatenate([links[links[:, 0] == at, 1], links[links[:, 1] == at, 0]])
+            hop_m = np.sqrt(((here[beside] - here[at]) ** 2).sum(axis=-1))
+            at = int(beside[np.nanargmin(hop_m + total[beside])])
+            hops.append(at)
+        return hops
+
 
 def planes_of(satellites: Satellites) -> tuple[Ints, ...]:
     """Indices of the satellites of each plane, in the order of ascending nodes from behind the widest gap on."""

@@ -52,6 +52,22 @@ def test_the_way_is_not_shorter_than_the_straight_line_and_not_twice_as_long() -
     assert (parts[1].uplink_ns > 0).mean() > 0.95
 
 
+@given(st.integers(0, 7200))
+@settings(max_examples=15)
+def test_the_way_that_is_drawn_is_the_one_that_is_taken(second: int) -> None:
+    """The serving satellite and those behind it, leg by leg, add up to the plan's delay between satellites."""
+    utc_ns = START_NS + second * NS_PER_S
+    path = PLANNER.window(utc_ns, utc_ns + NS_PER_S).path
+    assert path.satellite[0] >= 0
+    names = PLANNER.window(utc_ns, utc_ns + NS_PER_S).satellites
+    serving = PLANNER.satellites.index(names[path.satellite[0]])
+    first_m = PLANNER.policy.propagator.positions_m(np.array([utc_ns]), np.array([serving]))[:, 0]
+    way_m = np.concatenate([first_m, PLANNER.over_m(utc_ns)])
+    between_m = np.linalg.norm(np.diff(way_m, axis=0), axis=1).sum()
+    part = PLANNER.delay_parts(utc_ns, utc_ns + NS_PER_S)[1]
+    assert between_m / SPEED_OF_LIGHT_M_S * NS_PER_S == pytest.approx(part.uplink_ns[0], abs=1)
+
+
 def test_rates_reach_the_published_one_as_often_as_published() -> None:
     """352 kb/s in 45 % of Arctic runs: within 2 % of it, by minutes."""
     timeline = PLANNER.window(START_NS, START_NS + 4 * 60 * MINUTE_NS)
