@@ -27,6 +27,11 @@ from emulator.units import NS_PER_S
 if TYPE_CHECKING:
     from emulator.orbit.view import View
 
+WITHOUT_A_SKY = {
+    "fixed": "it is constant",
+    "trace": "it follows a file",
+    "ground_station": "`bentpipe plan` lists its contacts",
+}
 LONGEST_PLOT_NS = 6 * 3600 * NS_PER_S
 HEADER = b"utc,satellite,azimuth_deg,elevation_deg,slant_range_m\n"
 
@@ -72,9 +77,9 @@ def sky(
 
     In view is what stands above the elevation mask: the terminal's own if the scenario has one, else each shell's.
     """
-    if scenario.terminal is None or scenario.constellation is None:
+    if scenario.terminal is None or scenario.link.profile in WITHOUT_A_SKY:
         name, profile = scenario.name or "scenario", scenario.link.profile
-        hint = "; `bentpipe plan` lists its contacts" if profile == "ground_station" else ""
+        hint = f"; {WITHOUT_A_SKY[profile]}" if profile in WITHOUT_A_SKY else ""
         raise ScenarioError(
             [f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}{hint}"]
         )
@@ -86,19 +91,8 @@ def sky(
             raise click.UsageError(
                 f"--plot: expected at most {LONGEST_PLOT_NS // NS_PER_S} s, got more: dots would cover each other"
             )
-    from emulator.orbit.propagate import Propagator
-    from emulator.orbit.site import Site
-    from emulator.orbit.source import satellites_of
-    from emulator.orbit.view import views
-    from emulator.serving.stations import masks_deg
-
     start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
-    satellites, notes = satellites_of(scenario, elements=elements, epoch_utc_ns=start_ns)
-    for note in notes:
-        click.echo(f"bentpipe: {note}", err=True)
-    masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
-    site = Site(scenario.terminal)
-    site.require_track_at(start_ns)
+    names, looks = _looks(scenario, elements, start_ns, start_ns + duration_ns, step_ns)
     sightings = 0
     seen: list[View] = []
     with (
@@ -106,8 +100,8 @@ def sky(
         progress("propagating", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance,
     ):
         file.write(HEADER)
-        for view in views(Propagator(satellites), site, masks, start_ns, start_ns + duration_ns, step_ns):
-            file.write("".join(_lines(view, satellites.names)).encode())
+        for view in looks:
+            file.write("".join(_lines(view, names)).encode())
             sightings += len(view.utc_ns)
             if plot is not None:
                 seen.append(view)
@@ -124,7 +118,33 @@ def sky(
             over = {"over_m": windows.over_m} if isinstance(windows, SkyWindows) else {}
             draw(file, file_format=plot.suffix[1:], scenario=scenario, views=seen, timeline=timeline, **over)
     if sightings == 0:
-        click.echo(f"bentpipe: none of {len(satellites)} satellites stands above its mask in that time", err=True)
+        click.echo(f"bentpipe: none of {len(names)} satellites stands above its mask in that time", err=True)
+
+
+def _looks(
+    scenario: Scenario, elements: Path | None, start_ns: int, end_ns: int, step_ns: int
+) -> tuple[Sequence[str], Iterator[View]]:
+    """The satellites' names, and who of them is in view. Says on stderr which elements were left out."""
+    from emulator.orbit.propagate import Propagator
+    from emulator.orbit.site import Site
+    from emulator.orbit.source import satellites_of
+    from emulator.orbit.view import views
+    from emulator.serving.stations import masks_deg
+
+    if scenario.terminal is None or scenario.constellation is None:
+        from emulator.timeline.build import windows_for
+        from emulator.timeline.geo import GeoWindows
+
+        geo = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
+        assert isinstance(geo, GeoWindows)  # all others with a terminal have a constellation
+        return geo.satellites, geo.policy.views(start_ns, end_ns, step_ns)
+    satellites, notes = satellites_of(scenario, elements=elements, epoch_utc_ns=start_ns)
+    for note in notes:
+        click.echo(f"bentpipe: {note}", err=True)
+    masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
+    site = Site(scenario.terminal)
+    site.require_track_at(start_ns)
+    return satellites.names, views(Propagator(satellites), site, masks, start_ns, end_ns, step_ns)
 
 
 def _lines(view: View, names: Sequence[str]) -> Iterator[str]:

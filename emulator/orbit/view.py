@@ -36,12 +36,17 @@ def views(
 
     Memory is bounded by the stretch, whatever the length of the whole.
     """
-    times = max(1, STRETCH_NS // step_ns)
-    for first_ns in range(start_ns, end_ns, times * step_ns):
-        utc_ns = np.arange(first_ns, min(first_ns + times * step_ns, end_ns), step_ns, dtype=np.int64)
+    for utc_ns in stretches_ns(start_ns, end_ns, step_ns):
         near = site.near(propagator, masks_deg, int(utc_ns[0]), int(utc_ns[-1]))
         seen = look(site.observer(utc_ns), propagator.positions_m(utc_ns, near))
         elevation_deg = seen.elevation_deg
         above = (elevation_deg >= masks_deg[near, np.newaxis]) & site.unobstructed(seen)
         at, who = np.nonzero(above.T)
         yield View(utc_ns[at], near[who], seen.azimuth_deg[who, at], elevation_deg[who, at], seen.range_m[who, at])
+
+
+def stretches_ns(start_ns: int, end_ns: int, step_ns: int) -> Iterator[Ints]:
+    """start_ns, start_ns + step_ns, … before end_ns, a stretch at a time."""
+    times = max(1, STRETCH_NS // step_ns)
+    for first_ns in range(start_ns, end_ns, times * step_ns):
+        yield np.arange(first_ns, min(first_ns + times * step_ns, end_ns), step_ns, dtype=np.int64)

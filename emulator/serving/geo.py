@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from emulator.orbit.geostationary import slot_position_m
 from emulator.orbit.look import Look, look
 from emulator.orbit.site import Site
 from emulator.orbit.sun import sun_position_m
+from emulator.orbit.view import View, stretches_ns
 from emulator.scenario.links import GeoLink
 from emulator.scenario.model import Terminal
 from emulator.serving.stations import GroundStation
@@ -59,6 +60,18 @@ class GeoPolicy:
     def serves(self, seen: Look) -> npt.NDArray[np.bool_]:
         """Whether the terminal has the satellite in view."""
         return (seen.elevation_deg >= self._lowest_deg) & self.site.unobstructed(seen)
+
+    def views(self, start_ns: int, end_ns: int, step_ns: int) -> Iterator[View]:
+        """The satellite, index 0, as `emulator.orbit.view.views` gives those that move."""
+        for utc_ns in stretches_ns(start_ns, end_ns, step_ns):
+            seen = self.seen(utc_ns)
+            on = self.serves(seen)
+            at_ns = utc_ns[on]
+            azimuth_deg, elevation_deg, range_m = (
+                np.broadcast_to(column, utc_ns.shape)[on]
+                for column in (seen.azimuth_deg, seen.elevation_deg, seen.range_m)
+            )
+            yield View(at_ns, np.zeros(len(at_ns), np.int64), azimuth_deg, elevation_deg, range_m)
 
     def sun_angle_deg(self, direction: str, utc_ns: Ints) -> Floats:
         """Angle between sun and satellite for who receives in a direction, (times,); the sun below its horizon too."""

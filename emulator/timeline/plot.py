@@ -15,6 +15,7 @@ from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator
 
 from emulator.errors import EndpointError
 from emulator.timeline.table import Table, stacked
@@ -39,6 +40,7 @@ SHADES = {  # cause: colour and words of a closed gate
     "handover": ("#7f8c8d", "handover"),
     "fade": ("#c98a1b", "no MODCOD closes"),
 }
+BETWEEN = ((10, (2, 3, 4, 5, 7)), (1000, (2, 5)))  # most over least rate: what is marked between powers of ten
 MOST_SLOTS = 64  # that are marked, named and shaded one by one; more would cover each other
 SLOT_NS = 15 * NS_PER_S
 DAY_NS = 86_400 * NS_PER_S
@@ -110,6 +112,8 @@ def _draw_delay(panel: Axes, edges: Floats, rows: Table, in_slot: Places) -> Non
         panel.plot(*_broken(in_slot, edges, delay), color=colour, lw=width, label=name, solid_capstyle="butt")
     panel.set_ylabel("one-way delay, ms\n(without queue and jitter)")
     panel.set_ylim(0, max(1.0, 1.15 * panel.get_ylim()[1]))
+    if (rows["cause"] == "no_satellite").all():
+        panel.set_yticks([])
 
 
 def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
@@ -125,11 +129,13 @@ def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
         panel.set_yscale("log")
         panel.set_ylim(least / 1.5, most * 1.5)
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        few = most < 10 * least  # less than a decade: the ticks between powers of ten need their figures
-        panel.yaxis.set_minor_formatter((lambda value, _: f"{value:g}") if few else "")
+        between = next((digits for decades, digits in BETWEEN if most < decades * least), ())
+        panel.yaxis.set_minor_locator(LogLocator(subs=between))
+        panel.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     else:
         panel.set_yticks([])
-        panel.text(0.5, 0.5, "no limit", transform=panel.transAxes, ha="center", va="center", color="#888888")
+        words = "nobody serves" if (rows["cause"] == "no_satellite").all() else "no limit"
+        panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", color="#888888")
 
 
 def _draw_elevation(panel: Axes, edges: Floats, rows: Table, in_slot: Places, stints: Sequence[Stint]) -> None:

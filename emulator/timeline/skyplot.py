@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 
-from emulator.orbit.look import Observer
+from emulator.orbit.geostationary import slot_position_m
+from emulator.orbit.look import Look, Observer, look
 from emulator.orbit.site import Site
+from emulator.orbit.sun import sun_position_m
 from emulator.orbit.view import View
+from emulator.radio.sun_noise import SUN_WIDTH_DEG, beam_width_deg
+from emulator.scenario.links import GeoLink, StarlinkLink
 from emulator.scenario.model import Scenario
 from emulator.timeline.model import Timeline
-from emulator.timeline.plot import DOWN, FAINT, INK, SERVING, UP
+from emulator.timeline.plot import FAINT, INK, SERVING
+from emulator.timeline.skymap import draw_map, ground_seen, ground_under
 from emulator.timeline.table import sky_at
 from emulator.units import NS_PER_S, format_utc
 
@@ -25,7 +29,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 OTHERS = "#8fa3b5"
-MOST_NAMES = 12  # of serving satellites; more would cover each other
+SUN = "#e0a100"
+MOST_NAMES = len(SERVING)  # of serving satellites: each has a colour of its own
+DAY_S, SUN_STEP_S = 86_400, 30
 POINTS = 400  # at most, of the serving satellites' ways
 
 
@@ -44,6 +50,7 @@ def draw(
     """
     if scenario.terminal is None:
         raise ValueError("expected a scenario with a terminal")
+    site = Site(scenario.terminal)
     step_ns = max(NS_PER_S, (timeline.end_ns - timeline.start_ns) // POINTS)
     times_ns = np.arange(timeline.start_ns, timeline.end_ns, step_ns, dtype=np.int64)
     rows = np.maximum(np.searchsorted(timeline.path.start_ns, times_ns, side="right") - 1, 0)
@@ -53,12 +60,15 @@ def draw(
         figure = Figure(figsize=(13, 6.6), layout="constrained")
         sky: PolarAxes = figure.add_subplot(1, 2, 1, projection="polar")
         _draw_sky(sky, scenario, views)
+        if isinstance(scenario.link, GeoLink | StarlinkLink):
+            _draw_arc(sky, scenario.link, site.observer_at(timeline.start_ns))
+        if isinstance(scenario.link, GeoLink):
+            _draw_sun(sky, scenario.link, site.observer_at(timeline.start_ns), timeline.start_ns, timeline.end_ns)
         _draw_serving(sky, timeline, serving, azimuth, elevation)
-        place = Site(scenario.terminal).observer(times_ns)
-        ground = _ground(place, azimuth, elevation, slant_range)
+        ground = ground_seen(site.observer(times_ns), azimuth, elevation, slant_range)
         served = np.flatnonzero(serving >= 0)
-        over = _under(over_m(int(times_ns[served[0]]))) if len(served) else (np.zeros(0), np.zeros(0))
-        _draw_map(figure.add_subplot(1, 2, 2), scenario, timeline, rows, serving, ground, over)
+        over = ground_under(over_m(int(times_ns[served[0]])) if len(served) else np.zeros((0, 3)))
+        draw_map(figure.add_subplot(1, 2, 2), scenario, timeline, rows, serving, ground, over)
         span = f"{format_utc(timeline.start_ns, 0)}, {(timeline.end_ns - timeline.start_ns) / NS_PER_S:g} s"
         title = f"{scenario.description or scenario.name}: {span}"
         figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=min(12.0, 12.0 * 90 / len(title)), fontweight="bold")
@@ -70,8 +80,12 @@ def _draw_sky(panel: PolarAxes, scenario: Scenario, views: Sequence[View]) -> No
     panel.set_theta_zero_location("N")
     panel.set_theta_direction(-1)
     panel.set_rlim(0, 90)
-    panel.set_rticks([0, 30, 60, 90], ["90°", "60°", "30°", "0°"], color="#888888", fontsize=7)
-    panel.set_rlabel_position(112)
+    panel.set_rticks([0, 30, 60, 90], [])
+    for height_deg in (0, 30, 60):
+        panel.text(
+            np.radians(135), 90 - height_deg, f"{height_deg}°", fontsize=7, color="#666666", ha="center", va="center",
+            zorder=5, bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85},
+        )  # fmt: skip
     panel.set_thetagrids(range(0, 360, 45), ["N", "NE", "E", "SE", "S", "SW", "W", "NW"])
     panel.grid(color=FAINT, lw=0.6)
     around = np.radians(np.arange(361.0))
@@ -88,8 +102,12 @@ def _draw_sky(panel: PolarAxes, scenario: Scenario, views: Sequence[View]) -> No
         np.concatenate([getattr(view, name) for view in views]) if views else np.zeros(0)
         for name in ("azimuth_deg", "elevation_deg", "satellite")
     )
-    label = f"in view: {len(np.unique(who))} satellites"
-    panel.scatter(np.radians(azimuth), 90 - elevation, s=2.5, color=OTHERS, lw=0, alpha=0.7, label=label)
+    panel.scatter(np.radians(azimuth), 90 - elevation, s=2.5, color=OTHERS, lw=0, alpha=0.7)
+    panel.plot([], [], ".", color=OTHERS, label=f"in view: {_count(len(np.unique(who)), 'satellite')}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _horizon_deg(scenario: Scenario, azimuth_deg: Floats) -> Floats:
@@ -101,100 +119,61 @@ def _horizon_deg(scenario: Scenario, azimuth_deg: Floats) -> Floats:
     return np.degrees(np.arcsin(sine))
 
 
+def _draw_arc(panel: PolarAxes, link: GeoLink | StarlinkLink, place: Observer) -> None:
+    """Where geostationary satellites stand, and what those of others keep away from."""
+    x, y, _ = place.position_m
+    middle = float(np.degrees(np.arctan2(y, x)))
+    seen = look(place, np.stack([slot_position_m(middle + east) for east in range(-90, 91)]))
+    words = "geostationary arc"
+    if isinstance(link, StarlinkLink):
+        words += f", none serves within {link.gso_exclusion_deg:g}°"
+    _draw_way(panel, seen, color=INK, lw=0.9, ls=(0, (6, 3)), label=words)
+
+
+def _draw_sun(panel: PolarAxes, link: GeoLink, place: Observer, start_ns: int, end_ns: int) -> None:
+    """The sun on the first day, while it is drawn for as a thicker line, and when the dish has it in its beam."""
+    begin_ns = start_ns // (DAY_S * NS_PER_S) * DAY_S * NS_PER_S
+    utc_ns = begin_ns + np.arange(0, DAY_S + 1, SUN_STEP_S, dtype=np.int64) * NS_PER_S
+    sun = look(place, sun_position_m(utc_ns))
+    satellite = look(place, slot_position_m(link.longitude_deg))
+    cosine = sum(one * other for one, other in zip(_direction(sun), _direction(satellite), strict=True))
+    angle_deg = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    width_deg = beam_width_deg(link.downlink.receiver_antenna_m, link.downlink.receiver_ghz)
+    inside = utc_ns[(angle_deg <= np.hypot(width_deg, SUN_WIDTH_DEG) / 2) & (sun.sin_elevation > 0)]
+    nearest = int(angle_deg.argmin())
+    words = f"{angle_deg[nearest]:.1f}° from the satellite at {_clock(int(utc_ns[nearest]))}"
+    if len(inside):
+        words = f"in the dish's beam {_clock(int(inside[0]))} to {_clock(int(inside[-1]))}"
+    _draw_way(panel, sun, color=SUN, lw=1.0, label=f"sun, this day: {words} UTC")
+    now = np.linspace(start_ns, end_ns, 2 + POINTS // 10).astype(np.int64)
+    _draw_way(panel, look(place, sun_position_m(now)), color=SUN, lw=4.5, solid_capstyle="round")
+
+
+def _clock(utc_ns: int) -> str:
+    return format_utc(utc_ns, 0)[11:19]
+
+
+def _direction(seen: Look) -> tuple[Floats, Floats, Floats]:
+    return seen.east_m / seen.range_m, seen.north_m / seen.range_m, seen.sin_elevation
+
+
+def _draw_way(panel: PolarAxes, seen: Look, **style: Any) -> None:
+    """A line through what is above the horizon."""
+    above = np.where(seen.sin_elevation >= 0, seen.elevation_deg, np.nan)
+    panel.plot(np.radians(seen.azimuth_deg), 90 - above, **style)
+
+
 def _draw_serving(panel: PolarAxes, timeline: Timeline, serving: Ints, azimuth: Floats, elevation: Floats) -> None:
     order = [index for index in dict.fromkeys(serving.tolist()) if index >= 0]
     for number, index in enumerate(order):
         own = np.where(serving == index, elevation, np.nan)
+        name = f"serving: {timeline.satellites[index]}" if len(order) <= MOST_NAMES else None
         colour = SERVING[number % len(SERVING)]
-        panel.plot(np.radians(azimuth), 90 - own, color=colour, lw=3, marker="o", ms=3.5)
-        if len(order) <= MOST_NAMES:
-            at = int(np.flatnonzero(serving == index)[-1])
-            panel.annotate(
-                timeline.satellites[index], (np.radians(azimuth[at]), 90 - elevation[at]), fontsize=6.5, color=colour,
-                xytext=(4, 4), textcoords="offset points",
-            )  # fmt: skip
-    panel.plot([], [], color=SERVING[0], lw=3, label=f"serving: {len(order)}, one after the other")
-    panel.legend(loc="lower left", bbox_to_anchor=(-0.12, -0.1), frameon=False, fontsize=8)
-
-
-def _ground(place: Observer, azimuth_deg: Floats, elevation_deg: Floats, range_m: Floats) -> tuple[Floats, Floats]:
-    """Latitude and longitude under what stands there, on a sphere: 0.2° off at most."""
-    azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
-    east, north = np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth)
-    x, y, z = (
-        place.position_m[axis]
-        + range_m * (east * place.east[axis] + north * place.north[axis] + np.sin(elevation) * place.up[axis])
-        for axis in range(3)
-    )
-    return _under(np.stack([x, y, z], axis=-1))
-
-
-def _under(position_m: Floats) -> tuple[Floats, Floats]:
-    """Latitude and longitude under positions in ECEF, (…, 3), on a sphere."""
-    x, y, z = np.moveaxis(position_m, -1, 0)
-    return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
-
-
-def _draw_map(
-    panel: Axes,
-    scenario: Scenario,
-    timeline: Timeline,
-    rows: npt.NDArray[np.intp],
-    serving: Ints,
-    ground: tuple[Floats, Floats],
-    over: tuple[Floats, Floats],
-) -> None:
-    """Plate carrée around the terminal: the first way as lines, ground points for all time.
-
-    over: under the satellites between the serving one and the gateway.
-    """
-    assert scenario.terminal is not None
-    start = Site(scenario.terminal).motion(timeline.start_ns)
-    middle = start.longitude_deg
-
-    def near(longitude_deg: Floats | float) -> Floats:
-        turned: Floats = middle + (np.asarray(longitude_deg, np.float64) - middle + 180.0) % 360.0 - 180.0
-        return turned
-
-    latitude, longitude = ground[0], near(ground[1])
-    order = [index for index in dict.fromkeys(serving.tolist()) if index >= 0]
-    for number, index in enumerate(order):
-        own = np.where(serving == index, latitude, np.nan)
-        panel.plot(longitude, own, color=SERVING[number % len(SERVING)], lw=2.5, marker="o", ms=2.5)
-    used = set(timeline.path.gateway[rows[serving >= 0]].tolist())
-    for index, gateway in enumerate(scenario.gateways):
-        busy = gateway.name in {timeline.gateways[number] for number in used if number >= 0}
-        panel.plot(
-            near(gateway.longitude_deg), gateway.latitude_deg, "^", ms=8, color=DOWN, mfc=DOWN if busy else "none",
-            label="gateway, filled where it serves" if index == 0 else None,
-        )  # fmt: skip
-        panel.annotate(gateway.name, (near(gateway.longitude_deg), gateway.latitude_deg), fontsize=7,
-                       xytext=(6, -9), textcoords="offset points")  # fmt: skip
-    panel.plot(middle, start.latitude_deg, "*", ms=14, color=UP, label="terminal")
-    way = [(middle, start.latitude_deg)]
-    served = np.flatnonzero(serving >= 0)
-    if len(served):
-        first = int(served[0])
-        panel.plot(longitude[first], latitude[first], "o", ms=9, mfc="none", color=INK, label="under the satellite")
-        way.append((float(longitude[first]), float(latitude[first])))
-        between = list(zip(near(over[1]).tolist(), over[0].tolist(), strict=True))
-        if between:
-            panel.plot(*zip(*between, strict=True), "o", ms=6, mfc="none", color=INK, label="under those behind it")
-        way += between
-        number = int(timeline.path.gateway[rows[first]])
-        name = timeline.gateways[number] if number >= 0 else ""
-        way += [(float(near(one.longitude_deg)), one.latitude_deg) for one in scenario.gateways if one.name == name]
-    if scenario.pop is not None:
-        pop = float(near(scenario.pop.longitude_deg)), scenario.pop.latitude_deg
-        panel.plot(*pop, "s", ms=8, color=INK, label=f"point of presence, {scenario.pop.name}")
-        if len(way) == 3 + len(over[0]):
-            panel.plot(*zip(way[-1], pop, strict=True), color=INK, lw=1.2, ls="-", label="fibre")
-    panel.plot(*zip(*way, strict=True), color=INK, lw=1.2, ls=":", label="over satellites, at the beginning")
-    panel.set_xlabel("longitude, ° east")
-    panel.set_ylabel("latitude, ° north")
-    panel.set_aspect(1 / max(0.1, float(np.cos(np.radians(start.latitude_deg)))), adjustable="datalim")
-    panel.margins(0.12)
-    panel.grid(color=FAINT, lw=0.6)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.xaxis.set_major_formatter(lambda value, _: f"{(value + 180) % 360 - 180:g}")
-    panel.legend(loc="upper left", bbox_to_anchor=(0, -0.09), ncols=3, frameon=False, fontsize=8)
+        panel.plot(np.radians(azimuth), 90 - own, color=colour, lw=3, marker="o", ms=3.5, label=name)
+    if len(order) > MOST_NAMES:
+        panel.plot([], [], color=SERVING[0], lw=3, label=f"serving: {len(order)}, one after the other")
+    if order:
+        first = int(np.flatnonzero(serving >= 0)[0])
+        panel.plot(np.radians(azimuth[first]), 90 - elevation[first], "o", ms=9, mfc="none", color=INK,
+                   label="at the beginning")  # fmt: skip
+    panel.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.04), ncols=2, frameon=False, fontsize=8)

@@ -130,6 +130,22 @@ def test_sky_of_the_reference_data_has_the_logged_ranges(
     assert len(rows(out)) == 51
 
 
+def test_a_geostationary_sky_is_one_satellite_that_stands_still(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """From the outage of the sun on, whose way then leads through the satellite, until after it."""
+    picture = tmp_path / "geo.svg"
+    season = ("--start", "2025-10-07T11:10:00Z", "--duration", "20m", "--step", "5m")
+    status, out, err = call(capsys, "sky", "geo_dvbs2", *season, "--plot", str(picture))
+    assert (status, err) == (0, "")
+    assert {tuple(row.values())[1:] for row in rows(out)} == {("GEO 10E", "205.0483", "45.9865", "37337890.58")}
+    assert len(rows(out)) == 4
+    drawn = picture.read_text()
+    assert "<!-- sun, this day: in the dish's beam 11:" in drawn
+    assert "<!-- geostationary arc -->" in drawn
+    assert call(capsys, "sky", "geo_dvbs2", *season, "--elements", "x.tle")[0] == ScenarioError.exit_status
+
+
 def test_an_empty_sky_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, "sky", "starlink_2025", *START, "--set", "terminal.min_elevation_deg=89.99")
     assert status == 0

@@ -17,7 +17,8 @@ from emulator.orbit.view import views
 from emulator.scenario import load_scenario
 from emulator.serving.stations import masks_deg
 from emulator.timeline.build import windows_for
-from emulator.timeline.skyplot import _ground, _horizon_deg, draw
+from emulator.timeline.skymap import ground_seen
+from emulator.timeline.skyplot import _horizon_deg, draw
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.units import NS_PER_S, parse_utc_ns
 
@@ -54,7 +55,7 @@ def test_ground_points_are_under_the_satellites() -> None:
     propagator, site = Propagator(satellites), Site(scenario.terminal)
     masks = masks_deg(satellites, scenario.constellation, scenario.terminal)
     view = next(iter(views(propagator, site, masks, START_NS, START_NS + 1, NS_PER_S)))
-    latitude, longitude = _ground(site.start, view.azimuth_deg, view.elevation_deg, view.slant_range_m)
+    latitude, longitude = ground_seen(site.start, view.azimuth_deg, view.elevation_deg, view.slant_range_m)
     x, y, z = propagator.positions_m(np.array([START_NS]), view.satellite)[:, 0].T
     assert len(view.satellite) > 10
     assert latitude == pytest.approx(np.degrees(np.arcsin(z / np.sqrt(x**2 + y**2 + z**2))), abs=1e-6)
