@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from emulator.ports.namespace import Namespace
 Result = TypeVar("Result")
 
 REPOSITORY = Path(__file__).parents[2]
+LOOK_S = 0.002
 PATIENCE_S = 90.0  # a start with nothing compiled yet, on a busy machine
 
 
@@ -135,10 +137,11 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def until(reached: Callable[[], object]) -> Any:
-    """What `reached` gives as soon as that is something."""
-    deadline = time.monotonic() + PATIENCE_S
+    """What `reached` gives as soon as that is something. Whoever spins takes the core of what he waits for."""
+    deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()
     while not (found := reached()):
         assert time.monotonic() < deadline
+        pause.wait(LOOK_S)
     return found
 
 

@@ -19,16 +19,11 @@ from emulator.scenario import load_scenario
 from emulator.timeline.causes import Cause
 from hil_tests.bench.living import until
 
-pytestmark = pytest.mark.needs("netns", "tun", "root", "compiled")
+pytestmark = [pytest.mark.needs("netns", "tun", "root", "compiled"), pytest.mark.usefixtures("nothing_left")]
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 UDP_SEGMENT = 103  # linux/udp.h
 ETH_P_ALL = 3  # linux/if_ether.h
 PATIENCE_S = 30.0
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
 
 
 @contextlib.contextmanager
@@ -159,18 +154,20 @@ def test_one_send_of_twenty_datagrams_is_twenty_packets_on_a_slow_link(fabric: s
         counters = settled(bench, 20)
         lengths = captured(tap)
         assert sum(wire_packets(length, 28, 1000) for length in lengths) == 20
-        assert lengths.count(1028) >= 10, "a packet leaves alone but for one that a busy machine made late"
+        assert lengths.count(1028) >= 5, "a packet leaves alone but for those that a busy machine made late"
     assert (counters.uplink.offered_packets, counters.uplink.offered_bytes) == (20, 20 * 1028)
 
 
 @pytest.mark.parametrize("fabric", ["direct", "zmq"])
-@pytest.mark.parametrize(("rate_mbps", "alone"), [(1, True), (0, False)])
-def test_tcp_super_packets_are_cut_where_the_rate_tells_packets_apart(fabric: str, rate_mbps: int, alone: bool) -> None:
+@pytest.mark.parametrize(("rate_mbps", "alone"), [(0.5, True), (0, False)])
+def test_tcp_super_packets_are_cut_where_the_rate_tells_packets_apart(
+    fabric: str, rate_mbps: float, alone: bool
+) -> None:
     """Without a rate a super-packet's packets are due together, and leave in one write: that is where the speed is.
 
-    At 1 Mbit/s they are 12 ms apart, and leave one by one but for those that a busy machine made late.
+    At 0.5 Mbit/s they are 24 ms apart, and leave one by one but for those that a busy machine made late.
     """
-    sent = 120_000
+    sent = 60_000 if alone else 120_000
     with running(f"link.rate_mbps={rate_mbps}", fabric=fabric) as bench, capture(bench) as tap:
         with at(bench.datacenter, socket.SOCK_STREAM) as server, at(bench.terminal, socket.SOCK_STREAM) as client:
             server.bind((bench.datacenter.ipv4, 5000))
@@ -186,7 +183,7 @@ def test_tcp_super_packets_are_cut_where_the_rate_tells_packets_apart(fabric: st
         uplink = settled(bench, sent // 1500).uplink
         lengths = captured(tap)
     if alone:
-        assert lengths.count(1500) > uplink.offered_packets / 2
+        assert lengths.count(1500) > uplink.offered_packets / 4
     else:
         assert max(lengths) > 2 * 1500
     assert uplink.dropped == {}
