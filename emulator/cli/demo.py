@@ -6,9 +6,10 @@ import contextlib
 import signal
 import tempfile
 import threading
+import time
+from bisect import insort
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -16,14 +17,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emulator.cli.demo_plan import (
+    CALM_S,
+    CONTACT_LEAD_S,
+    DEFAULT_S,
+    Plan,
+    next_contact,
+    plan_demo,
+    probe_interval_ns,
+)
 from emulator.cli.options import duration_option, scenario_options, start_option
 from emulator.errors import EmulationError, EndpointError, ToolMissingError
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_S, format_utc
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from emulator.bench import Bench
+    from emulator.bench.snapshot import LinkState
     from emulator.cli.live import LiveView
     from emulator.scenario import Scenario
     from emulator.testing.record import RunRecord
@@ -32,78 +43,13 @@ if TYPE_CHECKING:
     from emulator.testing.showcase import Shown
     from emulator.testing.summary import Summary
 
-SLOT_S = 15.0
-DEFAULT_S = 45.0
-BOUNDARIES = 3  # that a demo of the default length crosses
-BEFORE_FIRST_BOUNDARY_S = 2.0  # less of the slot before it, and the boundary does not count
-AFTER_LAST_BOUNDARY_S = 4.0  # so that the last slot is seen, too
-OUTAGE_S = 1.5
-FADE_S = 5.0
 FADE_DB = 6.0
-CLEARANCE_S = 2.0  # between what we do to the link and a slot boundary: what hurt shall be told apart
-PROBE_INTERVAL_NS = 2 * NS_PER_MS
-PROBE_BITS = 52 * 8  # of a probe with its headers
-PROBE_SHARE = 0.1  # of the slower direction, that probes may take at most: a light load
 CONNECTIONS = 4  # as a browser or a speed test does: one alone, at the link's loss, would not fill it
-CALM_S = 4.0  # before the transfer: probes that meet no queue, slot boundaries left out
 TICK_S = 0.1
 LEAD_S = 0.3  # a change is announced so much before it begins
 PENDING_LIMIT_S = 30.0
+LEAST_TRANSFER_S = 0.5
 LEAST_S, MOST_S = 4.0, 600.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When a demo does what, seconds from its start."""
-
-    duration_s: float
-    transfer_s: tuple[float, float]
-    outage_s: tuple[float, float]
-    fade_s: tuple[float, float]
-    query_s: float
-    inject_s: float
-
-
-def plan_demo(first_boundary_s: float | None, duration_s: float | None) -> Plan:
-    """`first_boundary_s`: seconds to the next slot boundary, None for a link without slots.
-
-    Without a duration, the demo lasts 45 s, or until three boundaries and four seconds are past (at most 51 s).
-    """
-    if duration_s is None:
-        duration_s = DEFAULT_S
-        if first_boundary_s is not None:
-            first_seen_s = first_boundary_s + (SLOT_S if first_boundary_s < BEFORE_FIRST_BOUNDARY_S else 0.0)
-            duration_s = max(duration_s, first_seen_s + (BOUNDARIES - 1) * SLOT_S + AFTER_LAST_BOUNDARY_S)
-    scale = min(1.0, duration_s / DEFAULT_S)
-    outage, fade, clearance = OUTAGE_S * scale, FADE_S * scale, CLEARANCE_S * scale
-    return Plan(
-        duration_s=duration_s,
-        transfer_s=(max(0.15 * duration_s, min(CALM_S, 0.3 * duration_s)), 0.88 * duration_s),
-        outage_s=_within_a_slot(0.40 * duration_s, outage, clearance, first_boundary_s),
-        fade_s=_within_a_slot(0.66 * duration_s, fade, clearance, first_boundary_s),
-        query_s=0.05 * duration_s,
-        inject_s=0.25 * duration_s,
-    )
-
-
-def probe_interval_ns(*rates_bps: int) -> int:
-    """Time between two probes, whole ms: 2 ms, or longer where the slower direction would feel that; 0: no limit."""
-    slowest_bps = min((rate_bps for rate_bps in rates_bps if rate_bps > 0), default=0)
-    if slowest_bps == 0:
-        return PROBE_INTERVAL_NS
-    light_ms = -(-PROBE_BITS * 1000 // round(PROBE_SHARE * slowest_bps)) if slowest_bps >= 1000 else 1000
-    return max(PROBE_INTERVAL_NS, min(light_ms, 1000) * NS_PER_MS)
-
-
-def _within_a_slot(
-    wanted_s: float, length_s: float, clear_s: float, first_boundary_s: float | None
-) -> tuple[float, float]:
-    """(start, end) as near to `wanted_s` as a slot lets it be, `clear_s` from its ends."""
-    start_s = wanted_s
-    if first_boundary_s is not None:
-        slot_s = first_boundary_s + (wanted_s - first_boundary_s) // SLOT_S * SLOT_S
-        start_s = min(max(wanted_s, slot_s + clear_s), slot_s + SLOT_S - clear_s - length_s)
-    return start_s, start_s + length_s
 
 
 @click.command()
@@ -138,6 +84,10 @@ def demo(scenario: Scenario, start_utc_ns: int | None, duration_ns: int | None, 
         f"query on a serial line, and a report in {directory}/. Ctrl-C ends it early, with a report.",
         soft_wrap=True,
     )
+    if scenario.link.profile == "ground_station" and start_utc_ns is None:
+        contact = next_contact(scenario, time.time_ns(), duration_s or DEFAULT_S)
+        start_utc_ns = contact.start_ns - round(CONTACT_LEAD_S * NS_PER_S)
+        console.print(f"It is played at the next contact, with {contact.station} at {format_utc(contact.start_ns, 0)}.")
     stop = _Stop()
     record = _run(scenario, start_utc_ns, duration_s, stop, console)
     paths = _report(record, directory, console)
@@ -239,14 +189,15 @@ class _Show:
     def __init__(self, bench: Bench, session: Session, recorder: Recorder, view: LiveView, plan: Plan) -> None:
         self._bench, self._session, self._recorder, self._view, self._plan = bench, session, recorder, view, plan
         state = bench.state()
+        self._up_s = 0.0 if self._is_open(state) else None  # since when the link has carried anything
         self._interval_ns = probe_interval_ns(state.uplink.rate_bps, state.downlink.rate_bps)
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="demo")
         self._pending: list[Future[Shown]] = []
         self._due: list[tuple[float, Callable[[], None]]] = sorted(
             [
                 (plan.query_s, self._query),
-                (plan.transfer_s[0], self._transfer),
-                (plan.inject_s, self._inject),
+                (plan.transfer_s[0], lambda: self._when_up(self._transfer, CALM_S)),
+                (plan.inject_s, lambda: self._when_up(self._inject, 0.0)),
                 (plan.outage_s[0] - LEAD_S, self._outage),
                 (plan.fade_s[0] - LEAD_S, self._fade),
             ],
@@ -257,7 +208,10 @@ class _Show:
         duration_ns = round(self._plan.duration_s * NS_PER_S)
         self._session.start_probes(duration_ns - self._recorder.now_ns(), self._interval_ns)
         while self._recorder.now_ns() < duration_ns:
-            self._view.show(*self._recorder.tick())
+            state, counters = self._recorder.tick()
+            self._view.show(state, counters)
+            if self._up_s is None and self._is_open(state):
+                self._up_s = self._recorder.now_ns() / NS_PER_S
             while self._due and self._due[0][0] * NS_PER_S <= self._recorder.now_ns():
                 try:
                     self._due.pop(0)[1]()
@@ -269,6 +223,21 @@ class _Show:
             if stop.wait(TICK_S):
                 self._note("ending early", "bold yellow")
                 break
+
+    @staticmethod
+    def _is_open(state: LinkState) -> bool:
+        from emulator.timeline.causes import Gate
+
+        return state.uplink.gate is Gate.PASS and state.downlink.gate is Gate.PASS
+
+    def _when_up(self, action: Callable[[], None], calm_s: float) -> None:
+        """Does it `calm_s` after the link has come up, at once if it always was; if it never does, never."""
+        now_s = self._recorder.now_ns() / NS_PER_S
+        if self._up_s == 0 or (self._up_s is not None and now_s >= self._up_s + calm_s):
+            action()
+        else:
+            later_s = now_s + TICK_S if self._up_s is None else self._up_s + calm_s
+            insort(self._due, (later_s, lambda: self._when_up(action, calm_s)), key=lambda item: item[0])
 
     def finish(self, *, interrupted: bool) -> RunRecord:
         probes, bulk = self._session.finish(self._nothing_held)
@@ -320,8 +289,11 @@ class _Show:
         self._pending.append(self._workers.submit(inject_packet, self._bench))
 
     def _transfer(self) -> None:
-        self._note("TCP download begins")
         left_s = self._plan.transfer_s[1] - self._recorder.now_ns() / NS_PER_S
+        if left_s < LEAST_TRANSFER_S:
+            self._note("the link came up too late for a download", "bold yellow")
+            return
+        self._note("TCP download begins")
         self._session.start_download(round(left_s * NS_PER_S), CONNECTIONS)
 
     def _outage(self) -> None:

@@ -63,6 +63,7 @@ class LiveView:
         self.console = console or Console(stderr=True, highlight=False)
         self._title, self._duration_ns = title, duration_ns
         self._slot_phase_s: float | None = getattr(scenario.link, "slot_phase_s", None)
+        self._has_sky = scenario.link.profile not in ("fixed", "trace")
         self._history: deque[Sample] = deque(maxlen=HISTORY)
         self._throughput: deque[tuple[float, float]] = deque(maxlen=HISTORY)
         self._notes: deque[Text] = deque(maxlen=5)
@@ -121,9 +122,9 @@ class LiveView:
 
     def line(self, state: LinkState, counters: Counters) -> Text:
         """The plain line of a moment."""
-        served = (
-            f"{state.satellite} via {state.gateway}, {state.elevation_deg:.0f}°" if state.satellite else "fixed link"
-        )
+        served = "no satellite" if self._has_sky else "fixed link"
+        if state.satellite:
+            served = f"{state.satellite} via {state.gateway}, {state.elevation_deg:.0f}°"
         parts: list[tuple[str, str] | str] = [f"{_clock(state.utc_ns)}  {served}"]
         for name, channel, count, bps in self._directions(state, counters):
             parts += [
@@ -183,7 +184,7 @@ class LiveView:
         return head
 
     def _sky(self, state: LinkState) -> RenderableType:
-        if not state.satellite and self._slot_phase_s is None:
+        if not self._has_sky:
             return Text("fixed link: no satellite", style="dim")
         served = Text.assemble(
             ("satellite ", "dim"),

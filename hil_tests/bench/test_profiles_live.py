@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emulator.bench import Bench
-from emulator.cli.demo import probe_interval_ns
+from emulator.cli.demo_plan import probe_interval_ns
 from emulator.scenario import load_scenario
 from emulator.scenario.load import embedded_scenarios
 from emulator.testing.measure import delay_verdict

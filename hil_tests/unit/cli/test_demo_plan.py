@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.cli.demo import BOUNDARIES, CLEARANCE_S, DEFAULT_S, PROBE_BITS, SLOT_S, plan_demo, probe_interval_ns
+from emulator.cli.demo_plan import (
+    BOUNDARIES,
+    CLEARANCE_S,
+    DEFAULT_S,
+    PROBE_BITS,
+    SLOT_S,
+    next_contact,
+    plan_demo,
+    probe_interval_ns,
+)
+from emulator.errors import CoverageError
+from emulator.scenario import load_scenario
+from emulator.units import NS_PER_S, format_utc, parse_utc_ns
 
 
 @given(first_s=st.floats(0, SLOT_S, exclude_max=True))
@@ -53,3 +66,16 @@ def test_probes_are_a_light_load_on_the_slower_direction(one_bps: int, other_bps
 def test_a_slow_link_is_probed_seldom_and_a_fast_one_each_two_ms() -> None:
     assert probe_interval_ns(0, 0) == probe_interval_ns(3_000_000, 100_000_000) == 2_000_000
     assert probe_interval_ns(352_000, 352_000) == 12_000_000  # Iridium Certus
+
+
+def test_a_contact_is_found_that_is_long_enough_and_has_not_begun() -> None:
+    scenario = load_scenario("ground_station_contact")
+    utc_ns = parse_utc_ns("2026-11-22T21:04:00Z")
+    first = next_contact(scenario, utc_ns, 45.0)
+    assert (first.station, format_utc(first.start_ns, 0)) == ("Svalbard", "2026-11-22T21:58:50Z")
+    within = next_contact(scenario, first.start_ns + NS_PER_S, 45.0)  # that one has begun
+    assert within.start_ns > first.end_ns
+    long = next_contact(scenario, first.end_ns, 550.0)
+    assert long.end_ns - long.start_ns >= 550 * NS_PER_S
+    with pytest.raises(CoverageError, match="--duration"):
+        next_contact(scenario, utc_ns, 1200.0)

@@ -103,6 +103,12 @@ def test_a_fixed_link_has_no_satellite() -> None:
     assert "no satellite" in text_of(view, state(satellite=""), counters())
 
 
+def test_a_link_with_a_sky_whom_nobody_serves_is_no_fixed_link() -> None:
+    contact = quiet_view(load_scenario("ground_station_contact"))
+    assert contact.line(state(satellite=""), counters()).plain.split("  ")[1] == "no satellite"
+    assert "satellite none" in text_of(contact, state(satellite=""), counters())
+
+
 def test_a_shut_gate_is_told_with_its_cause(starlink: Scenario) -> None:
     shut = state(down=channel(Gate.DROP, Cause.COMMAND))
     assert "shut: command (overlay)" in text_of(quiet_view(starlink), shut, counters())
