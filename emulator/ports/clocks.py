@@ -128,19 +128,45 @@ class ClockEstimate:
 
     @property
     def error_ns(self) -> int:
-        """Half of what the quickest exchange took: how wrong the offset can be."""
+        """Half of what the quickest exchange took: how wrong the offset was then, at most."""
         return min((one.delay_ns for one in self._kept), default=0) // 2
 
     def offset_ns(self, our_ns: int) -> int:
         """Theirs less ours at a time of ours; 0 while nothing is known, or if both are one clock."""
         return 0 if self.shared else self._line_at(our_ns)
 
+    def _drift_doubt(self) -> float:
+        """By how much the line's drift may be wrong: two exchanges leave it as much room as both took, over the time
+        between them.
+        """
+        _, _, drift = self._line
+        quickest = min(self._kept, key=lambda one: one.delay_ns)
+        room = [
+            abs(drift - (one.offset_ns - quickest.offset_ns) / (one.at_ns - quickest.at_ns))
+            + (one.delay_ns + quickest.delay_ns) / 2 / abs(one.at_ns - quickest.at_ns)
+            for one in self._kept
+            if abs(one.at_ns - quickest.at_ns) >= BUCKET_NS
+        ]
+        return min([UNKNOWN_DRIFT, *room])
+
+    def _error_at(self, our_ns: int) -> int:
+        """The truth lies no further from the line: each exchange is wrong by half of what it took, at most, and less
+        certain the longer ago it was.
+        """
+        if self.shared or not self._kept:
+            return 0
+        doubt = self._drift_doubt()
+        return min(
+            abs(self._line_at(one.at_ns) - one.offset_ns) + one.delay_ns // 2 + round(abs(our_ns - one.at_ns) * doubt)
+            for one in self._kept
+        )
+
     def state(self, our_ns: int) -> ClockState:
         """What is known at a time of ours. A shared clock's offset is what was measured, too."""
         return ClockState(
             offset_ns=self._line_at(our_ns),
             drift_ppm=self._line[2] * 1e6,
-            error_ns=0 if self.shared else self.error_ns,
+            error_ns=self._error_at(our_ns),
             round_trip_ns=self._last_delay_ns,
             exchanges=self.exchanges,
             steps=self.steps,

@@ -58,6 +58,7 @@ from emulator.ports.scheduling import (
     REST_NS,
     SPIN_NS,
     run_in_real_time,
+    run_transport_in_real_time,
     sleep_exactly,
 )
 from emulator.ports.turn import LATENESS_BINS, new_scratch
@@ -212,6 +213,7 @@ class EndPart:
                 if json.loads(order).get("realtime") and run_in_real_time(0):
                     shared = self._loop.shared
                     shared[end_loop.SPIN_LONGEST], shared[end_loop.REST] = REALTIME_SPIN_NS, REALTIME_REST_NS
+                    run_transport_in_real_time()
 
     def _watch_handshakes(self) -> None:
         while self._monitor.poll(0):

@@ -10,6 +10,7 @@ the transport's own latency is part of the emulated delay, as long as it is the 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ from emulator.ports.end_process import EndProcess
 from emulator.ports.ends import Ends
 from emulator.ports.interrupts import interrupts_wait
 from emulator.ports.relay import RelayCounters, in_cache
-from emulator.ports.scheduling import run_in_real_time, sleep_exactly
+from emulator.ports.scheduling import IO_THREAD, run_in_real_time, run_transport_in_real_time, sleep_exactly
 from emulator.ports.turn import new_scratch
 from emulator.ports.zeromq import require_libzmq
 from emulator.units import NS_PER_MS
@@ -45,6 +46,7 @@ DOMAIN = "packets"
 LONGEST_IPC = len("ipc://") + zmq.IPC_PATH_MAX_LEN
 SOCKET_NAME = "packets"  # short: the path of a socket has room for 107 bytes, unix(7)
 WAITING_MESSAGES = end_part.WAITING_MESSAGES
+NUMBERS = itertools.count(1)  # of the fabrics in this process: their threads are known by it
 
 
 def is_compiled() -> bool:
@@ -81,6 +83,7 @@ class FabricRelay:
         self.endpoints: list[str] = []
         self._wanted, self._keys, self._doors = tuple(endpoints), keys, doors or {}
         self.ends, self._injection = tuple(ends), injection
+        self._number = next(NUMBERS)
         self._memory = link_loop.Memory(*batch.batch_memory(), *batch.batch_memory())
         self._shared = np.zeros(link_loop.SHARED_WORDS, np.int64)
         self._scratch = new_scratch()
@@ -109,6 +112,7 @@ class FabricRelay:
         self._warm_up()
         with interrupts_wait(), contextlib.ExitStack() as undo:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            context.set(zmq.THREAD_NAME_PREFIX, self._number)
             undo.callback(context.destroy, linger=0)
             if self._keys is not None:
                 undo.enter_context(Gate(context, self._keys, {DOMAIN: ("packets",)}))
@@ -186,9 +190,10 @@ class FabricRelay:
         return self._thread.is_alive()
 
     def take_priority(self) -> bool:
-        """Real-time priority for the loop and for the ends that are ours; False if that is refused."""
+        """Real-time priority for the loop, its transport and the ends that are ours; False if that is refused."""
         for end in self.ends:
             end.order(realtime=True)
+        run_transport_in_real_time(f"{self._number}/{IO_THREAD}")
         return run_in_real_time(self.native_id or 0)
 
     def settle(self) -> None:

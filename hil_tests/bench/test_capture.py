@@ -302,13 +302,44 @@ def test_the_command_tells_what_it_wrote(bench: Bench, tmp_path: Path) -> None:
     assert len(list(read_capture(target))) == 5
 
 
-def _keep_sending(bench: Bench, over: threading.Event) -> None:
+def _keep_sending(bench: Bench, over: threading.Event, size: int = 20) -> None:
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             while not over.wait(0.01):
-                sender.sendto(bytes(20), (bench.datacenter.ipv4, 9))
+                sender.sendto(bytes(size), (bench.datacenter.ipv4, 9))
 
     bench.terminal.namespace.run(send)
+
+
+@pytest.mark.needs("root")
+def test_a_full_disk_ends_the_capture_and_nothing_else(bench: Bench, tmp_path: Path) -> None:
+    """What had been written can be read; the link goes on, and what it counts adds up."""
+    disk, kept = tmp_path / "disk", tmp_path / "kept.pcapng"
+    disk.mkdir()
+    capture = [sys.executable, "-m", "emulator.cli.main", "capture", "--at", "uplink", "-w", f"{disk}/c.pcapng"]
+    line = 'mount -t tmpfs -o size=64k tmpfs "$1"; "${@:3}" || ended=$?; cp "$1/c.pcapng" "$2"; exit $ended'
+    with subprocess.Popen(
+        ["unshare", "--mount", "bash", "-ec", line, "bash", str(disk), str(kept), *capture],
+        cwd=ROOT,
+        env=os.environ | {"BENTPIPE_RUNTIME_DIR": str(bench.runtime_dir.parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        over = threading.Event()
+        sender = threading.Thread(target=_keep_sending, args=(bench, over, 1400))
+        sender.start()
+        _, told = running.communicate(timeout=60)
+        over.set()
+        sender.join()
+    assert running.returncode == EndpointError.exit_status
+    assert f"{disk}/c.pcapng: No space left on device" in told
+    frames = list(read_capture(kept))
+    assert 20 < len(frames) < 60
+    send_up(bench, 10)
+    counted = bench.counters().uplink
+    while counted.held_packets:
+        counted = bench.counters().uplink
+    assert counted.offered_packets == counted.delivered_packets + counted.dropped_packets
 
 
 def test_a_recording_by_command_tells_what_it_holds(

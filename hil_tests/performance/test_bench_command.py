@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from emulator.testing.performance.figures import FIGURES
 from emulator.testing.performance.names import MEASURES, QUICK
-from emulator.testing.performance.rows import FIGURES
 
 CHECKOUT = Path(__file__).parent.parent.parent
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,8 +214,12 @@ def udp(
     seconds: float,
     window: Window,
     payload_bytes: int = UDP_PAYLOAD_BYTES,
+    realtime: bool = False,
 ) -> Flood:
-    """Packets of `payload_bytes` at a rate; `window` lies around all of them. Raises EmulationError if that fails."""
+    """Packets of `payload_bytes` at a rate; `window` lies around all of them. Raises EmulationError if that fails.
+
+    realtime: the sender's priority, so that on a busy machine, too, its packets are no bursts.
+    """
     python = [sys.executable, "-I", "-S", UDP_PROGRAM]
     counter = start(receiver, [*python, "receive", "--port", str(UDP_PORT)])
     if not await_ready(counter):
@@ -236,6 +240,7 @@ def udp(
             f"{seconds:g}",
             "--size",
             str(payload_bytes),
+            *(["--realtime"] if realtime else []),
         ],
     )
     try:
@@ -260,3 +265,7 @@ def udp(
         left_out=sent["left_out"],
         seconds=sent["seconds"],
     )
+
+
+def flood_record(flood: Flood) -> dict[str, Any]:
+    return {**asdict(flood), "lost": flood.lost, "sent_per_s": flood.sent_per_s}

@@ -15,26 +15,29 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from emulator.bench.fabrics import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.testing.performance.bare_batches import bare_batches
-from emulator.testing.performance.emulated import Memory, delay_errors_us, lateness_percentiles
-from emulator.testing.performance.loads import CONGESTION, Flood, Window, many, tcp, udp
+from emulator.testing.performance.emulated import Memory
+from emulator.testing.performance.loads import CONGESTION, Window, flood_record, many, tcp, udp
 from emulator.testing.performance.names import MEASURES, PLACES
 from emulator.testing.performance.places import Record, Settings, bare, forwarding, link
+from emulator.testing.performance.punctual import (
+    UDP_HEADERS_BYTES,
+    delay_forwarding,
+    delay_link,
+    paced_bare,
+    paced_link,
+    probed_link,
+)
 from emulator.testing.performance.rows import CARRIED
 from emulator.testing.performance.services import captured_gigabit, injected
-from emulator.testing.session import Session, Side
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.testing.session import Side
+from emulator.units import NS_PER_S
 
 FIRST_ANSWER = str(Path(__file__).with_name("first_answer.py"))
 START_LIMIT_S = 60.0
-PROBE_LIMIT_S = 20.0
-PACED_SHARE = 0.98  # a rate that is just kept has no queue: what is late is late because of the loop
-UDP_HEADERS_BYTES = 28
 EVERY_STAGE = (  # so rare that they cost TCP nothing but what the path does for them
     "link.loss=1e-9",
     "link.jitter_ms=0.02",
@@ -137,33 +140,6 @@ def tcp_bare(settings: Settings, warnings: list[str]) -> Record:
         return {**asdict(carried), "super_packets_lost": loop.lost}
 
 
-def paced_bare(settings: Settings, warnings: list[str], *, realtime: bool = False) -> Record:
-    with bare(settings, realtime=realtime, warnings=warnings) as loop:
-        before = loop.lateness_us.copy()
-        flood = paced(settings, loop.terminal, loop.datacenter, Window())
-        return {**flood_record(flood), "lateness_us": lateness_percentiles(loop.lateness_us - before)}
-
-
-def paced_link(settings: Settings, warnings: list[str], *, realtime: bool = False) -> Record:
-    with link(settings, rate_mbps=settings.paced_mbps, realtime=realtime, warnings=warnings) as watch:
-        window = Window(watch.look, watch.look)
-        flood = paced(settings, watch.bench.terminal, watch.bench.datacenter, window)
-        seen = watch.seen()
-        return {**flood_record(flood), "lateness_us": seen["lateness_us"], "link": seen}
-
-
-def paced(settings: Settings, sender: Side, receiver: Side, window: Window) -> Flood:
-    """Packets of the MTU at a little less than `paced_mbps`."""
-    rate = PACED_SHARE * settings.paced_mbps * 1e6 / 8 / settings.mtu
-    payload = settings.mtu - UDP_HEADERS_BYTES
-    seconds = settings.udp_seconds
-    return udp(sender, receiver, packets_per_s=rate, seconds=seconds, payload_bytes=payload, window=window)
-
-
-def flood_record(flood: Flood) -> Record:
-    return {**asdict(flood), "lost": flood.lost, "sent_per_s": flood.sent_per_s}
-
-
 def udp_forwarding(settings: Settings, warnings: list[str]) -> Record:
     with forwarding(settings, offloads=True, warnings=warnings) as (client, server):
         return flood_record(
@@ -241,35 +217,6 @@ def limit_forwarding(settings: Settings, warnings: list[str]) -> Record:
 def limit_link(settings: Settings, warnings: list[str], *, fabric: Fabric = "direct") -> Record:
     with link(settings, fabric=fabric, warnings=warnings) as watch:
         return limit_at(settings, watch.bench.terminal, watch.bench.datacenter)
-
-
-def probe(settings: Settings, near: Side, far: Side, delay_ms: float) -> Record:
-    """Probes both ways on an otherwise idle path, stamped by the kernel at both ends."""
-    with Session(near, far) as session:
-        session.start_receivers()
-        session.start_probes(round(settings.udp_seconds * NS_PER_S), settings.probe_interval_ms * NS_PER_MS)
-        for sender in session.senders:
-            sender.wait(settings.udp_seconds + PROBE_LIMIT_S)
-        probes, _ = session.finish()
-    errors = [error for run in probes.values() for error in delay_errors_us(run.delay_ns, delay_ms)]
-    if not errors:
-        raise EmulationError("no probe came back")
-    return {
-        "probes": sum(len(run.sequence) for run in probes.values()),
-        "lost": sum(int(run.lost.sum()) for run in probes.values()),
-        "stamps": sorted({run.stamp_source for run in probes.values()}),
-        "error_us": {name: float(np.percentile(errors, percent)) for name, percent in (("p50", 50), ("p99", 99))},
-    }
-
-
-def delay_forwarding(settings: Settings, warnings: list[str]) -> Record:
-    with forwarding(settings, offloads=True, warnings=warnings) as (client, server):
-        return probe(settings, client, server, 0.0)
-
-
-def delay_link(settings: Settings, warnings: list[str]) -> Record:
-    with link(settings, warnings=warnings) as watch:
-        return {**probe(settings, watch.bench.terminal, watch.bench.datacenter, settings.delay_ms)}
 
 
 def start_python(settings: Settings, warnings: list[str]) -> Record:
@@ -351,6 +298,8 @@ TRIALS: dict[str, Trial] = {
     "paced/bench": paced_link,
     "paced/bare-realtime": lambda settings, warnings: paced_bare(settings, warnings, realtime=True),
     "paced/bench-realtime": lambda settings, warnings: paced_link(settings, warnings, realtime=True),
+    "probed/bench-realtime": probed_link,
+    "probed/zmq-realtime": lambda settings, warnings: probed_link(settings, warnings, fabric="zmq"),
     "udp/forwarding": udp_forwarding,
     "udp/bench": udp_link,
     "udp/zmq": lambda settings, warnings: udp_link(settings, warnings, fabric="zmq"),
@@ -382,7 +331,8 @@ def describe(key: str) -> str:
 def takes_s(key: str, settings: Settings) -> float:
     """About how long a trial lasts, its preparation included."""
     load, place = key.split("/")
-    prepared = {"zmq": 2.5, "zmq-curve": 2.5, "capture": 1.0, "bench": 0.4, "bench-realtime": 0.4}.get(place, 0.3)
+    slow = {"zmq": 2.5, "zmq-curve": 2.5, "zmq-realtime": 2.5, "capture": 1.0, "bench": 0.4, "bench-realtime": 0.4}
+    prepared = slow.get(place, 0.3)
     lasts = {
         "tcp": settings.ramp_s + settings.seconds + 0.3,
         "flows": len(settings.flows) * (settings.flows_ramp_s + settings.seconds + 1.0),
@@ -393,6 +343,7 @@ def takes_s(key: str, settings: Settings) -> float:
         "stages": 0.5 * (1 + settings.stages_rounds),
         "ten-gigabit": settings.ramp_s + settings.seconds + 0.3,
         "paced": settings.udp_seconds + 0.4,
+        "probed": settings.probed_seconds + 1.5,
         "udp": settings.udp_seconds + 0.4,
         "limit": len(settings.limit_packets_per_s) * (settings.limit_seconds + 0.4),
         "delay": settings.udp_seconds + 1.0,

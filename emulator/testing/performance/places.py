@@ -45,6 +45,7 @@ class Settings:
     flows_ramp_s: float = 3.0
     steady_congestion: str = "reno"  # cubic's slow start ends where the delay wavers, and then takes half a minute
     paced_mbps: float = 500.0
+    probed_seconds: float = 2.5
 
 
 Record = dict[str, Any]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from emulator.testing.performance.names import FLOWS, PLAIN, SIZES, STAGES
+from emulator.testing.performance.figures import FIGURES, Figure, Judged, Record
 from emulator.testing.performance.statistics import Spread, Target, ratios, spread
 
-Record = Mapping[str, Any]
 Rounds = Mapping[str, Sequence[Record]]
 """By the key of the trial: a record per round; one that failed holds `error`, and nothing else."""
 
@@ -30,15 +29,16 @@ class Row:
     against: str = ""
     baseline: Spread | None = None
     ratio: Spread | None = None
+    difference: Spread | None = None
     target: Target | None = None
-    target_of: Literal["value", "ratio"] = "value"
+    target_of: Judged = "value"
     doubt: str = ""
     note: str = ""
 
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None without a target, or in doubt."""
-        judged = self.ratio if self.target_of == "ratio" else self.value
+        judged = {"value": self.value, "ratio": self.ratio, "difference": self.difference}[self.target_of]
         if self.target is None or judged is None or self.doubt:
             return None
         return self.target.met(judged)
@@ -52,307 +52,12 @@ class Row:
             "against": self.against,
             "baseline": self.baseline.as_json() if self.baseline else None,
             "ratio": self.ratio.as_json() if self.ratio else None,
+            "difference": self.difference.as_json() if self.difference else None,
             "target": {"of": self.target_of, **asdict(self.target)} if self.target else None,
             "met": self.met,
             "doubt": self.doubt,
             "note": self.note,
         }
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What to read in the records of a trial; None where there is nothing to read."""
-
-    trial: str
-    read: Callable[[Record], float | None]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A row to be: what is read, and over what. Without `divided` the baseline stands beside it, no ratio taken."""
-
-    key: str
-    what: str
-    unit: str
-    value: Reading
-    against: str = ""
-    baseline: Reading | None = None
-    target: Target | None = None
-    target_of: Literal["value", "ratio"] = "ratio"
-    divided: bool = True
-
-
-def at(*path: str, scale: float = 1.0) -> Callable[[Record], float | None]:
-    """Reads the number at a path of keys."""
-
-    def read(record: Record) -> float | None:
-        found: Any = record
-        for key in path:
-            found = found[key]
-        return None if found is None else float(found) * scale
-
-    return read
-
-
-def arrived(record: Record) -> float:
-    """Packets per second that reached the receiver's socket."""
-    return float(record["sent"] - record["lost"]) / float(record["seconds"])
-
-
-def growth(record: Record) -> float:
-    """By how many MB the process grew while a link was up."""
-    return float(record["memory"]["peak_bytes"] - record["memory"]["before_bytes"]) / 1e6
-
-
-GOODPUT = at("goodput_bps", scale=1e-9)
-CPU = at("link", "loop_cpu_ns_per_packet")
-ON, OFF = "kernel forwarding, offloads on", "kernel forwarding, offloads off"
-TCP, TCP_ON, TCP_OFF = (
-    Reading("tcp/bench", GOODPUT),
-    Reading("tcp/forwarding", GOODPUT),
-    Reading("tcp/forwarding-off", GOODPUT),
-)
-BARE = "the loop with no stage"
-TCP_BARE = Reading("tcp/bare", GOODPUT)
-TEN = Reading("ten-gigabit/bench", at("link", "delivered_bps", scale=1e-9))
-TEN_CONFIGURED = Reading("ten-gigabit/bench", lambda record: 10.0)
-TCP_ZMQ = Reading("tcp/zmq", GOODPUT)
-GIGABIT = Reading("gigabit/bench", at("link", "delivered_bps", scale=1e-9))
-CONFIGURED = Reading("gigabit/bench", lambda record: 1.0)
-CEILING = Reading("tcp/bench", at("memory", "ceiling_bytes", scale=1e-6))
-UDP_ON = Reading("udp/forwarding", arrived)
-UDP_ON_LOST = Reading("udp/forwarding", at("lost"))
-LIMIT_ON = Reading("limit/forwarding", at("packets_per_s"))
-PYTHON = Reading("start/python", at("seconds"))
-NONE_LOST = Target("≤", 0, every_round=True)
-
-FIGURES = (
-    Figure("tcp.of_offloads_on", "TCP, no rate limit", "Gbit/s", TCP, ON, TCP_ON, Target("≥", 0.45)),
-    Figure("tcp.of_offloads_off", "TCP, no rate limit", "Gbit/s", TCP, OFF, TCP_OFF, Target("≥", 3)),
-    Figure("tcp.of_bare_loop", "TCP, no rate limit", "Gbit/s", TCP, BARE, TCP_BARE, Target("≥", 0.9)),
-    Figure("tcp.bare_loop", "TCP, the loop with no stage", "Gbit/s", TCP_BARE, ON, TCP_ON),
-    *(
-        Figure(
-            f"flows.{kind}_{flows}",
-            f"TCP, {flows:,} flows: one carries{words}",
-            "× as much",
-            Reading(f"{trial}/bench", at("cost", str(flows))),
-            ON,
-            Reading("flows/forwarding", at("cost", str(flows))),
-            Target("≤", 1.5) if target else None,
-        )
-        for trial, kind, words, target in (
-            ("flows", "cost", "", True),
-            ("small-flows", "small_cost", ", super-packets as Linux cuts them at 20 ms", False),
-        )
-        for flows in FLOWS[1:]
-    ),
-    *(
-        Figure(
-            f"flows.carried_{flows}",
-            f"TCP, {flows:,} flow{'s' if flows > 1 else ''} of our own sender",
-            "Gbit/s",
-            Reading("flows/bench", at("flows", str(flows), "goodput_bps", scale=1e-9)),
-            ON,
-            Reading("flows/forwarding", at("flows", str(flows), "goodput_bps", scale=1e-9)),
-        )
-        for flows in FLOWS
-    ),
-    Figure("tcp.zmq_of_offloads_on", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, ON, TCP_ON),
-    Figure(
-        "tcp.zmq_of_bare",
-        "TCP over ZeroMQ",
-        "Gbit/s",
-        TCP_ZMQ,
-        "the same batches, bare sockets of three processes",
-        Reading("batches/zmq-bare", GOODPUT),
-    ),
-    Figure(
-        "tcp.curve_of_ipc",
-        "TCP over ZeroMQ, tcp:// with CURVE",
-        "Gbit/s",
-        Reading("tcp/zmq-curve", GOODPUT),
-        "by ipc://",
-        TCP_ZMQ,
-    ),
-    Figure(
-        "capture.share",
-        "TCP at 1 Gbit/s, all captured",
-        "Gbit/s",
-        Reading("gigabit/capture", at("link", "delivered_bps", scale=1e-9)),
-        "nothing captured",
-        GIGABIT,
-    ),
-    Figure(
-        "capture.missed",
-        "lost to a capture at 1 Gbit/s",
-        "%",
-        Reading("gigabit/capture", at("lost_share", scale=100)),
-        target=Target("≤", 0.1),
-        target_of="value",
-    ),
-    Figure(
-        "inject.rate",
-        "injected, prepared packets",
-        "packets/s",
-        Reading("inject/bench", at("packets_per_s")),
-        target=Target("≥", 50_000),
-        target_of="value",
-    ),
-    Figure(
-        "udp.zmq_limit",
-        "UDP over ZeroMQ: highest rate without loss",
-        "packets/s",
-        Reading("limit/zmq", at("packets_per_s")),
-        "the link in one process",
-        Reading("limit/bench", at("packets_per_s")),
-    ),
-    Figure("tcp.zmq_of_direct", "TCP over ZeroMQ", "Gbit/s", TCP_ZMQ, "the link in one process", TCP),
-    Figure(
-        "gigabit.share", "TCP at 1 Gbit/s, IP bytes", "Gbit/s", GIGABIT, "as configured", CONFIGURED, Target("≥", 0.95)
-    ),
-    Figure(
-        "all_stages.share",
-        "TCP at 1 Gbit/s, every stage on, IP bytes",
-        "Gbit/s",
-        Reading("all-stages/bench", at("link", "delivered_bps", scale=1e-9)),
-        "as configured",
-        Reading("all-stages/bench", lambda record: 1.0),
-        Target("≥", 0.95),
-    ),
-    Figure(
-        "all_stages.cpu",
-        "CPU of the packet loop, every stage on",
-        "ns/packet",
-        Reading("all-stages/bench", at("link", "loop_cpu_ns_per_packet")),
-        "a plain link at 1 Gbit/s",
-        Reading("gigabit/bench", at("link", "loop_cpu_ns_per_packet")),
-    ),
-    *(
-        Figure(
-            f"stages.{name}",
-            f"a packet in the path, {name}",
-            "ns",
-            Reading("stages/memory", at("ns", name)),
-            PLAIN,
-            Reading("stages/memory", at("ns", PLAIN)),
-            Target("≤", 1.2) if name == "100 classes" else None,
-        )
-        for name in STAGES
-    ),
-    *(
-        Figure(
-            f"gigabit.lateness_{name}",
-            f"lateness at 1 Gbit/s, {name}",
-            "µs",
-            Reading("gigabit/bench", at("link", "lateness_us", name)),
-            target=Target("≤", 20) if name == "p50" else None,
-            target_of="value",
-        )
-        for name in ("p50", "p99", "p99.9")
-    ),
-    Figure(
-        "ten_gigabit.share",
-        "TCP at 10 Gbit/s, IP bytes",
-        "Gbit/s",
-        TEN,
-        "as configured",
-        TEN_CONFIGURED,
-        Target("≥", 0.9),
-    ),
-    *(
-        Figure(
-            f"paced{place.replace('-', '_')}.lateness_{name}",
-            f"lateness at 500 Mbit/s, {name}{', real-time' if place else ''}",
-            "µs",
-            Reading(f"paced/bench{place}", at("lateness_us", name)),
-            BARE,
-            Reading(f"paced/bare{place}", at("lateness_us", name)),
-            Target("≤", limit) if place else None,
-            "value",
-            divided=False,
-        )
-        for place in ("", "-realtime")
-        for name, limit in (("p50", 5), ("p99", 50), ("p99.9", 500))
-    ),
-    Figure("udp.arrived", "UDP, 64 bytes: arrived", "packets/s", Reading("udp/bench", arrived), ON, UDP_ON),
-    Figure(
-        "udp.lost",
-        "UDP, 64 bytes: lost",
-        "packets",
-        Reading("udp/bench", at("lost")),
-        ON,
-        UDP_ON_LOST,
-        NONE_LOST,
-        "value",
-    ),
-    *(
-        Figure(
-            f"sizes.{kind}_{size}",
-            f"UDP, {size:,} IP bytes: {kind}",
-            unit,
-            Reading("sizes/bench", read(size)),
-            ON,
-            Reading("sizes/forwarding", read(size)),
-            NONE_LOST if kind == "lost" else None,
-            "value",
-        )
-        for size in SIZES
-        for kind, unit, read in (
-            ("arrived", "packets/s", lambda size: lambda record: arrived(record["sizes"][str(size)])),
-            ("lost", "packets", lambda size: at("sizes", str(size), "lost")),
-        )
-    ),
-    Figure("udp.zmq_arrived", "UDP over ZeroMQ: arrived", "packets/s", Reading("udp/zmq", arrived), ON, UDP_ON),
-    Figure("udp.zmq_lost", "UDP over ZeroMQ: lost", "packets", Reading("udp/zmq", at("lost")), ON, UDP_ON_LOST),
-    Figure(
-        "udp.limit",
-        "UDP: highest rate without loss",
-        "packets/s",
-        Reading("limit/bench", at("packets_per_s")),
-        ON,
-        LIMIT_ON,
-    ),
-    *(
-        Figure(
-            f"delay.{name}",
-            f"one-way delay over the commanded, {name}",
-            "µs",
-            Reading("delay/bench", at("error_us", name)),
-            ON,
-            Reading("delay/forwarding", at("error_us", name)),
-            divided=False,
-        )
-        for name in ("p50", "p99")
-    ),
-    Figure(
-        "start.first_packet",
-        "from command to first packet back",
-        "s",
-        Reading("start/shell", at("seconds")),
-        "Python importing NumPy and Numba",
-        PYTHON,
-        Target("≤", 3),
-        "value",
-    ),
-    Figure("cpu.tcp", "CPU of the packet loop, TCP", "ns/packet", Reading("tcp/bench", CPU)),
-    Figure("cpu.udp", "CPU of the packet loop, UDP", "ns/packet", Reading("udp/bench", CPU)),
-    Figure(
-        "memory.growth",
-        "memory of the link, TCP",
-        "MB",
-        Reading("tcp/bench", growth),
-        "stated ceiling",
-        CEILING,
-        Target("≤", 1),
-    ),
-    Figure(
-        "memory.process",
-        "memory of the process, TCP",
-        "MB",
-        Reading("tcp/bench", at("memory", "peak_bytes", scale=1e-6)),
-    ),
-)
 
 
 def rows(rounds: Rounds) -> list[Row]:
@@ -373,6 +78,7 @@ def row_of(figure: Figure, rounds: Rounds) -> Row | None:
         if value is not None and baseline is not None:
             pairs.append((value, baseline))
     values = spread([value for value, _ in pairs])
+    more = [value - baseline for value, baseline in pairs] if figure.target_of == "difference" else []
     if values is None:
         return None
     baselines = [baseline for _, baseline in pairs] if figure.baseline else []
@@ -384,6 +90,7 @@ def row_of(figure: Figure, rounds: Rounds) -> Row | None:
         against=figure.against,
         baseline=spread(baselines),
         ratio=spread(ratios(values.values, baselines)) if baselines and figure.divided else None,
+        difference=spread(more),
         target=figure.target,
         target_of=figure.target_of,
         doubt=too_slow(records) if "lost" in figure.key else "",

@@ -75,8 +75,12 @@ def expected_s(keys: Sequence[str], settings: Settings) -> float:
 
 
 def warm_ups(keys: Sequence[str]) -> int:
-    places = {key.split("/")[1] for key in keys}
-    return len(places & {"bench", "zmq", "shell"})
+    return len(warmed_up(keys))
+
+
+def warmed_up(keys: Sequence[str]) -> list[str]:
+    places = {key.split("/")[1].removesuffix("-realtime") for key in keys}
+    return [place for place in ("bench", "zmq", "shell") if place in places]
 
 
 def measure(keys: Sequence[str], settings: Settings, told: Progress) -> Report:
@@ -87,11 +91,10 @@ def measure(keys: Sequence[str], settings: Settings, told: Progress) -> Report:
     if busy:
         report.warnings.append(busy)
     done = 0.0
-    for place in ("bench", "zmq", "shell"):
-        if any(key.endswith(f"/{place}") for key in keys):
-            told(done, "warming up")
-            warm_up(place, settings, report.warnings)
-            done += WARM_UP_S
+    for place in warmed_up(keys):
+        told(done, "warming up")
+        warm_up(place, settings, report.warnings)
+        done += WARM_UP_S
     for number in range(settings.rounds):
         for key in keys:
             told(done, f"{describe(key)}, round {number + 1} of {settings.rounds}")

@@ -20,7 +20,7 @@ def render(report: Report) -> RenderableType:
         table.add_column(heading, overflow="fold")
     for row in report.rows():
         word, style = ("in doubt", "") if row.doubt and row.target else VERDICTS[row.met]
-        ratio = shown(row.ratio) if row.ratio else ""
+        ratio = shown(row.ratio) if row.ratio else f"{shown(row.difference)} more" if row.difference else ""
         table.add_row(row.what, measured(row), baseline(row), ratio, aim(row), Text(word, style=style))
     return Group(table, "", *(Text(line) for line in footnotes(report)))
 
@@ -36,7 +36,9 @@ def baseline(row: Row) -> str:
 def aim(row: Row) -> str:
     if row.target is None:
         return ""
-    return f"ratio {row.target}" if row.target_of == "ratio" else f"{row.target} {row.unit}"
+    if row.target_of == "ratio":
+        return f"ratio {row.target}"
+    return f"{'difference ' if row.target_of == 'difference' else ''}{row.target} {row.unit}"
 
 
 def shown(values: Spread) -> str:

@@ -1,6 +1,6 @@
 """Small UDP packets at a stated rate, and who counts them: processes of their own at the two sides.
 
-    python udp.py send --to ADDRESS --port P --rate PACKETS_PER_S --duration S [--size BYTES]
+    python udp.py send --to ADDRESS --port P --rate PACKETS_PER_S --duration S [--size BYTES] [--realtime]
     python udp.py receive --port P
 
 The sender takes a batch to the kernel every millisecond (sendmmsg: each packet is one of its own, without segmentation
@@ -30,6 +30,7 @@ RECEIVE_BUFFER_BYTES = 64 << 20
 AMPLE_BYTES = 8 << 20  # with that much room the receiver may look once a millisecond
 REST_S = 0.001
 MSG_DONTWAIT = 0x40
+FIFO_PRIORITY = 12  # above the packet loops: a sender that waits for them would send in bursts
 
 
 class Vector(ctypes.Structure):
@@ -171,11 +172,15 @@ def main() -> int:
     sender.add_argument("--rate", type=float, required=True, metavar="PACKETS_PER_S")
     sender.add_argument("--duration", type=float, required=True, metavar="S")
     sender.add_argument("--size", type=int, default=64, metavar="BYTES", help="of payload")
+    sender.add_argument("--realtime", action="store_true", help="run at real-time priority, where that is granted")
     receiver = verbs.add_parser("receive")
     receiver.add_argument("--port", type=int, required=True)
     chosen = parser.parse_args()
     try:
         if chosen.verb == "send":
+            if chosen.realtime:
+                with contextlib.suppress(PermissionError):
+                    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
             counts = send(chosen.to, chosen.port, chosen.rate, chosen.duration, chosen.size)
         else:
             counts = receive(chosen.port)

@@ -40,6 +40,25 @@ def test_offset_and_drift_are_found(offset_ns: int, drift: float, seed: int) -> 
     assert 40 * NS_PER_US <= found.error_ns < 150 * NS_PER_US
 
 
+@given(
+    st.floats(-2e-4, 2e-4),
+    st.lists(st.tuples(st.integers(1, 10**7), st.floats(0, 1)), min_size=1, max_size=200),
+    st.integers(0, 10**10),
+)
+def test_the_truth_lies_within_the_stated_error(
+    drift: float, exchanges: list[tuple[int, float]], later_ns: int
+) -> None:
+    """However unevenly the ways there and back took: on a busy machine every exchange may be a bad one."""
+    estimate, at_ns = ClockEstimate(), 0
+    for delay_ns, share in exchanges:
+        at_ns += EVERY_NS
+        answered_ns = round((at_ns + share * delay_ns) * (1 + drift)) + 10**12
+        assert estimate.add(at_ns, answered_ns, answered_ns, at_ns + delay_ns)
+    now_ns = at_ns + later_ns
+    found = estimate.state(now_ns)
+    assert abs(found.offset_ns - (now_ns * drift + 10**12)) <= found.error_ns + 10
+
+
 @pytest.mark.parametrize("jump_ns", [50 * NS_PER_MS, -3600 * NS_PER_S])
 def test_a_jump_is_followed_after_four_exchanges(jump_ns: int) -> None:
     estimate = ClockEstimate()

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 
 import pytest
 import zmq
@@ -18,6 +19,7 @@ from emulator.errors import EmulationError, EndpointError
 from emulator.link.link import Link
 from emulator.ports import end_process, messages
 from emulator.ports.fabric import SOCKET_NAME, FabricRelay
+from emulator.ports.frames import DEVICE
 from emulator.ports.messages import Header, Hello, Text, build, parse
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.packets import frame
@@ -93,8 +95,30 @@ def test_strangers_and_garbage_are_counted_and_cost_nobody_a_packet() -> None:
         assert counted.uplink.offered_packets == counted.uplink.delivered_packets == 1
 
 
+def test_an_end_says_that_the_link_has_another_version() -> None:
+    """Both parts tell the versions; neither goes on."""
+    with tempfile.TemporaryDirectory(prefix="bp", dir="/tmp") as base, zmq.Context() as context:
+        near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        with context.socket(zmq.ROUTER) as link, near, far:
+            link.setsockopt(zmq.RCVTIMEO, round(PATIENCE_S * 1000))
+            link.bind(f"ipc://{base}/{SOCKET_NAME}")
+            end = end_process.EndProcess("gateway")
+            try:
+                end.prepare({"kind": DEVICE, "agreement": 0, "ethernet": 0}, [far.fileno()])
+                end.begin(f"ipc://{base}/{SOCKET_NAME}")
+                identity, hello = link.recv_multipart()
+                assert parse(hello)[0].kind == messages.HELLO
+                link.send_multipart([identity, (3 << 32 | messages.MARK).to_bytes(8, "little") + hello[8:]])
+                assert end.told(PATIENCE_S) == {
+                    "event": "failed",
+                    "text": "the link speaks another format: expected version 2, got 3",
+                }
+            finally:
+                end.stop()
+
+
 def test_an_end_without_bentpipe_is_served_in_its_own_time() -> None:
-    """It speaks the documented format; its clock is an hour ahead."""
+    """It speaks the documented format; its clock is an hour ahead, and then jumps back by two."""
     ahead = 3_600_000_000_000
     delay = 20_000_000
     up, down = (
@@ -130,6 +154,11 @@ def test_an_end_without_bentpipe_is_served_in_its_own_time() -> None:
                 count, length, due = (int.from_bytes(reply[at : at + 8], "little") for at in (64, 72, 80))
                 assert (count, length, reply[88 : 88 + length]) == (1, len(frame(100, 1)), frame(100, 1))
                 assert abs(due - sent_ns - delay) <= known[0].error_ns + known[1].error_ns + 300_000
+                while relay.counters_known()[0].clock.steps == 0:
+                    _answer(near, 0, sessions[0], -ahead)
+                found = relay.counters_known()[0].clock
+                assert found.steps == 1
+                assert abs(found.offset_ns + ahead) <= found.error_ns + 1000
         finally:
             relay.stop()
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.testing.performance.figures import FIGURES
 from emulator.testing.performance.measures import TRIALS, chosen_trials, describe, takes_s
 from emulator.testing.performance.names import FLOWS, MEASURES, QUICK, SIZES, STAGES
 from emulator.testing.performance.places import Settings
-from emulator.testing.performance.rows import FIGURES, Row, ending, rows
+from emulator.testing.performance.rows import Row, ending, rows
 from emulator.testing.performance.run import Report, expected_s
 from emulator.testing.performance.table import footnotes, render
 
@@ -72,6 +73,7 @@ def whole_run(rounds: int = 3) -> dict[str, list[Record]]:
         "paced": udp() | {"lateness_us": {"p50": 0, "p99": 40, "p99.9": 300}},
         "udp": udp(),
         "limit": limit(150_000, lost=0),
+        "probed": udp() | {"error_us": {"p50": 30.0, "p99": 120.0}},
         "delay": {"error_us": {"p50": 20.0, "p99": 90.0}},
         "start": {"seconds": 1.4},
         "batches": {"goodput_bps": 12e9},
