@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import ipaddress
 import os
 import select
@@ -13,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import InterfaceError
+from emulator.ports import tun
 from emulator.ports.namespace import Namespace
-from emulator.ports.tun import TunPort
+from emulator.ports.tap import TapPort
+from emulator.ports.tun import TUNSETOFFLOAD, UDP_OFFLOADS, TunPort
 
 pytestmark = pytest.mark.needs("netns", "tun", "root")
 ADDRESS = ipaddress.ip_interface("198.18.0.2/30")
 PEER = ("198.18.0.1", 9)
+MAC = "02:00:00:00:00:01"
 
 
 @pytest.fixture
@@ -158,6 +163,40 @@ def test_segmentation_offload_brings_super_packets(space: Namespace) -> None:
     space.run(send)
     frame = os.read(port.descriptor, 1 << 17)
     assert (len(frame), frame[1], int.from_bytes(frame[4:6], "little")) == (10 + 28 + 20_000, 5, 1000)
+    port.close()
+
+
+@pytest.mark.parametrize("device", [TunPort, TapPort])
+def test_where_the_kernel_refuses_udp_segmentation_datagrams_come_one_by_one(
+    space: Namespace, device: type[TunPort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kernels before 6.2 do, whose refusal is all that is made up here: what follows is this kernel's."""
+    ioctl = fcntl.ioctl
+
+    def refusing(descriptor: int, request: int, argument: int | bytes) -> int | bytes:
+        if request == TUNSETOFFLOAD and isinstance(argument, int) and argument & UDP_OFFLOADS:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        answer: int | bytes = ioctl(descriptor, request, argument)
+        return answer
+
+    monkeypatch.setattr(tun.fcntl, "ioctl", refusing)
+    port = device(space, "ut0", mtu=1500, queue_packets=50)
+    assert not port.sees_udp_segments
+    port.add_address(ADDRESS, default_route=True)
+    ethernet = 14 if device is TapPort else 0
+    if ethernet:
+        space.run(lambda: subprocess.run(["ip", "neigh", "add", PEER[0], "lladdr", MAC, "dev", "ut0"], check=True))
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.setsockopt(socket.IPPROTO_UDP, 103, 1000)  # UDP_SEGMENT (linux/udp.h)
+            one.sendto(b"".join(bytes([number]) * 1000 for number in range(20)), PEER)
+
+    space.run(send)
+    for number in range(20):
+        frame = os.read(port.descriptor, 1 << 17)
+        assert (len(frame), frame[1]) == (10 + ethernet + 28 + 1000, 0), "a whole datagram, no super-packet"
+        assert frame[-1000:] == bytes([number]) * 1000
     port.close()
 
 
