@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -71,7 +72,8 @@ def sweep(
 
     In virtual time, where ten minutes take less than a second, unless told otherwise: packets at even distances go
     through both directions of the link. What the store has already is not run again: the same command goes on after a
-    stop. The table shows, for each scenario and its parameters, the median over all runs and its 95 % interval.
+    stop. The table shows, for each scenario and its parameters, the median over all runs and its 95 % interval. Runs in
+    which the emulation fell behind are invalid: they prove nothing, are not in the median, and are run again.
     """
     if real:
         from emulator.bench.privilege import ensure_network_privilege
@@ -130,6 +132,12 @@ def sweep(
         _print_table(results)
     if errors:
         _tell_errors(errors, cases)
+    if invalid := [run for run in results if run.outcome == "invalid"]:
+        why = next(iter(invalid[0].details["faults"]))
+        raise EmulationError(
+            f"sweep: {len(invalid)} of {len(cases)} runs are invalid, for the emulation fell behind: {why}; the same "
+            "command runs them again, with --jobs 1 there is more of the machine for each"
+        )
     return 0
 
 
@@ -182,7 +190,8 @@ def _print_table(results: Sequence[Run]) -> None:
     for name, runs in groups.items():
         cells = []
         for figure in SHOWN:
-            values = [value for run in runs if (value := run.figures.get(figure, float("nan"))) == value]
+            said = [run.figures.get(figure, float("nan")) for run in runs if run.outcome != "invalid"]
+            values = [value for value in said if not math.isnan(value)]
             if not values:
                 cells.append("–")
                 continue

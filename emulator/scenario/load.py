@@ -122,7 +122,7 @@ class _Origins:
             if key[: len(override.created)] == override.created:
                 named = "" if key == override.key else f"{dotted(key)}: "
                 return f"--set {override.text}: {named}{text}"
-        return f"{self._file}: {dotted(key)}: {text}" if key else f"{self._file}: {text}"
+        return ": ".join(part for part in (self._file, dotted(key) if key else "", text) if part)
 
 
 def _validate(raw: dict[str, Any], origins: _Origins) -> tuple[Scenario | None, list[str]]:
@@ -157,6 +157,15 @@ def _validate(raw: dict[str, Any], origins: _Origins) -> tuple[Scenario | None, 
         if fault["loc"] and not (fault["type"] == "too_short" and fault["loc"] in below)
     ]
     return None, faults
+
+
+def faults_of(table: str, number: int, values: Mapping[str, Any], error: ValidationError) -> list[str]:
+    """What is wrong with one table of an array that Python gave, as a file's: `script[0].at: expected …`."""
+    raw, keys, origins = {table: [*[{}] * number, values]}, Keys(None), _Origins("", ())
+    return [
+        _line_of({**fault, "loc": (table, number, *fault["loc"])}, raw, keys, origins)
+        for fault in error.errors(include_url=False)
+    ]
 
 
 def _line_of(details: ErrorDetails, raw: Mapping[str, Any], keys: Keys, origins: _Origins) -> str:

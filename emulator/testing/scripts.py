@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from emulator.bench.operator import Moment
 from emulator.errors import BentpipeError, EmulationError, ScenarioError
+from emulator.scenario.load import faults_of
 from emulator.scenario.model import OverlayEvent
 from emulator.scenario.script import OVERLAY_ACTIONS, Condition, Step
 from emulator.timeline.causes import Cause
@@ -54,9 +55,7 @@ def steps_of(*steps: Step | dict[str, Any]) -> list[Step]:
         try:
             made.append(step if isinstance(step, Step) else Step.model_validate(step))
         except ValidationError as error:
-            for fault in error.errors(include_url=False):
-                key = ".".join(str(part) for part in fault["loc"])
-                problems.append(f"script[{number}]{f'.{key}' if key else ''}: {fault['msg']}")
+            problems += faults_of("script", number, dict(step), error)
     if problems:
         raise ScenarioError(problems)
     return made

@@ -166,11 +166,13 @@ class Store:
         return number
 
     def finished(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that have a run here whose outcome is not an error."""
+        """Those of `keys` that have a run here that says something: neither an error nor invalid."""
         found = set()
         with self._naming():
             for key in keys:
-                row = self._database.execute("SELECT 1 FROM runs WHERE key = ? AND outcome <> 'error'", (key,))
+                row = self._database.execute(
+                    "SELECT 1 FROM runs WHERE key = ? AND outcome NOT IN ('error', 'invalid')", (key,)
+                )
                 if row.fetchone():
                     found.add(key)
         return found

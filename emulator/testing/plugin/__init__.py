@@ -12,16 +12,22 @@ the fixtures. How to read it: options, then the life of a test in the order of i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import _pytest
+import pluggy
 import pytest
 
 from emulator import __version__
 from emulator.errors import BentpipeError, EmulationError
 from emulator.testing.plugin.fixtures import datacenter, dish, satlink, serial_stub, terminal
+from emulator.testing.plugin.processes import DeadlineExceeded
 from emulator.testing.plugin.settings import LATCH, SETTINGS, Latch, Settings, settings_of
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["datacenter", "dish", "satlink", "serial_stub", "terminal"]
 
+PACKAGE = Path(__file__).parents[2]
+MACHINERY = (*(Path(module.__file__ or "").parent for module in (_pytest, pluggy)), Path(contextlib.__file__))
 INVALID = "satlink_invalid"
 INVALID_COUNT = pytest.StashKey[list[str]]()
 INVALID_STATUS = EmulationError.exit_status  # of a session in which nothing failed and something was invalid
@@ -98,7 +106,10 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Adds to the report what repeats the test and what proves it; a test that proves nothing is invalid."""
+    refusal = _refusal(item, call)
     report = yield
+    if refusal:
+        report.longrepr = refusal
     link: Satlink | None = getattr(item, "funcargs", {}).get("satlink")
     if link is None or call.when != "call" or hasattr(item, "_satlink_told"):
         return report
@@ -130,6 +141,33 @@ def pytest_runtest_makereport(
     item.user_properties.append(("satlink_outcome", outcome))
     report.user_properties[:] = item.user_properties
     return report
+
+
+def _refusal(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
+    """What Bentpipe refuses is said in one line, to which its own frames add nothing: those of the tests are shown.
+
+    Returns the line where there are none of theirs, as for a wrong mark.
+    """
+    found = call.excinfo
+    if found is None or "satlink" not in getattr(item, "fixturenames", ()) or item.config.getoption("fulltrace", False):
+        return ""
+    if not found.errisinstance((BentpipeError, pytest.UsageError, DeadlineExceeded)):
+        return ""
+    trace: TracebackType | None = found.tb
+    theirs = None
+    while trace is not None:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE):
+            break
+        if not any(path.is_relative_to(one) for one in MACHINERY):
+            theirs = trace
+        trace = trace.tb_next
+    else:
+        return ""
+    if theirs is None:
+        return f"{type(found.value).__name__}: {found.value}"
+    theirs.tb_next = None
+    return ""
 
 
 def _not_proven(call: pytest.CallInfo[None]) -> tuple[str, ...]:

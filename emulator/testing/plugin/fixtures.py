@@ -69,6 +69,7 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
         raise PrivilegeError(f"{error}; give pytest a --bench, which moves it there at its start") from error
     from emulator.bench import Bench
     from emulator.bench.runtime import runtime_root
+    from emulator.ports.relay import is_compiled
     from emulator.testing.plugin.cores import core
     from emulator.testing.plugin.satlink import Satlink
     from emulator.testing.verdicts import Limits
@@ -77,6 +78,8 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
     settings = settings_of(request.config)
     scenario = settings.scenario(wish)
     tell = _teller(request.config)
+    if not is_compiled():
+        tell("compiling the packet path for this machine, once: 15 s, on a busy machine a minute …")
     with core(settings.cores, directory=runtime_root(), longest_wait_s=settings.longest_wait_s, tell=tell):
         windows = settings.windows(scenario, wish.start_utc_ns if wish.start_utc_ns is not None else time.time_ns())
         with Bench(scenario, start_utc_ns=wish.start_utc_ns, windows=windows) as bench:

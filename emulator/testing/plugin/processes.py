@@ -97,9 +97,10 @@ class Running:
         try:
             self._process.wait(deadline_s)
         except subprocess.TimeoutExpired:
-            self.stop()
+            status = self.stop(grace_s=GRACE_S).status
+            killed = f"; SIGTERM did not end it within {GRACE_S:g} s, SIGKILL did" if status == -signal.SIGKILL else ""
             raise DeadlineExceeded(
-                f"{shlex.join(self.command)}: expected its end within {deadline_s:g} s"
+                f"{shlex.join(self.command)}: expected its end within {deadline_s:g} s{killed}"
                 f"{_tails(self.stdout, self.stderr)}"
             ) from None
         return self._finish()

@@ -9,7 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError
+from pydantic import ValidationError
+
+from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError, ScenarioError
+from emulator.scenario.load import faults_of
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.scenario.script import Step
 from emulator.testing.plugin.processes import TestSide
@@ -74,9 +77,14 @@ class Satlink:
             satlink.apply("outage", 2.0)
             satlink.apply("fade", 5.0, fade_db=6, direction="downlink")
 
-        Raises ValueError for keys that there are not, EmulationError if too many changes are still to come.
+        Raises ScenarioError for wrong keys and values, EmulationError if too many changes are still to come.
         """
-        change = OverlayEvent.model_validate({"kind": kind, "at_s": at_s, "duration_s": duration_s, **values})
+        said = {"kind": kind, "at_s": at_s, "duration_s": duration_s, **values}
+        try:
+            change = OverlayEvent.model_validate(said)
+        except ValidationError as error:
+            lines = "\n".join(faults_of("overlay", 0, said, error)).replace("overlay[0].", "").splitlines()
+            raise ScenarioError([f"apply: {line}" for line in lines]) from None
         begins_ns = self.bench.utc_of_monotonic_ns(self.bench.apply(change))
         event = Event(
             kind=kind,

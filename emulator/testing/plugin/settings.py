@@ -89,7 +89,7 @@ class Settings:
         )
 
     def wish(self, marks: Sequence[pytest.Mark]) -> Wish:
-        """What the marks of a test, nearest first, and the command line ask for. Raises UsageError for unknown keys."""
+        """What the marks of a test, nearest first, and the command line ask for. Raises UsageError for a wrong one."""
         said: dict[str, Any] = {"set": (), "needs": ()}
         for mark in reversed(marks):
             values: dict[str, Any] = {**dict(zip(("scenario",), mark.args, strict=False)), **mark.kwargs}
@@ -104,11 +104,15 @@ class Settings:
                 said[key] += (given,) if isinstance(given, str) else tuple(given)
             said |= values
         start = self.start or said.get("start")
+        try:
+            start_utc_ns = None if start is None else parse_utc_ns(start)
+        except ValueError as error:
+            raise pytest.UsageError(f"mark satlink: start: {error}") from error
         return Wish(
             scenario=said.get("scenario") or self.bench,
             overrides=(*said["set"], *self.overrides),
             seed=self.seed if self.seed is not None else said.get("seed"),
-            start_utc_ns=None if start is None else parse_utc_ns(start),
+            start_utc_ns=start_utc_ns,
             needs=said["needs"],
         )
 

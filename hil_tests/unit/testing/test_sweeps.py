@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +239,23 @@ def test_a_sweep_over_a_cluster_survives_a_worker_killed(tmp_path: Path) -> None
         assert errors == {}
         assert len(store.finished([case.key for case in matrix])) == 12
     assert told == list(range(1, 13))
+
+
+@pytest.mark.needs("netns", "tun")
+def test_a_sweep_in_real_time_goes_through_benches_and_says_what_it_does_not_prove(tmp_path: Path) -> None:
+    """On a machine that is too busy its runs are invalid, and the same command does them again."""
+    store = tmp_path / "runs.sqlite"
+    sweep = command("sweep", "fixed", "--real", "--duration", "1s", "--packets", 100, "--seeds", 1, "--set",
+                    "link.delay_ms=40", "--store", store, "--json")  # fmt: skip
+    ran = subprocess.run(sweep, env=environment(), capture_output=True, text=True, check=False)
+    (run,) = json.loads(ran.stdout)
+    assert (run["parameters"]["time"], run["outcome"], ran.returncode) in (("real", "done", 0), ("real", "invalid", 75))
+    for direction in ("uplink", "downlink"):
+        assert run["figures"][f"{direction}.sent"] > 0
+        assert run["figures"][f"{direction}.delay_p50_ms"] >= 40
+    with Store(store) as kept:
+        kept.add(replace(kept.runs()[0], outcome="invalid", details={"faults": ["too late"]}))
+        assert kept.finished([run["key"]]) == set()
+    again = subprocess.run(sweep, env=environment(), capture_output=True, text=True, check=False)
+    assert "1 to do" in again.stderr
+    assert len(json.loads(again.stdout)) == 1
