@@ -91,12 +91,14 @@ class PortSettings:
         self.xonxoff = self.rtscts = self.break_condition = False
         self.dtr = self.rts = self.cts = self.dsr = self.cd = True
         self.ri = False
+        self.purged = False
 
     def reset_input_buffer(self) -> None:
-        """Nothing waits here."""
+        """What the device has said by now is not for the client."""
+        self.purged = True
 
     def reset_output_buffer(self) -> None:
-        """The same."""
+        """Nothing waits here."""
 
 
 class Telnet:
@@ -237,14 +239,18 @@ class TcpServer:
                     client.leaving = True
                     return
                 self.client_baud = client.telnet.settings.baudrate
+                if client.telnet.settings.purged:  # as far as the line's time goes, however late we are
+                    client.telnet.settings.purged = False
+                    self._speak(but=client)
                 client.unsent += client.telnet.told(b"")
+                self._flush(client)
             client.stub.receive(data, self._utc_ns())
             if self._device is None:
                 self._hear(client)
                 if client.unsent:
                     return
 
-    def _speak(self) -> None:
+    def _speak(self, but: _Client | None = None) -> None:
         if self._device is None:
             for client in self._clients.values():
                 self._hear(client)
@@ -253,7 +259,7 @@ class TcpServer:
         if said and not self._clients:
             self.unheard += len(said)
         for client in self._clients.values() if said else ():
-            if client.unsent:
+            if client.unsent or client is but:
                 self.dropped += len(said)
             else:
                 client.unsent = client.telnet.told(said) if client.telnet is not None else said

@@ -21,7 +21,7 @@ from firmware_stubs.registry import Stub
 
 BITS = 10  # of a byte on the line: 8N1
 ROOM = 65_536  # bytes on their way; more are lost, as a UART loses them
-TURN_NS = NS_PER_MS  # bytes that come within this time are handed on together
+TURN_NS = 16 * NS_PER_MS  # bytes without a gap come together, this long at most: a USB adapter, FTDI AN232B-04
 PIECE_PAUSE_NS = 20 * NS_PER_MS  # between the pieces of a partial write
 
 FaultKind = Literal["cut", "stuck", "noise", "lost", "partial", "echo"]
@@ -109,6 +109,7 @@ def missampled(data: bytes, sent_baud: int, read_baud: int) -> bytes:
 class Pipe:
     """One direction of a line at `baud` (None: bytes take no time), with its faults; times count from `start_ns`.
 
+    What comes without a gap is handed on in turns, each when its last byte has come: a short answer whole.
     Each direction draws from its own seed: the same seed and the same bytes, the same noise.
     """
 
@@ -124,8 +125,8 @@ class Pipe:
         self._byte_ns = byte_ns(baud) if baud else 0
         self._faults, self._start_ns, self._from_device = faults, start_ns, from_device
         self._draws = random.Random(seed * 2 + from_device)
-        self._waiting: deque[tuple[int, int]] = deque()  # when it has arrived, the byte
-        self._last_ns = 0
+        self._turns: deque[_Turn] = deque()
+        self._last_ns = self._waiting = 0
         self.lost = 0
 
     def _now(self, kind: FaultKind, now_ns: int) -> LineFault | None:
@@ -146,30 +147,48 @@ class Pipe:
                 at_ns += PIECE_PAUSE_NS
             left -= 1
             at_ns += self._byte_ns
-            if (lost and self._draws.random() < lost.share) or len(self._waiting) >= ROOM:
+            if (lost and self._draws.random() < lost.share) or self._waiting >= ROOM:
                 self.lost += 1
                 continue
             flips = self._draws.randint(1, 255) if noise and self._draws.random() < noise.share else 0
-            self._waiting.append((at_ns, byte ^ flips))
+            self._append(byte ^ flips, at_ns)
         self._last_ns = at_ns
 
+    def _append(self, byte: int, at_ns: int) -> None:
+        turn = self._turns[-1] if self._turns else None
+        if turn is None or at_ns - turn.last_ns > self._byte_ns or at_ns - turn.first_ns > TURN_NS:
+            self._turns.append(_Turn(at_ns, at_ns, bytearray((byte,))))
+        else:
+            turn.data.append(byte)
+            turn.last_ns = at_ns
+        self._waiting += 1
+
     def take(self, now_ns: int) -> bytes:
-        """The bytes that have arrived at `now_ns`."""
+        """The turns that have arrived at `now_ns`."""
         if self._from_device and self._now("stuck", now_ns):
             return b""
         arrived = bytearray()
-        while self._waiting and self._waiting[0][0] <= now_ns:
-            arrived.append(self._waiting.popleft()[1])
+        while self._turns and self._turns[0].last_ns <= now_ns:
+            arrived += self._turns.popleft().data
+        self._waiting -= len(arrived)
         return bytes(arrived)
 
     def next_ns(self, now_ns: int) -> int | None:
         """When to `take` next; None if nothing is under way."""
-        if not self._waiting:
+        if not self._turns:
             return None
         if self._from_device and (stuck := self._now("stuck", now_ns)):
             return self._start_ns + round(min(stuck.at_s + stuck.duration_s, 1e9) * NS_PER_S)
-        first_ns = self._waiting[0][0]
-        return first_ns if not self._byte_ns else min(self._waiting[-1][0], first_ns + TURN_NS)
+        return self._turns[0].last_ns
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Bytes without a gap, and when the first and the last of them have arrived."""
+
+    first_ns: int
+    last_ns: int
+    data: bytearray
 
 
 class WiredStub:

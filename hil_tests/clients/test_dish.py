@@ -243,7 +243,9 @@ def test_what_speaks_no_grpc_does_no_harm(on_bench: tuple[Bench, Client, Pings])
 
 @on_a_bench
 def test_the_history_is_what_ping_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jitter and slots included, in the same seconds; the bounds are those of two samplings of the same jitter."""
+    """Jitter and slots included, in the same seconds. A busy machine adds to what ping measures, and never less than
+    nothing: the history is no more than ping's mean, but for the sampling of the same jitter, nor less than its best.
+    """
     monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path))
     with dish_bench("starlink_2025", "link.uplink.loss=0", "link.downlink.loss=0") as (_, client, pings):
         first = client.ask("dish.get_history(context).current")
@@ -252,7 +254,7 @@ def test_the_history_is_what_ping_measures(tmp_path: Path, monkeypatch: pytest.M
     answered = [rtt for rtt in measured if rtt is not None]
     seen = [rtt for rtt in history["pop_ping_latency_ms"] if rtt is not None]
     assert len(seen) >= 7
-    assert statistics.mean(seen) == pytest.approx(statistics.mean(answered), abs=3)
+    assert min(answered) - 0.5 < statistics.mean(seen) < statistics.mean(answered) + 3
 
 
 # the commands

@@ -58,6 +58,7 @@ def modem(request: pytest.FixtureRequest, tmp_path: Path, link: Link, mailbox: M
 
 def test_a_message_goes_out_and_one_comes_in(modem: RockBlock, mailbox: MessageGateway, tmp_path: Path) -> None:
     message = bytes(range(256)).replace(b"\r", b"").replace(b"\n", b"")  # at which the driver's reading ends
+    modem.ring_alert = False  # a ring may come between a question and its answer, which this driver takes for it
     mailbox.send("1.sbd", message[:200])
     modem.data_out = message
     assert modem.status[0] == 1
@@ -71,6 +72,7 @@ def test_a_message_goes_out_and_one_comes_in(modem: RockBlock, mailbox: MessageG
 
 
 def test_text_goes_out_and_comes_in(modem: RockBlock, mailbox: MessageGateway) -> None:
+    modem.ring_alert = False
     mailbox.send("1.sbd", b"and a good day to you")
     modem.text_out = "a good day"
     assert modem.satellite_transfer("+5130.000,-00007.000")[:3] == (0, 0, 1)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from emulator.errors import EndpointError
 from emulator.terminal import Antenna, Mount, Terminal
 from firmware_stubs.registry import Hardware
-from firmware_stubs.tcp import MAX_CLIENTS
+from firmware_stubs.tcp import MAX_CLIENTS, TcpServer, listen
 from firmware_stubs.transport import SerialStub
 
 TERMINAL = Terminal(48.4634, -123.3117, 20.0)
@@ -130,6 +133,64 @@ def test_a_device_with_one_line_is_shared_by_its_clients() -> None:
 def test_a_receiver_speaks_over_tcp_by_itself() -> None:
     with running("nmea") as stub, client(stub) as one, one.makefile("rb") as file:
         assert file.readline().startswith(b"$GPRMC,")
+
+
+PURGE, CONTROL = b"\xff\xfa\x2c\x0c\x01\xff\xf0", b"\xff\xfa\x2c\x05\x08\xff\xf0"  # RFC 2217: of the input; DTR on
+PURGED, CONTROLLED = b"\xff\xfa\x2c\x70\x01\xff\xf0", b"\xff\xfa\x2c\x69\x08\xff\xf0"
+
+
+class Said:
+    """A device whose `words` have come although nobody was woken for them, and that answers what it is asked."""
+
+    def __init__(self) -> None:
+        self.words = deque[bytes]()  # added to by another thread
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        self.words.append(data.upper())
+
+    def poll(self, now_ns: int) -> bytes:
+        return self.words.popleft() if self.words else b""
+
+    def next_event_ns(self) -> int | None:
+        return 0 if self.words else None
+
+
+@pytest.mark.parametrize(("asked", "told"), [(PURGE, PURGED), (CONTROL, CONTROLLED)])
+def test_what_came_before_a_purge_is_not_behind_it_and_nothing_else_is_lost(asked: bytes, told: bytes) -> None:
+    """However late the server is: it may well be the purge that wakes it."""
+    device, stop_fd = Said(), os.eventfd(0)
+    server = TcpServer(lambda: device, listen("rfc2217:127.0.0.1:0"), time.time_ns, sessions=False, telnet_baud=9600)
+    thread = threading.Thread(target=server.serve, args=(stop_fd,))
+    thread.start()
+    try:
+        with socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2])), PATIENCE_S) as one:
+            one.sendall(CONTROL)
+            until(one, CONTROLLED)
+            device.words.append(b"OLD")
+            one.sendall(asked)
+            before, _, behind = until(one, told).partition(told)
+            one.sendall(b"new")
+            behind += until(one, b"NEW", behind)
+            if asked == PURGE:
+                assert behind == b"NEW"
+                assert before in (b"", b"OLD")
+            else:
+                assert before + behind == b"OLDNEW"
+    finally:
+        os.eventfd_write(stop_fd, 1)
+        thread.join()
+        server.close()
+        os.close(stop_fd)
+
+
+def until(connection: socket.socket, end: bytes, heard: bytes = b"") -> bytes:
+    """What comes up to `end`, which may be in `heard` already."""
+    came = b""
+    while end not in heard + came:
+        piece = connection.recv(4096)
+        assert piece
+        came += piece
+    return came
 
 
 def test_ipv6_is_an_address_too() -> None:

@@ -22,7 +22,7 @@ from firmware_stubs.easycomm import EasycommController
 from firmware_stubs.record import Recorder, read_record
 from firmware_stubs.registry import Hardware
 from firmware_stubs.transport import SerialStub
-from firmware_stubs.wire import LineFault, Pipe, WiredStub, byte_ns, missampled
+from firmware_stubs.wire import TURN_NS, LineFault, Pipe, WiredStub, byte_ns, missampled
 
 PATIENCE_S = 30
 SITE = Terminal(0, 0, 0)
@@ -33,13 +33,18 @@ bauds = st.sampled_from([300, 1200, 4800, 9600, 19200, 115200])
 
 @given(st.binary(max_size=60), bauds, st.lists(st.integers(0, 10**8), max_size=20))
 def test_each_byte_takes_its_time_and_none_overtakes(data: bytes, baud: int, looks: list[int]) -> None:
+    """Not before its time, and no later than the turn that it comes in: a short one comes whole."""
     pipe = Pipe(baud)
     pipe.push(data, 0)
-    came = b""
+    came, last_ns = b"", len(data) * byte_ns(baud)
     for now in sorted(looks):
         came += pipe.take(now)
-        assert came == data[: now // byte_ns(baud)]
-    assert came + pipe.take(10**12) == data
+        assert data.startswith(came)
+        assert min(len(data), (now - TURN_NS) // byte_ns(baud)) <= len(came) <= now // byte_ns(baud)
+        if last_ns - byte_ns(baud) <= TURN_NS:
+            assert came in (b"", data)
+        assert (pipe.next_ns(now) or last_ns) <= last_ns
+    assert came + pipe.take(last_ns) == data
 
 
 @given(st.binary(max_size=60), bauds, st.floats(0.97, 1.03))
@@ -110,7 +115,7 @@ def test_a_wired_stub_answers_when_the_bytes_have_passed_both_ways() -> None:
     assert stub.poll(1000) == b""
     now = 6 * byte_ns(9600)
     assert stub.poll(1000) == b""
-    assert stub.next_event_ns() == 1000 + byte_ns(9600) + 10**6  # what comes within a millisecond comes together
+    assert stub.next_event_ns() == 1000 + len(POSITION) * byte_ns(9600)  # it comes together
     now += len(POSITION) * byte_ns(9600)
     assert stub.poll(1000) == POSITION
     assert stub.next_event_ns() is None
