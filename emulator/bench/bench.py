@@ -100,14 +100,9 @@ class Bench:
     def __enter__(self) -> Self:
         if self._listening is None:
             ensure_network_privilege()
-        if (
-            self._listening is None
-            and not self._isolate
-            and self.scenario.ports.kind != "nic"
-            and not has_machine_network()
-        ):
-            self._isolate = True
-            self._warn("an ordinary user has no part in the machine's own network: the bench is isolated")
+            if not self._isolate and self.scenario.ports.kind != "nic" and not has_machine_network():
+                self._isolate = True
+                self._warn("an ordinary user has no part in the machine's own network: the bench is isolated")
         with self._stack:
             self._start()
             self._stack = self._stack.pop_all()
@@ -334,16 +329,9 @@ class Bench:
         return self._state(self._clock.utc_of_monotonic_ns(monotonic_ns), monotonic_ns)
 
     def _state(self, utc_ns: int, monotonic_ns: int) -> LinkState:
-        timeline = self._planner.timeline_at(utc_ns)
-        path, row = timeline.path, timeline.path.row_at(utc_ns)
-        satellite, gateway = int(path.satellite[row]), int(path.gateway[row])
-        return LinkState(
-            utc_ns=utc_ns,
-            satellite=timeline.satellites[satellite] if satellite >= 0 else "",
-            gateway=timeline.gateways[gateway] if gateway >= 0 else "",
-            azimuth_deg=float(path.azimuth_deg[row]) if satellite >= 0 else None,
-            elevation_deg=float(path.elevation_deg[row]) if satellite >= 0 else None,
-            slant_range_m=float(path.slant_range_m[row]) if satellite >= 0 else None,
+        return LinkState.of(
+            self._planner.timeline_at(utc_ns),
+            utc_ns,
             next_handover_ns=self._planner.next_handover_ns(utc_ns),
             uplink=self._links["uplink"].channel_at(monotonic_ns),
             downlink=self._links["downlink"].channel_at(monotonic_ns),

@@ -11,7 +11,7 @@ from emulator.ports.relay import RelayCounters
 from emulator.ports.remote import RemotePort
 from emulator.ports.tun import TunPort
 from emulator.timeline.causes import Cause
-from emulator.timeline.model import ChannelState
+from emulator.timeline.model import ChannelState, Timeline
 from emulator.units import format_utc
 
 if TYPE_CHECKING:
@@ -59,6 +59,22 @@ class LinkState:
     downlink: ChannelState
     antenna: AntennaState | None = None
     dish: str = ""
+
+    @classmethod
+    def of(cls, timeline: Timeline, utc_ns: int, **rest: Any) -> LinkState:
+        """With the path that a planned window has at `utc_ns`; rest: the other fields."""
+        path, row = timeline.path, timeline.path.row_at(utc_ns)
+        satellite, gateway = int(path.satellite[row]), int(path.gateway[row])
+        served = satellite >= 0
+        return cls(
+            utc_ns=utc_ns,
+            satellite=timeline.satellites[satellite] if served else "",
+            gateway=timeline.gateways[gateway] if gateway >= 0 else "",
+            azimuth_deg=float(path.azimuth_deg[row]) if served else None,
+            elevation_deg=float(path.elevation_deg[row]) if served else None,
+            slant_range_m=float(path.slant_range_m[row]) if served else None,
+            **rest,
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from emulator.cli.main import COMMANDS
 from emulator.scenario.keys import expectation
 from emulator.scenario.schema import scenario_schema
 from hil_tests.unit.docs.pages import CHECKOUT
-from tools.reference_pages import DOCS, EXAMPLES, PAGES, REMEDY, WRONG_COMMAND_LINE, plain, unit_of
+from tools.reference_pages import DOCS, EXAMPLES, PAGES, REMEDY, WRONG_COMMAND_LINE
+from tools.scenario_page import plain, unit_of
 
 REFERENCE = DOCS / "reference"
 WITHOUT_UNIT = {  # of the scenario's numbers: shares, ratios, counts, quantiles of what the key above names

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import InterfaceError
-from emulator.ports import tun
 from emulator.ports.namespace import Namespace
 from emulator.ports.tap import TapPort
 from emulator.ports.tun import TUNSETOFFLOAD, UDP_OFFLOADS, TunPort
@@ -179,7 +178,7 @@ def test_where_the_kernel_refuses_udp_segmentation_datagrams_come_one_by_one(
         answer: int | bytes = ioctl(descriptor, request, argument)
         return answer
 
-    monkeypatch.setattr(tun.fcntl, "ioctl", refusing)
+    monkeypatch.setattr(fcntl, "ioctl", refusing)
     port = device(space, "ut0", mtu=1500, queue_packets=50)
     assert not port.sees_udp_segments
     port.add_address(ADDRESS, default_route=True)
