@@ -26,7 +26,7 @@ SIDE_S = 2.0  # an edge is seen by the two seconds before it and the two seconds
 FEWEST_BINS = 5  # that must hold a sample, of the twenty on either side
 TINY_MS = 1e-3  # spreads below a microsecond per sample are no evidence
 GOODPUT_BIN_NS = 100 * NS_PER_MS
-FLOOR_NS = 200 * NS_PER_MS
+FLOOR_NS = 200 * NS_PER_MS  # a window, at least
 FLOOR_PROBES = 10  # in a window, for one of them to have met an idle machine
 FEWEST_FLOORS = 6  # fewer give no interval at 95 % confidence: 2 × 2⁻⁵ > 5 %
 DELAY_BOUND_NS = 100 * NS_PER_US
@@ -165,7 +165,7 @@ def calm_probes(sent_ns: Ints, troubles: list[tuple[int, int]], settle_ns: int =
 class DelayVerdict:
     """One direction's probes. Errors are measured minus expected, ns, of calm probes; None without any.
 
-    floor_error: the smallest error in each FLOOR_NS, and the median of these with its interval; `floors` of them. A
+    floor_error: the smallest error in each window, and the median of these with its interval; `floors` of them. A
     busy machine makes single probes late, never early, and seldom all of a window. measured_*: of all that arrived.
     """
 
@@ -195,7 +195,8 @@ def delay_verdict(probes: ProbeSeries) -> DelayVerdict:
     arrived = delay >= 0
     calm = arrived & (np.array(probes.calm, np.int64) == 1)
     error = (delay - np.array(probes.expected_ns, np.int64))[calm]
-    floors = _floors(sent[calm], error)
+    window_ns = floor_window_ns(probes.interval_ns)
+    floors = _floors(sent[calm], error, window_ns)
     return DelayVerdict(
         sent=len(sent),
         lost=int((~arrived).sum()),
@@ -209,11 +210,16 @@ def delay_verdict(probes: ProbeSeries) -> DelayVerdict:
     )
 
 
-def _floors(sent_ns: Ints, error_ns: Ints) -> Ints:
-    """The smallest error of each FLOOR_NS that holds enough probes; both arrays of shape (calm probes,), in order."""
+def floor_window_ns(interval_ns: int) -> int:
+    """FLOOR_NS, or what holds half as many probes again as there have to be, where they are sent more seldom."""
+    return max(FLOOR_NS, FLOOR_PROBES * 3 // 2 * interval_ns)
+
+
+def _floors(sent_ns: Ints, error_ns: Ints, window_ns: int) -> Ints:
+    """The smallest error of each window that holds enough probes; both arrays of shape (calm probes,), in order."""
     if not len(sent_ns):
         return error_ns
-    _, first, count = np.unique(sent_ns // FLOOR_NS, return_index=True, return_counts=True)
+    _, first, count = np.unique(sent_ns // window_ns, return_index=True, return_counts=True)
     return np.minimum.reduceat(error_ns, first)[count >= FLOOR_PROBES]
 
 

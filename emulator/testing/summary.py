@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from emulator.testing.measure import (
     DELAY_BOUND_NS,
-    FLOOR_NS,
     balance,
     counts_of,
     delay_verdict,
     dropped_by_cause,
+    floor_window_ns,
     measured_slot_phase,
 )
 from emulator.testing.record import CAUSE_WORDS, DIRECTIONS, RunRecord, Transfer
@@ -226,8 +226,9 @@ def _serving_card(record: RunRecord) -> Card | None:
     known = [
         value for value, index in zip(record.states.elevation_deg, record.states.satellite, strict=True) if index >= 0
     ]
+    who = len(set(served))
     return Card(
-        "Handovers", str(changes), f"{len(set(served))} satellites, elevation {min(known):.0f}° to {max(known):.0f}°"
+        "Handovers", str(changes), f"{who} satellite{'s' * (who > 1)}, elevation {min(known):.0f}° to {max(known):.0f}°"
     )
 
 
@@ -261,6 +262,7 @@ def _packet_rows(record: RunRecord) -> Iterable[Row]:
 def _probe_rows(record: RunRecord) -> Iterable[Row]:
     series = [record.probes(direction) for direction in DIRECTIONS]
     verdicts = [delay_verdict(each) for each in series]
+    window_ns = max(floor_window_ns(each.interval_ns) for each in series)
     figures: list[tuple[str, list[str]]] = [
         ("sent", [f"{each.sent:,}" for each in verdicts]),
         ("lost", [f"{each.lost:,} ({each.lost / max(1, each.sent):.2%})" for each in verdicts]),
@@ -270,7 +272,7 @@ def _probe_rows(record: RunRecord) -> Iterable[Row]:
         ("error of the calm ones, median", [microseconds(each.median_error_ns) for each in verdicts]),
         ("|error| of the calm ones, p99", [microseconds(each.p99_error_ns) for each in verdicts]),
         (
-            f"smallest error of each {FLOOR_NS / NS_PER_S:g} s, median",
+            f"smallest error of each {window_ns / NS_PER_S:g} s, median",
             [microseconds(each.floor_error.estimate if each.floor_error else None) for each in verdicts],
         ),
         ("transmit stamp", [each.stamp_source or "–" for each in series]),

@@ -152,6 +152,16 @@ def test_a_constant_error_is_every_figure_of_the_verdict(seed: int, error_ns: in
     assert verdict.holds == (error_ns <= DELAY_BOUND_NS)
 
 
+@pytest.mark.parametrize("interval_ms", [2, 19, 21, 28, 100])
+def test_ten_seconds_of_probes_are_enough_however_slow_the_link(interval_ms: int) -> None:
+    """Where they are sent seldom, a window is longer: of a link of 352 kbit/s, one each 28 ms."""
+    sent = np.arange(0, 10 * NS_PER_S, interval_ms * NS_PER_MS)
+    same = [10**8] * len(sent)
+    probes = ProbeSeries(sent_ns=sent.tolist(), delay_ns=same, commanded_ns=same, expected_ns=same,
+                         calm=[1] * len(sent), interval_ns=interval_ms * NS_PER_MS)  # fmt: skip
+    assert delay_verdict(probes).holds
+
+
 def test_nothing_measured_is_no_verdict_and_no_fault() -> None:
     verdict = delay_verdict(ProbeSeries())
     assert (verdict.sent, verdict.median_error_ns, verdict.measured_p99_ns) == (0, None, None)
