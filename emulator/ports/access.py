@@ -130,7 +130,9 @@ def ruleset(access: Access, public: ipaddress.IPv4Network) -> str:
             rule("forward", f"{from_link} ct state invalid counter name stray_dropped drop")
         rule("forward", "ct state established,related accept")
         if access.multicast_groups:
-            rule("forward", f"ip daddr {{ {', '.join(map(str, access.multicast_groups))} }} accept")
+            for version, family in ((4, "ip"), (6, "ip6")):
+                if groups := [str(group) for group in access.multicast_groups if group.version == version]:
+                    rule("forward", f"{family} daddr {{ {', '.join(groups)} }} accept")
         if not access.inbound:
             rule("forward", f"{from_world} counter name inbound_refused drop")
         if access.nat44:  # what has no mapping goes to the router itself, which keeps silent

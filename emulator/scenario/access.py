@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyAddress, model_validator
 
 from emulator.scenario.fields import PortRange, Table, ports_in_order
 
 Timeout = Annotated[int, Field(ge=1, le=1_000_000)]
 
 LARGEST_CARRIER_PREFIX = 30  # of the terminal's network: the gateway and the terminal need an address each
-LINK_LOCAL_GROUPS = ipaddress.IPv4Network("224.0.0.0/24")  # RFC 5771: never forwarded
+LINK_LOCAL_GROUPS = ipaddress.IPv4Network("224.0.0.0/24")
+LINK_LOCAL_SCOPE = 2
 POOL = 16  # public addresses of one bench, for its points of presence
 PREFIXES = 8  # and delegated IPv6 prefixes
 
@@ -54,10 +55,10 @@ class Access(Table):
         "told", description="what is too large: answered by ICMP, or dropped without a word"
     )
     mss_clamp: bool = Field(False, description="whether TCP's MSS is lowered to what the mtu carries")
-    multicast_groups: tuple[ipaddress.IPv4Address, ...] = Field(
+    multicast_groups: tuple[IPvAnyAddress, ...] = Field(
         (),
         max_length=64,
-        description="groups that cross the router, both ways, to whoever has joined: no IGMP is asked",
+        description="groups that cross the router, both ways, to whoever has joined: no IGMP or MLD is asked",
     )
     dscp: Literal["keep", "bleach"] = Field("keep", description="bleach: every packet leaves with DSCP 0")
     new_address: Literal["never", "gateway"] = Field(
@@ -73,11 +74,18 @@ class Access(Table):
         if self.terminal_network.prefixlen > LARGEST_CARRIER_PREFIX:
             raise ValueError(f"terminal_network: expected room for two addresses, got {self.terminal_network}")
         for group in self.multicast_groups:
-            if not group.is_multicast or group in LINK_LOCAL_GROUPS:
+            if not group.is_multicast or _stays_on_its_link(group):
                 raise ValueError(f"multicast_groups: expected a group that is routed, such as 239.1.2.3, got {group}")
         if self.delegated_network.prefixlen > 53:
             raise ValueError(f"delegated_network: expected room for eight /56, got {self.delegated_network}")
         return self
+
+
+def _stays_on_its_link(group: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Never forwarded: RFC 5771 section 4; RFC 4291 section 2.7, by the group's scope."""
+    if isinstance(group, ipaddress.IPv4Address):
+        return group in LINK_LOCAL_GROUPS
+    return group.packed[1] & 0x0F <= LINK_LOCAL_SCOPE
 
 
 class Pep(Table):

@@ -54,6 +54,8 @@ def expectation(node: Node) -> str:
         return ("a number" if kind == "number" else "a whole number") + _bounds(node)
     if node.get("format", "").endswith("network"):
         return f"an {node['format'][:4].replace('ipv', 'IPv')} network without host bits, such as {node['default']}"
+    if node.get("format") == "ipvanyaddress":
+        return "an IPv4 or IPv6 address"
     if "pattern" in node:
         return f"text that matches {node['pattern']}"
     if node.get("minLength"):

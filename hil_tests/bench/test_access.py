@@ -6,7 +6,6 @@ import functools
 import ipaddress
 import json
 import socket
-import struct
 import subprocess
 import time
 from pathlib import Path
@@ -14,8 +13,6 @@ from pathlib import Path
 import pytest
 
 from emulator.bench import Bench
-from emulator.bench.attach import link_interface
-from emulator.bench.sides import Side
 from emulator.errors import InterfaceError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
@@ -132,58 +129,6 @@ def test_a_mapping_that_is_idle_is_forgotten() -> None:
             near.setblocking(False)
             with pytest.raises(BlockingIOError):
                 near.recv(100)
-
-
-GROUP = "239.1.2.3"
-
-
-def say(side: Side, interface: str, text: bytes) -> None:
-    """To the group, out of this interface."""
-    index = side.namespace.run(lambda: socket.if_nametoindex(interface))
-    with side.namespace.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM)) as voice:
-        voice.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("4s4si", bytes(4), bytes(4), index))
-        voice.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 8)
-        voice.sendto(text, (GROUP, 6000))
-
-
-def member(side: Side, interface: str) -> socket.socket:
-    """Has joined the group there."""
-    index = side.namespace.run(lambda: socket.if_nametoindex(interface))
-    ear = side.namespace.run(functools.partial(socket.socket, type=socket.SOCK_DGRAM))
-    ear.bind((GROUP, 6000))
-    ear.setsockopt(
-        socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("4s4si", socket.inet_aton(GROUP), bytes(4), index)
-    )
-    ear.settimeout(30)
-    return ear
-
-
-@pytest.mark.parametrize(
-    "access", [[], ["access.nat44=true", f"access.multicast_groups=['{GROUP}']"]], ids=["plain", "nat"]
-)
-def test_a_group_is_heard_on_the_other_side(access: list[str]) -> None:
-    with running("fixed", *FAST, *access) as bench:
-        far = link_interface(bench)
-        for speaker, by, listener, on in (
-            (bench.datacenter, far, bench.terminal, "ut0"),
-            (bench.terminal, "ut0", bench.datacenter, far),
-        ):
-            with member(listener, on) as ear:
-                say(speaker, by, b"to all")
-                data, (source, _) = ear.recvfrom(100)
-                assert data == b"to all"
-                assert source == speaker.ipv4, "a group is not answered: nothing is translated"
-
-
-def test_a_group_that_is_not_named_does_not_cross() -> None:
-    other = ("access.nat44=true", "access.multicast_groups=['239.9.9.9']")
-    with running("fixed", *FAST, *other) as bench, member(bench.terminal, "ut0") as ear:
-        say(bench.datacenter, link_interface(bench), b"to all")
-        pinged = run(bench.terminal, "ping", "-c", "1", bench.datacenter.ipv4)  # whose answer goes the same way, later
-        assert pinged.returncode == 0
-        ear.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            ear.recv(100)
 
 
 @pytest.mark.needs("ipv6")

@@ -60,7 +60,7 @@ def test_networks_that_overlap_are_named(key: str, network: str) -> None:
         planned(0, access=Access(**{key: ipaddress.IPv4Network(network)}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("group", ["10.0.0.1", "224.0.0.5"])
+@pytest.mark.parametrize("group", ["10.0.0.1", "224.0.0.5", "2001:db8::1", "ff12::5"])
 def test_a_group_that_is_never_routed_is_named(group: str) -> None:
     with pytest.raises(ScenarioError, match=f"expected a group that is routed, such as 239.1.2.3, got {group}"):
         load_scenario("fixed", [f"access.multicast_groups=['{group}']"])

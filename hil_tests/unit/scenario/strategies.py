@@ -69,8 +69,8 @@ def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
         return st.booleans()
     if kind in {"integer", "number"}:
         return _numbers(node)
-    if node.get("format") == "ipv4":
-        return st.sampled_from(["239.1.2.3", "232.0.0.1"])
+    if node.get("format") == "ipvanyaddress":
+        return st.sampled_from(["239.1.2.3", "232.0.0.1", "ff08::1"])
     if "format" in node:
         return st.sampled_from([node["default"], "10.0.0.0/8" if node["format"] == "ipv4network" else "fd00::/16"])
     if r"\." in node.get("pattern", "") and r"\d" in node["pattern"]:
