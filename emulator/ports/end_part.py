@@ -53,10 +53,12 @@ from emulator.ports.messages import (
     parse,
 )
 from emulator.ports.scheduling import (
+    END_PRIORITY,
     REALTIME_REST_NS,
     REALTIME_SPIN_NS,
     REST_NS,
     SPIN_NS,
+    fault_in,
     run_in_real_time,
     run_transport_in_real_time,
     sleep_exactly,
@@ -134,7 +136,7 @@ class EndPart:
         self._port_drops, self._drops_before = 0, 0
         self._handshake_faults = 0
         self._closed = dict.fromkeys(("taken", "lost", "delivered", "dropped", "late"), 0)
-        self._ended = False
+        self._ended = self._realtime = False
 
     def _connect(self) -> zmq.Socket[bytes]:
         endpoint = self._settings["endpoint"]
@@ -210,10 +212,12 @@ class EndPart:
                 if not order:
                     self._ended = True
                     return
-                if json.loads(order).get("realtime") and run_in_real_time(0):
+                if json.loads(order).get("realtime") and run_in_real_time(0, END_PRIORITY):
                     shared = self._loop.shared
                     shared[end_loop.SPIN_LONGEST], shared[end_loop.REST] = REALTIME_SPIN_NS, REALTIME_REST_NS
                     run_transport_in_real_time()
+                    fault_in(self._loop.line.state)
+                    self._realtime = True
 
     def _watch_handshakes(self) -> None:
         while self._monitor.poll(0):
@@ -278,6 +282,8 @@ class EndPart:
                     ethernet=bool(welcome.ethernet),
                 )
             )
+            if self._realtime:
+                fault_in(loop.line.state)
         loop.shared[end_loop.QUANTUM], loop.shared[end_loop.FLUSH] = welcome.quantum_ns, welcome.flush_ns
         loop.ends[end_loop.E_SESSION] = self._session = session
         if not self._linked:

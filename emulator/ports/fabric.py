@@ -34,7 +34,13 @@ from emulator.ports.end_process import EndProcess
 from emulator.ports.ends import Ends
 from emulator.ports.interrupts import interrupts_wait
 from emulator.ports.relay import RelayCounters, in_cache
-from emulator.ports.scheduling import IO_THREAD, run_in_real_time, run_transport_in_real_time, sleep_exactly
+from emulator.ports.scheduling import (
+    IO_THREAD,
+    fault_in,
+    run_in_real_time,
+    run_transport_in_real_time,
+    sleep_exactly,
+)
 from emulator.ports.turn import new_scratch
 from emulator.ports.zeromq import require_libzmq
 from emulator.units import NS_PER_MS
@@ -193,6 +199,7 @@ class FabricRelay:
         """Real-time priority for the loop, its transport and the ends that are ours; False if that is refused."""
         for end in self.ends:
             end.order(realtime=True)
+        fault_in((*self.uplink.state, *self.downlink.state))
         run_transport_in_real_time(f"{self._number}/{IO_THREAD}")
         return run_in_real_time(self.native_id or 0)
 

@@ -35,6 +35,7 @@ from emulator.ports.scheduling import (
     REALTIME_SPIN_NS,
     REST_NS,
     SPIN_NS,
+    fault_in,
     run_in_real_time,
     sleep_exactly,
 )
@@ -248,6 +249,7 @@ class Relay:
 
     def take_priority(self) -> bool:
         """Real-time priority for the loop; False if that is refused."""
+        fault_in((*self.uplink.state, *self.downlink.state))
         if not run_in_real_time(self.native_id or 0):
             return False
         self._shared[SPIN_LONGEST], self._shared[REST] = REALTIME_SPIN_NS, REALTIME_REST_NS

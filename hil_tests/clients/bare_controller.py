@@ -1,6 +1,8 @@
 """A controller written from docs/reference/control.md alone: pyzmq, msgpack and the standard library.
 
-python bare_controller.py CONTROL_SOCKET VERB [JSON]
+python bare_controller.py CONTROL_SOCKET VERB [JSON [PACKET...]]
+
+PACKET: the bytes of an IP packet to inject, in hex.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import zmq
 def main() -> int:
     path, verb, *rest = sys.argv[1:]
     request = {"version": 1, "verb": verb, "author": "bare", **json.loads(rest[0] if rest else "{}")}
+    if rest[1:]:
+        request["packets"] = [bytes.fromhex(packet) for packet in rest[1:]]
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.connect(f"ipc://{path}")

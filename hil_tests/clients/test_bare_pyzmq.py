@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,9 +28,11 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[emulator.
         yield bench
 
 
-def command(bench: emulator.Bench, verb: str, **values: Any) -> Any:
+def command(bench: emulator.Bench, verb: str, *packets: bytes, **values: Any) -> Any:
     program = [sys.executable, "-I", str(HERE / "bare_controller.py"), str(bench.runtime_dir / "control.ipc"), verb]
-    done = subprocess.run([*program, json.dumps(values)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*program, json.dumps(values), *(one.hex() for one in packets)], capture_output=True, text=True, check=False
+    )
     assert done.stderr == ""
     reply = json.loads(done.stdout)
     assert done.returncode == (0 if reply["ok"] else 3)
@@ -84,6 +89,30 @@ def test_the_world_may_stand_still_jump_and_go_on(bench: emulator.Bench) -> None
     late = command(bench, "mark", text="x", at="2026-01-01T00:00:00Z")["result"]
     assert late["late_ns"] > 13 * 10**9  # of the packets' clock: the bench began 13 s after that UTC
     assert not late["scheduled"]
+
+
+def test_a_bare_injector_is_heard_at_the_far_side(bench: emulator.Bench) -> None:
+    """An unmodified socket gets the datagram; the link has counted it as any other."""
+    text = b"bare"
+    side = bench.datacenter
+    with side.namespace.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as receiver:
+        receiver.settimeout(60)
+        receiver.bind((side.ipv4, 0))
+        udp = struct.pack(">HHHH", 4000, receiver.getsockname()[1], 8 + len(text), 0) + text
+        head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0)
+        head += socket.inet_aton(bench.terminal.ipv4) + socket.inet_aton(side.ipv4)
+        total = sum(struct.unpack(">10H", head))
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        before = bench.counters().uplink.offered_packets
+        packet = head[:10] + checksum.to_bytes(2, "big") + head[12:] + udp
+        for _ in range(50):  # this link loses a packet now and then
+            told = command(bench, "inject", packet, direction="uplink")["result"]
+            assert (told["packets"], told["bytes"]) == (1, len(packet))
+            if select.select([receiver], [], [], 1)[0]:
+                break
+        assert receiver.recvfrom(100) == (text, (bench.terminal.ipv4, 4000))
+        assert bench.counters().uplink.offered_packets > before
+    assert command(bench, "inject", b"x", direction="uplink")["error"].startswith("inject: packets")
 
 
 def test_what_is_wrong_is_told(bench: emulator.Bench) -> None:

@@ -30,7 +30,7 @@ RECEIVE_BUFFER_BYTES = 64 << 20
 AMPLE_BYTES = 8 << 20  # with that much room the receiver may look once a millisecond
 REST_S = 0.001
 MSG_DONTWAIT = 0x40
-FIFO_PRIORITY = 12  # above the packet loops: a sender that waits for them would send in bursts
+FIFO_PRIORITY = 13  # above the packet loops: a sender that waits for them would send in bursts
 
 
 class Vector(ctypes.Structure):
