@@ -31,7 +31,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Table(BaseModel):
     """A TOML table: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Built with the scenario that it is a part of, once, not each for itself when its module is imported.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def ports_in_order(ranges: tuple[str, ...], key: str = "ports") -> None:

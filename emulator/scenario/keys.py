@@ -96,8 +96,11 @@ class Keys:
     """
 
     def __init__(self, profile: str | None) -> None:
-        self._schema = _schema_of_files()
         self._profile = profile or ""
+
+    @property
+    def _schema(self) -> Node:
+        return _schema_of_files()  # made when there is a fault to tell of: it takes longer than reading a scenario
 
     def knows_profile(self) -> bool:
         """Is the profile, which the link's keys depend on, one of those that there are?"""

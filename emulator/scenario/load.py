@@ -134,7 +134,8 @@ def _validate(raw: dict[str, Any], origins: _Origins) -> tuple[Scenario | None, 
     if "source" in raw:  # a field of the model, for the loader alone to fill
         faults.append(origins.line(("source",), keys.unknown(("source",))))
         raw = {key: value for key, value in raw.items() if key != "source"}
-    for name in missing_for_a_sky(profile, raw) if keys.knows_profile() else ():
+    missing = missing_for_a_sky(profile, raw)
+    for name in missing if missing and keys.knows_profile() else ():
         what = f"expected {expectation(keys.node((name,)))}, which link.profile {profile!r} needs"
         faults.append(origins.line((name,), f"{what}, got {_said(raw, (name,))[1]}"))
     try:
