@@ -27,21 +27,28 @@ BENCH := $(if $(filter 0,$(shell id -u)),,--bench starlink_2025)
 comma := ,
 
 test: SELECTION := -m 'not long'
-test: tests ## what CI runs: the tests, then the packet path once more, interpreted, for coverage
+test: tests ## what CI runs: the tests, and the packet path once more, interpreted, for coverage
 
 test-full: SELECTION :=
 test-full: tests ## the same with the long tests
 
-.PHONY: tests
+.PHONY: tests compiled interpreted
 tests:
 	$(call say,'clients of the tests')
 	@tools/clients
-	$(call say,'tests$(comma) on $(WORKERS) workers')
+	@tools/with report test -- true
+	@$(MAKE) --no-print-directory -j 2 compiled interpreted SELECTION="$(SELECTION)"
+
+compiled:
+	$(call say,'tests$(comma) on $(WORKERS) workers; beside them the packet path interpreted, for its branch coverage')
 	tools/with report test -- python -m hil_tests.warm_up
 	tools/with report test -- pytest $(SELECTION) $(BENCH) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) hil_tests
-	$(call say,'packet path interpreted and its branch coverage')
-	NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' -n $(WORKERS) \
-		--cov=emulator.link --cov-branch --cov-report=term-missing:skip-covered hil_tests/unit/link
+
+# While the other compiles, which takes one core; it speaks when it has ended. test_cache.py is about compiling.
+interpreted:
+	@told=$$(NUMBA_DISABLE_JIT=1 tools/with report test -- pytest -m 'not long' -n 2 --ignore=hil_tests/unit/link/test_cache.py \
+		--cov=emulator.link --cov-branch --cov-report=term-missing:skip-covered hil_tests/unit/link 2>&1); status=$$?; \
+		printf '\n== packet path interpreted and its branch coverage\n%s\n' "$$told"; exit $$status
 
 fuzz: ## whatever reads untrusted bytes, under atheris and then 10 million inputs compiled; a quarter of an hour
 	tools/with report test fuzz -- python -m hil_tests.fuzz $(FUZZ_ARGS)

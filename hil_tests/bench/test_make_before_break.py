@@ -42,5 +42,5 @@ def test_make_before_break_steps_and_loses_nothing() -> None:
         assert set(counted.dropped) <= {Cause.PORT_QUEUE}, "what a busy machine let the kernel drop before the link"
         assert run.lost.sum() == counted.dropped.get(Cause.PORT_QUEUE, 0)
         part = len(run.delay_ns) // 20
-        step_ns = np.median(run.delay_ns[-part:]) - np.median(run.delay_ns[:part])
+        step_ns = run.delay_ns[-part:].min() - run.delay_ns[:part].min()  # other work on the machine only adds
         assert 5 * NS_PER_MS < -step_ns < 10 * NS_PER_MS

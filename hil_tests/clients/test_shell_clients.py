@@ -92,8 +92,11 @@ def test_ping_measures_the_delay_of_the_plan(shell: Shell, version: int) -> None
 
 
 @pytest.mark.needs("iperf3")
-@pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("direction", ["", "-R"], ids=["up", "down"])
+@pytest.mark.parametrize(
+    ("shell", "version", "direction"),
+    [("direct", 4, ""), ("direct", 6, ""), ("direct", 4, "-R"), ("direct", 6, "-R"), ("zmq", 4, ""), ("zmq", 6, "-R")],
+    indirect=["shell"],
+)
 def test_tcp_flows_both_ways(shell: Shell, version: int, direction: str) -> None:
     received = iperf(shell(command_line(version, "-C cubic", direction), "iperf3 -s -1"))
     limit = 700e6 if direction else 30e6  # p100 of the rate and its wobble, with room: nothing outruns the link
@@ -101,7 +104,18 @@ def test_tcp_flows_both_ways(shell: Shell, version: int, direction: str) -> None
 
 
 @pytest.mark.needs("iperf3")
-@pytest.mark.parametrize(("version", "direction", "rate"), [(4, "", 2), (6, "", 2), (4, "-R", 20), (6, "-R", 20)])
+@pytest.mark.parametrize(  # so slow that the receiver's buffer holds a quarter of a second, should it not be let run
+    ("shell", "version", "direction", "rate"),
+    [
+        ("direct", 4, "", 2),
+        ("direct", 6, "", 2),
+        ("direct", 4, "-R", 5),
+        ("direct", 6, "-R", 5),
+        ("zmq", 6, "", 2),
+        ("zmq", 4, "-R", 5),
+    ],
+    indirect=["shell"],
+)
 def test_udp_below_the_rate_arrives(shell: Shell, version: int, direction: str, rate: int) -> None:
     result = shell(
         command_line(version, "-u", f"-b {rate}M", direction),

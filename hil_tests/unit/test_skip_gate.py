@@ -25,11 +25,17 @@ def pytest_configure(config):
 """
 
 
+@pytest.fixture(autouse=True)
+def only_the_plugins_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others take most of the time that a run of pytest takes."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def run(pytester: pytest.Pytester, body: str, *arguments: str, gated: bool = True) -> pytest.RunResult:
     pytester.makeini(f"[pytest]\npythonpath = {CHECKOUT}\nmarkers = needs(*capabilities): what the machine must have")
     pytester.makeconftest(f"GATED = {gated}\n{CONFTEST}")
     pytester.makepyfile(f"import pytest\n{body}")
-    return pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider", *arguments)
+    return pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider", "-p", "xdist", *arguments)
 
 
 def needing(*capabilities: str) -> str:

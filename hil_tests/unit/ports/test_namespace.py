@@ -81,11 +81,14 @@ def test_what_a_program_left_unsent_does_not_keep_one_that_is_closed() -> None:
             with IPRoute() as netlink:
                 netlink.link("add", ifname="near", kind="veth", peer={"ifname": "far", "net_ns_fd": far.descriptor})
 
+        def set_state(name: str, state: str) -> None:
+            with IPRoute() as netlink:
+                netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state=state)
+
         def bring_up(name: str, address: str) -> None:
             with IPRoute() as netlink:
-                index = netlink.link_lookup(ifname=name)[0]
-                netlink.addr("add", index=index, address=address, prefixlen=24)
-                netlink.link("set", index=index, state="up")
+                netlink.addr("add", index=netlink.link_lookup(ifname=name)[0], address=address, prefixlen=24)
+            set_state(name, "up")
 
         near.run(join)
         far.run(lambda: bring_up("far", "198.51.100.2"))
@@ -101,6 +104,7 @@ def test_what_a_program_left_unsent_does_not_keep_one_that_is_closed() -> None:
                 with contextlib.suppress(BlockingIOError):
                     while True:
                         client.send(bytes(1 << 16))
+                far.run(lambda: set_state("far", "down"))  # as a link that is gone: nobody answers the probes
                 client.close()
                 near.close()
                 while int.from_bytes(watch.recv(1 << 16)[4:6], sys.byteorder) != RTM_DELLINK:  # within the test's limit
