@@ -111,7 +111,7 @@ def test_a_kill_leaves_neither_files_nor_programs(tmp_path: Path, tool: str) -> 
     child.kill()
     child.wait()
     with open(program, "rb") as pidfd:  # noqa: PTH123 (a descriptor of a process)
-        ended = bool(select.select([pidfd], [], [], 20)[0])
+        ended = bool(select.select([pidfd], [], [], 30)[0])
     assert ended, "the program goes on without us"
     assert list(temporary.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]

@@ -122,7 +122,7 @@ class TestAMachineThatRoutes:
                 Path(f"/proc/sys/net/{family}/all/forwarding").write_text("1")
             listener = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))  # ETH_P_ALL
             listener.bind(("lan1", 3))
-            listener.settimeout(20.0)
+            listener.settimeout(30.0)
             return listener
 
         return world.inside(build)

@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
 print("ready", flush=True)
 sys.stdin.readline()
 asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asking.settimeout(20)
+asking.settimeout(30)
 asking.sendto(b"still there", (os.environ["BENTPIPE_DATACENTER"], 7))
 print(len(interrupted), asking.recv(100).decode(), flush=True)
 """

@@ -127,7 +127,7 @@ def test_an_injected_packet_is_addressed_to_the_far_device() -> None:
     with bench_of() as bench:
         receiver = bench.datacenter.namespace.run(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         with receiver:
-            receiver.settimeout(20)
+            receiver.settimeout(PATIENCE_S)
             receiver.bind((bench.datacenter.port.name, 0x0003))
             packet = b"\x45" + bytes([0, 0, 20]) + bytes(16)
             bench.inject("uplink", packet)

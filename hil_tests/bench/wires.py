@@ -20,7 +20,7 @@ from emulator.ports.nic import ETH_P_ALL, IFF_RUNNING, SIOCGIFFLAGS
 from emulator.scenario import load_scenario
 from hil_tests.bench.living import until
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 CARDS = ("eth1", "eth2")
 
 

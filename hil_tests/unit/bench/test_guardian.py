@@ -17,7 +17,7 @@ import pytest
 
 from emulator.bench import guardian
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 
 class Guarded:

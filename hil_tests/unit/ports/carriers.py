@@ -20,7 +20,7 @@ from emulator.ports.relay import Relay
 from emulator.timeline.model import Channel
 
 Fabric = Literal["direct", "zmq"]
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 END_NS = 1 << 60
 SMALL = LinkOptions(memory_bytes=1 << 24, flight_packets=1 << 14)
 
