@@ -27,6 +27,7 @@ TICK_S = 0.01
 REOPEN_NS = NS_PER_S
 TOLD_EVERY_NS = NS_PER_S  # the same oddity is logged once in this time
 KEPT_ODDITIES = 1000
+KEPT_HALF = 256  # bytes of an answer that does not end
 
 log = logging.getLogger("bentpipe.hardware")
 
@@ -83,6 +84,7 @@ class ControllerLine:
         self._asked_ns: int | None = None  # since when an answer is due
         self._next_ask_ns = self._reopen_ns = 0
         self._silent = False
+        self._half = b""  # what came of an answer that has not ended
         self._told_ns: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="antenna line", daemon=True)
 
@@ -145,7 +147,7 @@ class ControllerLine:
             self._asked_ns = None
             if not self._silent:
                 self._silent = True
-                self._odd(Oddity("silence", b""), now_ns)
+                self._odd(Oddity("half a line" if self._half else "silence", self._half), now_ns)
         if self._asked_ns is None and now_ns >= self._next_ask_ns:
             question = self.driver.ask()
             self._next_ask_ns = max(self._next_ask_ns + self._poll_ns, now_ns)
@@ -162,7 +164,9 @@ class ControllerLine:
     def _hear(self, data: bytes, now_ns: int) -> None:
         if self._recorder is not None:
             self._recorder.note("device", data)
+        self._half = (self._half + data)[-KEPT_HALF:]
         for heard in self.driver.receive(data):
+            self._half = b""
             if isinstance(heard, Oddity):
                 self._odd(heard, now_ns)
                 continue

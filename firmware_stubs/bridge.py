@@ -93,10 +93,9 @@ class Watch:
         if self._asked_ns is not None and now_ns - self._asked_ns >= self._silence_ns:
             self._asked_ns = None
             yield "silence", b""
-        if self._lines.unfinished and not self._half_told and now_ns - self._heard_ns >= HALF_NS:
+        if not self._half_told and now_ns - self._heard_ns >= HALF_NS and (half := self._lines.unfinished):
             self._half_told = True
-            if self._kind not in ("ubx", "slip", "sbd"):
-                yield "half a line", b""
+            yield "half a line", half
 
 
 class Bridge:

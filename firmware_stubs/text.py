@@ -16,9 +16,9 @@ class Lines:
         self._overlong = False
 
     @property
-    def unfinished(self) -> int:
-        """Bytes of the line that has no end yet."""
-        return len(self._line)
+    def unfinished(self) -> bytes:
+        """The line that has no end yet."""
+        return bytes(self._line)
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
         """The lines that end in `data`, without their ends and without empty ones; None for an overlong one."""

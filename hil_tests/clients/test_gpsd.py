@@ -20,7 +20,7 @@ SITE = Terminal(-33.8568, 151.2153, 42.0)
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-@pytest.fixture(params=["nmea", "ubx"])
+@pytest.fixture(params=["nmea", "ubx", "nmea tcp", "ubx tcp"])
 def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator[dict[str, Any]]]:
     """What gpspipe prints of a gpsd on the stub's line.
 
@@ -30,8 +30,10 @@ def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator
     gpsd, gpspipe = shutil.which("gpsd", path=PATH), shutil.which("gpspipe", path=PATH)
     assert gpsd
     assert gpspipe
+    kind, _, transport = request.param.partition(" ")
+    port_of_stub = "tcp:127.0.0.1:0" if transport else "pty"
     with (
-        SerialStub(request.param, SITE.state, directory=tmp_path) as stub,
+        SerialStub(kind, SITE.state, port_of_stub, directory=tmp_path) as stub,
         socket.socket(socket.AF_UNIX) as control,
         socket.create_server(("127.0.0.1", 0)) as clients,
     ):
@@ -40,7 +42,7 @@ def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator
         port = clients.getsockname()[1]
         command = (
             f"exec 8<&{control.fileno()} 9<&{clients.fileno()}; exec 3<&8 4<&9 8<&- 9<&-; "
-            f"LISTEN_FDS=2 LISTEN_PID=$$ exec {gpsd} -N -n -S {port} {stub.path}"
+            f"LISTEN_FDS=2 LISTEN_PID=$$ exec {gpsd} -N -n -S {port} {stub.address.replace('tcp:', 'tcp://')}"
         )
         daemon = subprocess.Popen(
             ["/bin/bash", "-c", command],
@@ -58,7 +60,7 @@ def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator
                 process.wait(30)
             assert pipe.stdout is not None
             pipe.stdout.close()
-        assert stub.statistics().received > 0  # the probes that it sends, drained
+        assert transport or stub.statistics().received > 0  # the probes that it sends to a serial port, drained
 
 
 @pytest.mark.needs("gpsd", "gpspipe")

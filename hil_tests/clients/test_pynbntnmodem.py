@@ -1,7 +1,12 @@
-"""pynbntnmodem, unmodified, takes the NTN stub for a module on a satellite network."""
+"""pynbntnmodem, unmodified, takes the NTN stub for a module on a satellite network.
+
+It opens ports of this machine only; one at a device server, RFC 2217 or TCP, stands behind a port of ours.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +14,8 @@ import pytest
 from pynbntnmodem import NbntnModem, PdnType, RegistrationState, RrcState
 
 from emulator.terminal import Terminal
-from emulator.units import NS_PER_MS
+from emulator.units import NS_PER_MS, NS_PER_S
+from firmware_stubs.bridge import Bridge
 from firmware_stubs.gateway import MessageGateway, Service
 from firmware_stubs.ntn_modem import IMEI, IMSI
 from firmware_stubs.registry import Hardware
@@ -39,12 +45,35 @@ def mailbox() -> MessageGateway:
     return MessageGateway()
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's RFC 2217 client
+over_every_transport = pytest.mark.parametrize("modem", ["pty", "rfc2217", "tcp"], indirect=True)
+
+
+@contextlib.contextmanager
+def path_of(stub: SerialStub, directory: Path) -> Iterator[str]:
+    """A port of this machine behind which the stub is."""
+    transport, _, place = stub.address.partition(":")
+    if not place:
+        yield stub.address
+        return
+    url = f"{'socket' if transport == 'tcp' else transport}://{place}"
+    bridge = Bridge("ntn", str(directory / "port"), url, 115200, silence_ns=60 * NS_PER_S, utc_ns=time.time_ns)
+    bridge.start()
+    try:
+        yield bridge.address
+    finally:
+        bridge.stop()
+    assert not bridge.oddities
+
+
 @pytest.fixture
-def modem(tmp_path: Path, link: Link, mailbox: MessageGateway) -> Iterator[NbntnModem]:
+def modem(request: pytest.FixtureRequest, tmp_path: Path, link: Link, mailbox: MessageGateway) -> Iterator[NbntnModem]:
+    transport = getattr(request, "param", "pty")
+    port = str(tmp_path / "modem") if transport == "pty" else f"{transport}:127.0.0.1:0"
     hardware = Hardware(gateway=mailbox, service_at=link.at)
-    with SerialStub("ntn", SITE.state, str(tmp_path / "modem"), hardware=hardware) as stub:
+    with SerialStub("ntn", SITE.state, port, hardware=hardware) as stub, path_of(stub, tmp_path) as path:
         client = NbntnModem()
-        client.connect(port=str(stub.path), baudrate=115200)
+        client.connect(port=path, baudrate=115200)
         try:
             assert client.set_regconfig(2)
             while not client.get_reginfo().is_registered():
@@ -62,6 +91,7 @@ def await_line(client: NbntnModem, begin: str) -> str:
             return str(line)
 
 
+@over_every_transport
 def test_a_message_goes_out_and_one_comes_in(modem: NbntnModem, link: Link, mailbox: MessageGateway) -> None:
     link.service = Service(bars=3, latency_ns=0)
     assert modem.send_message_nidd(b"hello") is not None

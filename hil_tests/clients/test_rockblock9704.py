@@ -1,6 +1,7 @@
 """The vendor's compiled library for the RockBLOCK 9704, unmodified, takes the JSPR stub for the modem.
 
-The stub is a process of its own: the library holds Python's lock while it waits for the modem.
+The stub is a process of its own: the library holds Python's lock while it waits for the modem. It opens ports of this
+machine only; one at a device server, RFC 2217 or TCP, is put behind one by the command, a third process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,24 +24,37 @@ PATIENCE_S = 60
 
 
 @contextmanager
-def modem(directory: Path, *options: str) -> Iterator[RockBlock9704]:
-    arguments = ["--port", str(directory / "modem"), "--mailbox", str(directory / "mail"), "--session-s", "0.1"]
+def command(*arguments: str) -> Iterator[str]:
+    """`bentpipe stub jspr` and where it is found."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "emulator.cli.main", "stub", "jspr", *arguments, *options],
+        [sys.executable, "-m", "emulator.cli.main", "stub", "jspr", *arguments],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
-    client = RockBlock9704()
     try:
-        assert client.begin(process.stdout.readline().rstrip("\n"))
-        yield client
+        yield process.stdout.readline().rstrip("\n")
     finally:
-        client.end()
         process.terminate()
         process.communicate(timeout=PATIENCE_S)
+
+
+@contextmanager
+def modem(directory: Path, *options: str, transport: str = "pty") -> Iterator[RockBlock9704]:
+    here = str(directory / "modem")
+    port = here if transport == "pty" else f"{transport}:127.0.0.1:0"
+    with ExitStack() as running:
+        options = ("--mailbox", str(directory / "mail"), "--session-s", "0.1", *options)
+        path = running.enter_context(command("--port", port, *options))
+        if transport != "pty":
+            url = path.replace("tcp:", "socket://").replace("rfc2217:", "rfc2217://")
+            path = running.enter_context(command("--port", here, "--hardware", url))
+        client = RockBlock9704()
+        assert client.begin(path)
+        running.callback(client.end)
+        yield client
 
 
 @pytest.fixture
@@ -55,10 +69,10 @@ def mailbox(tmp_path: Path) -> MessageGateway:
     return MessageGateway(tmp_path / "mail")
 
 
-@pytest.mark.parametrize("size", [1, 1445, 20_000])
-def test_a_message_goes_out_whole(tmp_path: Path, mailbox: MessageGateway, size: int) -> None:
+@pytest.mark.parametrize(("size", "transport"), [(1, "pty"), (1445, "rfc2217"), (1445, "tcp"), (20_000, "pty")])
+def test_a_message_goes_out_whole(tmp_path: Path, mailbox: MessageGateway, size: int, transport: str) -> None:
     message = bytes(1 + number % 255 for number in range(size))
-    with modem(tmp_path) as client:
+    with modem(tmp_path, transport=transport) as client:
         assert client.send_message(message)
         assert client.send_message(message, RockBlock9704.RED_TOPIC)
     sent = mailbox.delivered()
@@ -66,11 +80,11 @@ def test_a_message_goes_out_whole(tmp_path: Path, mailbox: MessageGateway, size:
     assert [name.rpartition(".")[2] for name, _ in sent] == ["topic244", "topic315"]
 
 
-@pytest.mark.parametrize("size", [1, 1082, 5000])
-def test_a_message_comes_in_whole(tmp_path: Path, mailbox: MessageGateway, size: int) -> None:
+@pytest.mark.parametrize(("size", "transport"), [(1, "tcp"), (1082, "pty"), (5000, "rfc2217")])
+def test_a_message_comes_in_whole(tmp_path: Path, mailbox: MessageGateway, size: int, transport: str) -> None:
     message = bytes(1 + number % 255 for number in range(size))
     mailbox.send("1.topic315", message)
-    with modem(tmp_path) as client:
+    with modem(tmp_path, transport=transport) as client:
         deadline_s, received = time.monotonic() + PATIENCE_S, None
         while received is None and time.monotonic() < deadline_s:  # it never waits for a message
             received = client.receive_message()

@@ -20,6 +20,7 @@ from firmware_stubs.transport import SerialStub
 SITE = Terminal(-33.8568, 151.2153, 42.0)
 PATIENCE_S = 60
 MODELS = {"easycomm2": 202, "easycomm3": 204, "gs232b": 603, "rotctld": 2}
+ON_THE_NETWORK = ["easycomm2 tcp", "easycomm3 tcp", "gs232b tcp"]  # where rotctl speaks the serial ones, too
 
 pytestmark = pytest.mark.needs("rotctl")
 
@@ -64,13 +65,15 @@ class Rig:
 @pytest.fixture(params=MODELS)
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     antenna = Antenna(Mount(park_azimuth_deg=10, park_elevation_deg=80))
-    port = "tcp:127.0.0.1:0" if request.param == "rotctld" else str(tmp_path / "rotator")
-    stub = SerialStub(request.param, SITE.state, port, hardware=Hardware(antenna=antenna), utc_ns=lambda: made.now_ns)
-    made = Rig(request.param, antenna, stub, parse_utc_ns("2026-03-01T12:00:00Z"))
+    kind, _, transport = request.param.partition(" ")
+    port = "tcp:127.0.0.1:0" if transport or kind == "rotctld" else str(tmp_path / "rotator")
+    stub = SerialStub(kind, SITE.state, port, hardware=Hardware(antenna=antenna), utc_ns=lambda: made.now_ns)
+    made = Rig(kind, antenna, stub, parse_utc_ns("2026-03-01T12:00:00Z"))
     with stub:
         yield made
 
 
+@pytest.mark.parametrize("rig", [*MODELS, *ON_THE_NETWORK], indirect=True)
 def test_it_reads_back_while_slewing_and_after(rig: Rig) -> None:
     assert rig.position() == (10, 80)
     rig.rotctl("P", "134", "40")
