@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import socket
 import time
 from pathlib import Path
@@ -18,7 +20,7 @@ from emulator.control.topics import decode_message
 from emulator.scenario import load_scenario
 from emulator.taps.consumer import CaptureStream, blocks, packet_of
 from emulator.units import NS_PER_S
-from hil_tests.bench.living import until
+from hil_tests.bench.living import finished, line, new_world, until
 
 pytestmark = pytest.mark.needs("tun", "netns", "compiled")
 NOW = Moment(None)
@@ -70,6 +72,35 @@ def test_captures_and_changes_of_course_over_zeromq() -> None:
         lost = b"".join(pieces).count(b"uplink, dropped: loss")
         assert uplink.delivered_packets == 320 - lost
     assert bench.counters().uplink.delivered_packets == 320 - lost, "a bench that is over still knows"
+
+
+@pytest.mark.long
+@pytest.mark.needs("ping")
+def test_three_parts_with_keys_are_everybodys() -> None:
+    """On one machine, over tcp://, as whoever runs this: root or an ordinary user."""
+    with new_world() as world:
+        keys = str(world.directory / "keys")
+        for name in ((), ("terminal", "--role", "packets"), ("gateway", "--role", "packets")):
+            assert finished(world.bentpipe("keys", keys, *name)).returncode == 0
+        with world.inside(lambda: socket.create_server(("127.0.0.1", 0))) as free:
+            where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        link = world.bentpipe("link", "fixed", "--listen", where, "--keys", keys, "--quiet", "--json")
+        how = ("fixed", "--link", where, "--keys", keys, "--isolate")
+        gateway = world.bentpipe("gateway", *how, "--as", "gateway", "--", "sh", "-c", "echo here; exec sleep 1000")
+        assert line(gateway) == "here"
+        pinging = world.bentpipe("terminal", *how, "--as", "terminal", "--", "ping", "-c", "3", "198.18.0.1")
+        said = finished(pinging)
+        assert said.returncode == 0, said
+        assert link.stderr is not None
+        while "waiting for the ends" not in link.stderr.readline():
+            assert link.poll() is None
+        link.send_signal(signal.SIGINT)
+        ended = finished(link)
+        assert ended.returncode == 0, ended
+        assert json.loads(ended.stdout)["downlink"]["delivered_packets"] >= 3
+        gateway.send_signal(signal.SIGINT)
+        finished(gateway)
+        assert world.leftovers() == []
 
 
 @pytest.mark.long
