@@ -58,6 +58,16 @@ def test_every_format_gives_the_orbits_of_the_tle(tmp_path: Path, write: Callabl
     assert np.abs(positions[0] - positions[1]).max() < 30
 
 
+@pytest.mark.parametrize("write", [omm_json, omm_csv, omm_xml])
+def test_catalogue_numbers_have_up_to_nine_digits(load: Callable[..., Elements], write: Callable[..., str]) -> None:
+    """Each object stays itself, whatever of its number SGP4's own record can hold."""
+    numbers = [44_714, 100_000, 44_714 + 340_000, 799_500_000, 999_999_999]
+    messages = [{**MESSAGES[0], "NORAD_CAT_ID": number, "OBJECT_NAME": f"SAT-{number}"} for number in numbers]
+    loaded = load(write(messages))
+    assert loaded.satellites.names == tuple(f"SAT-{number}" for number in numbers)
+    assert not any("second set" in note for note in loaded.notes)
+
+
 @pytest.mark.parametrize("text", ["", "   \n \n", "[]", "<ndm/>"])
 def test_a_file_without_elements_is_refused(load: Callable[..., Elements], text: str) -> None:
     assert "expected TLE or OMM" in refusal(load, text)
