@@ -18,7 +18,8 @@ from pathlib import Path
 from firmware_stubs.attach import open_port
 from firmware_stubs.record import Exchange, Recorder
 
-PATIENCE_S = 1.0  # that an answer may be late
+PATIENCE_S = 5.0  # that an answer may be late or short
+AFTERWARDS_S = 1.0  # in which more may come behind the last answer
 MASK = b"\xe2\x80\xa6"  # … in UTF-8, where a pattern's bytes stood
 
 
@@ -79,7 +80,8 @@ def compare(
 ) -> list[Difference]:
     """Two records turn by turn. `ignore`: patterns whose matches are not compared, as of clocks and serial numbers.
 
-    Answers are the same if their bytes are, and if they began within `tolerance_s` of each other. Raises re.error.
+    Answers are the same if their bytes are, and if they began and ended within `tolerance_s` of each other: an echo
+    comes at once, however long what is behind it takes. Raises re.error.
     """
     patterns = [re.compile(pattern.encode("latin-1", "replace")) for pattern in ignore]
 
@@ -95,9 +97,8 @@ def compare(
             return "question"
         if masked(one.answer) != masked(other.answer):
             return "answer"
-        if one.first_s is not None and other.first_s is not None and abs(one.first_s - other.first_s) > tolerance_s:
-            return "time"
-        return ""
+        times = zip((one.first_s, one.last_s), (other.first_s, other.last_s), strict=True)
+        return "time" if any(abs((a or 0.0) - (b or 0.0)) > tolerance_s for a, b in times) else ""
 
     pairs = zip_longest(turns_of(first), turns_of(second))
     return [Difference(number, one, other, what(one, other)) for number, (one, other) in enumerate(pairs)]
@@ -109,13 +110,14 @@ def replay(
     baud: int,
     out: Path,
     *,
+    patience_s: float = PATIENCE_S,
     utc_ns: Callable[[], int] = time.time_ns,
     stop: threading.Event | None = None,
 ) -> int:
     """Asks the device at `url` what the client of a record asked, and records what comes back.
 
-    As a program would: the next question waits until the answer to the last one is as long as it was, a second longer
-    at most, and then for as long as the client paused. Returns how many bytes the device said.
+    As a program would: the next question waits until the answer to the last one is as long as it was, for `patience_s`
+    longer than that took at most, and then for as long as the client paused. Returns how many bytes the device said.
     Raises EndpointError if the port or the file cannot be had, OSError if the port goes away.
     """
     heard, stopping, done_s, now_s = 0, stop or threading.Event(), 0.0, 0.0
@@ -138,7 +140,7 @@ def replay(
                 recorder.note("client", turn.question)
                 port.write(turn.question)
             lasts_s = turn.last_s or 0.0
-            heard += listen(time.monotonic() + lasts_s + PATIENCE_S, len(turn.answer))
+            heard += listen(time.monotonic() + lasts_s + patience_s, len(turn.answer))
             now_s, done_s = time.monotonic(), turn.asked_s + lasts_s
-        heard += listen(time.monotonic() + PATIENCE_S)
+        heard += listen(time.monotonic() + AFTERWARDS_S)
     return heard

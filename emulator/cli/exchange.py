@@ -48,7 +48,15 @@ DIFFERENT_STATUS = 1
     default=100.0,
     show_default=True,
     metavar="MS",
-    help="Answers that begin within this time of each other are at the same time.",
+    help="Answers that begin and end within this time of each other are at the same time.",
+)
+@click.option(
+    "--patience-s",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --at: how much later an answer may be, or shorter, before the next question is asked.",
 )
 @json_option
 @click.pass_context
@@ -61,6 +69,7 @@ def exchange(
     output: Path | None,
     ignore: tuple[str, ...],
     tolerance_ms: float,
+    patience_s: float,
     as_json: bool,
 ) -> None:
     """Compare the recorded exchange RECORD with OTHER, or with what a device answers now (--at).
@@ -84,7 +93,7 @@ def exchange(
             other = output or Path(folder) / "now.jsonl"
             lasts_s = first[-1].t_s + 1 if first else 1.0
             click.echo(f"bentpipe: playing {record} at {url}: {lasts_s:.0f} s …", err=True)
-            replay(first, url, baud, other)
+            replay(first, url, baud, other, patience_s=patience_s)
         assert other is not None
         found = compare(first, read_record(other), ignore=ignore, tolerance_s=tolerance_ms / 1000)
     different = [one for one in found if one.what]
@@ -104,7 +113,12 @@ def facts(one: Difference) -> dict[str, object]:
 def _turn(turn: Turn | None) -> dict[str, object] | None:
     if turn is None:
         return None
-    return {"question": turn.question.hex(), "answer": turn.answer.hex(), "first_s": turn.first_s}
+    return {
+        "question": turn.question.hex(),
+        "answer": turn.answer.hex(),
+        "first_s": turn.first_s,
+        "last_s": turn.last_s,
+    }
 
 
 def line(one: Difference) -> str:
@@ -114,8 +128,11 @@ def line(one: Difference) -> str:
     def said(turn: Turn | None) -> str:
         if turn is None:
             return "(no such turn)"
-        when = f" after {turn.first_s * 1000:.0f} ms" if turn.first_s is not None else ""
-        return (as_text(turn.answer) or "(nothing)") + when
+        if turn.first_s is None or turn.last_s is None:
+            return "(nothing)"
+        first_ms, last_ms = round(turn.first_s * 1000), round(turn.last_s * 1000)
+        until = f" to {last_ms}" if last_ms > first_ms else ""
+        return f"{as_text(turn.answer)} after {first_ms}{until} ms"
 
     asked = one.first or one.second
     question = as_text(asked.question) if asked is not None else ""
