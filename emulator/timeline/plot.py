@@ -96,7 +96,7 @@ def draw(
         if has_sky:
             _draw_elevation(panels[2], edges, rows, in_slot, stints)
         if near:
-            _draw_serving(panels[3], edges, stints)
+            _draw_serving(panels[3], edges, rows, stints)
             for panel in panels:
                 for at in slots:
                     panel.axvline(at, color=FAINT, lw=0.7, zorder=-1)
@@ -149,8 +149,8 @@ def _draw_elevation(panel: Axes, edges: Floats, rows: Table, in_slot: Places, st
     panel.set_yticks(range(0, 91, 15))
 
 
-def _draw_serving(panel: Axes, edges: Floats, stints: Sequence[Stint]) -> None:
-    longest = max(len(stint.name) for stint in stints)
+def _draw_serving(panel: Axes, edges: Floats, rows: Table, stints: Sequence[Stint]) -> None:
+    """Names where there is room: of satellite and gateway, or of the satellite alone, along or across."""
     for number, stint in enumerate(stints):
         if not stint.name:
             continue
@@ -158,11 +158,14 @@ def _draw_serving(panel: Axes, edges: Floats, stints: Sequence[Stint]) -> None:
         panel.axvspan(left, right, color=SERVING[number % len(SERVING)], alpha=0.28, lw=0)
         share = (right - left) / (edges[-1] - edges[0])
         if share > 0.011:  # a line of text
-            flat = share > 0.0062 * longest  # a character
+            gateways = set(rows["gateway"][stint.first : stint.last].tolist())
+            both = f"{stint.name} · {gateways.pop()}" if len(gateways) == 1 and "" not in gateways else stint.name
+            words = both if share > 0.0062 * len(both) else stint.name  # a character
+            flat = share > 0.0062 * len(words)
             panel.text(
                 (left + right) / 2,
                 0.5,
-                stint.name,
+                words,
                 ha="center",
                 va="center",
                 fontsize=6.5,
@@ -170,7 +173,7 @@ def _draw_serving(panel: Axes, edges: Floats, stints: Sequence[Stint]) -> None:
                 rotation=0 if flat else 90,
                 transform=panel.get_xaxis_transform(),
             )
-    panel.set_ylabel("satellite")
+    panel.set_ylabel("satellite\n· gateway")
     panel.set_yticks([])
 
 
