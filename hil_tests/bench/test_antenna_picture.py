@@ -28,7 +28,11 @@ SETTINGS = (
     "terminal.antenna.port=tcp:127.0.0.1:0",
 )
 
-pytestmark = [pytest.mark.long, pytest.mark.needs("netns", "tun", "rotctl", "iperf3")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(400),  # a minute of traffic, its beginning, and the packet path's compilation before it
+    pytest.mark.needs("netns", "tun", "rotctl", "iperf3"),
+]
 
 
 def rotctl(loop: AntennaLoop, *command: object) -> None:

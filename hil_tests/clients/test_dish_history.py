@@ -31,6 +31,7 @@ PATIENCE_S = 60
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)  # the minute, irtt's end of it, and the packet path's compilation before it
 @pytest.mark.needs("netns", "tun", "irtt")
 def test_the_history_is_what_irtt_measured(tmp_path: Path) -> None:
     """Second by second: both are means of 20 samples of the same channel, taken at other instants of it."""
