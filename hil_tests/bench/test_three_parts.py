@@ -154,7 +154,7 @@ def test_packets_cross_three_machines_whose_clocks_differ(lab: Lab) -> None:
     link, gateway = lab.link(), lab.gateway()  # all three start at once, in whatever order they come up
     pinging = "read go; exec ping -c 8 -i 0.1 198.18.0.1"
     terminal = lab.terminal("sh", "-c", pinging, stdin=subprocess.PIPE)
-    gateway.says("connected with the link")
+    counted_well(lab, lambda counted: all(end["clock"]["exchanges"] > 16 for end in counted["relay"]["ends"]))
     out, _ = terminal.process.communicate("go\n", timeout=PATIENCE_S)
     assert terminal.process.returncode == 0, out
     trips = round_trips_ms(out)
