@@ -10,11 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emulator.link.state import Ints
-from emulator.scenario.model import Scenario
+
+if TYPE_CHECKING:  # an end knows no scenario, and would take twice as long to start
+    from emulator.scenario.model import Scenario
 
 MARK, VERSION = 0x4B50_5442, 2  # "BTPK"
 MAGIC = VERSION << 32 | MARK
