@@ -106,7 +106,8 @@ def container_pid(name: str) -> int:
     """The first process of a running container. Raises ToolMissingError or InterfaceError."""
     engines = [found for engine in ENGINES if (found := shutil.which(engine))]
     if not engines:
-        raise ToolMissingError(f"container {name}: neither {' nor '.join(ENGINES)} is installed")
+        missing = f"neither {' nor '.join(ENGINES)} is installed"
+        raise ToolMissingError(f"container {name}: {missing}; --pid takes any process, a container's too")
     said = ""
     for engine in engines:
         command = [engine, "inspect", "--format", "{{.State.Pid}}", name]

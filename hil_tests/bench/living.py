@@ -83,13 +83,23 @@ class World:
     def leftovers(self) -> list[str]:
         """Runtime directories and interfaces."""
         directories = [path.name for path in self.runtime.iterdir() if path.is_dir()] if self.runtime.exists() else []
-        return directories + self.interfaces()
+        return directories + self.interfaces() + self.rules()
 
     def interfaces(self) -> list[str]:
         """What benches have put beside the loopback."""
         if self.space is None:
             return []
         return self.inside(lambda: sorted(name for _, name in socket.if_nameindex() if name != "lo"))
+
+    def rules(self) -> list[str]:
+        """Routes and rules of nftables: a network without interfaces has none."""
+        if self.space is None or self.interfaces():
+            return []
+        look = "ip route; ip -6 route; ! command -v nft >/dev/null || nft list ruleset"
+        ours = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        options: dict[str, Any] = {"env": ours, "capture_output": True, "text": True}
+        asked = self.inside(lambda: subprocess.run(["sh", "-c", look], check=True, **options))
+        return asked.stdout.splitlines()
 
     def close(self) -> None:
         for process in self._started:

@@ -115,14 +115,14 @@ def test_a_shell_session_meets_the_change_of_address(tmp_path: Path) -> None:
 
 
 def test_a_mapping_that_is_idle_is_forgotten() -> None:
-    with running("fixed", *FAST, "access.nat44=true", "access.udp_timeout_s=1") as bench:
+    with running("fixed", *FAST, "access.nat44=true", "access.udp_timeout_s=2") as bench:
         near, far = datagrams(bench)
         with near, far:
             near.sendto(b"here I am", (bench.datacenter.ipv4, 5000))
             _, public = far.recvfrom(100)
             far.sendto(b"in time", public)
             assert near.recv(100) == b"in time"
-            idle_until = time.monotonic() + 1.1
+            idle_until = time.monotonic() + 2.1
             until(lambda: time.monotonic() > idle_until)
             far.sendto(b"too late", public)
             until(lambda: bench.network.do("access")["refused"]["inbound_refused"])

@@ -327,5 +327,5 @@ def test_a_container_is_found_by_its_engine(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(InterfaceError, match="No such object: db"):
         container_pid("db")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(ToolMissingError, match="neither docker nor podman"):
+    with pytest.raises(ToolMissingError, match="neither docker nor podman is installed; --pid"):
         container_pid("web")

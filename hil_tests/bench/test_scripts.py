@@ -84,7 +84,7 @@ def test_the_end_of_the_bench_leaves_what_was_not_reached_pending(bench: Bench) 
         with pytest.raises(EmulationError, match=r"script\[0\] 86400s: mark: pending"):
             script.wait(0.05)
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 60
     assert [each.outcome for each in script.performed] == ["pending", "pending"]
 
 
