@@ -50,9 +50,9 @@ STATE_STEP_NS = 20 * NS_PER_MS
 HARDWARE_STEP_NS = 100 * NS_PER_MS
 MOST_DB = 999.0  # for JSON, which has no infinity
 SAME_DELAY_NS = 20_000  # two instants one step apart whose delays differ by more have a step between them
-BIN_EDGE_NS = (
-    300_000  # so near to the edge of a jitter bin, the kernel's stamp and the link's may fall on two sides of it
-)
+# So near to the edges of a jitter bin, the kernel's stamp of a probe and the link's may fall on two sides of one: a
+# port without stamps of its own looks at a packet later, on a busy machine by milliseconds.
+BIN_EDGE_NS, BIN_LATE_NS = 300_000, 3 * NS_PER_MS
 PROBE_BYTES = {4: 24 + 8 + 20, 6: 24 + 8 + 40}  # of an IP packet with a probe in it
 
 
@@ -180,7 +180,7 @@ class Recorder:
         calm = calm_probes(sent, troubles)
         if jitter.any():
             phase = launched_utc % options.jitter_bin_ns
-            calm &= (phase > BIN_EDGE_NS) & (phase < options.jitter_bin_ns - BIN_EDGE_NS)
+            calm &= (phase > BIN_EDGE_NS) & (phase < options.jitter_bin_ns - BIN_LATE_NS)
         return ProbeSeries(
             sent_ns=sent.tolist(),
             delay_ns=run.delay_ns.tolist(),
