@@ -223,7 +223,8 @@ def test_an_antenna_that_a_modem_commands_lets_the_traffic_through_when_it_says_
         bench = running.enter_context(Bench(load_scenario("geo_dvbs2", [*SETTINGS, *more])))
         until(lambda: loop_of(bench).state.locked)
         assert dropped_of(bench, 20) == (20, 0)
-        assert not loop_of(bench).line.oddities
+        heard = {oddity.kind for _, oddity in loop_of(bench).line.oddities}
+        assert heard <= {"silence"}  # of a machine that stood still for a while
         if firmware == "hardware":
             antenna.point(time.time_ns(), 0.0, 0.0)  # a wave
             until(lambda: not loop_of(bench).state.locked)

@@ -83,7 +83,7 @@ def test_throughput_falls_and_returns(tmp_path: Path) -> None:
         return float(mbps[(at_s > first_s) & (at_s < last_s)].mean())
 
     clear, faded = during(5, 11), during(15, 19)
-    assert not oddities
+    assert {oddity.kind for _, oddity in oddities} <= {"silence"}  # of a machine that stood still for a while
     assert clear > 20
     assert 0.2 * clear < faded < 0.9 * clear
     assert during(32, 39) < 0.01 * clear
@@ -99,6 +99,7 @@ def test_throughput_falls_and_returns(tmp_path: Path) -> None:
         f"clear {clear:.1f} Mbit/s, 1.2° off {faded:.1f}, 5° off {during(32, 39):.2f}, back {during(50, 59):.1f}; "
         f"from a report's last byte to the link p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(reactions_ms)}"
     )
+    assert p50 < 45  # what is on the link takes effect 5 ms later: felt within 50 ms of the report's last byte
     draw(table, Path(os.environ.get("BENTPIPE_PICTURES", tmp_path)) / "antenna_loop.png")
 
 

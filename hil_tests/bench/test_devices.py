@@ -91,11 +91,11 @@ def test_the_same_port_has_a_stub_or_the_hardware_and_what_that_does_wrong_is_to
         if hardware is not None:
             assert bench.devices is not None
             oddities = bench.devices.served[0].oddities  # type: ignore[attr-defined]
-            assert not oddities
+            # a machine that stands still for a while hears silence, or a sentence that stops; no more than that
+            assert {kind for _, kind, _ in oddities} <= {"silence", "half a line"}
             hardware.stop()
-            until(lambda: bool(oddities))
-            assert oddities[0][1] == "line lost"
-            assert b"No such" in oddities[0][2] or oddities[0][2]
+            until(lambda: bool(oddities) and oddities[-1][1] == "line lost")
+            assert oddities[-1][2]
     assert b"GGA" in b"".join(piece.data for piece in read_record(record) if piece.speaker == "device")
     assert not port.exists()
 

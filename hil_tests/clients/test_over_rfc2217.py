@@ -61,7 +61,7 @@ def test_the_bench_reaches_a_controller_at_a_device_server() -> None:
             stub.address.replace("rfc2217:", "rfc2217://"),
             None,
             poll_ns=50 * NS_PER_MS,
-            silence_ns=NS_PER_S,
+            silence_ns=PATIENCE_S * NS_PER_S,
             on_report=on_report,
             on_tick=lambda: None,
             utc_ns=time.time_ns,

@@ -45,7 +45,7 @@ def device() -> Iterator[tuple[int, str]]:
 def test_a_link_points_at_a_raw_pty_and_goes_with_its_line(tmp_path: Path) -> None:
     line = open_line(str(tmp_path / "gnss"), name="nmea", baud=9600)
     assert str((tmp_path / "gnss").readlink()) == line.device
-    with serial.Serial(str(line.path), 9600, timeout=5) as client:
+    with serial.Serial(str(line.path), 9600, timeout=30) as client:
         os.write(line.fd, b"\x00\n\xff")
         assert client.read(3) == b"\x00\n\xff"
         client.write(b"\r\x03\x11")

@@ -73,7 +73,10 @@ def stub_at(port: Path, elevation_deg: float, recorder: Recorder | None = None) 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     path = tmp_path / "lab.jsonl"
-    with stub_at(tmp_path / "lab", 30, Recorder(path)) as lab, serial.Serial(lab.address, 19200, timeout=10) as client:
+    with (
+        stub_at(tmp_path / "lab", 30, Recorder(path)) as lab,
+        serial.Serial(lab.address, 19200, timeout=PATIENCE_S) as client,
+    ):
         for command in (b"AZ EL \n", b"XX \nVE \n", b"AZ \n"):
             client.write(command)
             client.readline()

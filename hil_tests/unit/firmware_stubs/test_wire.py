@@ -182,7 +182,9 @@ def test_hardware_at_a_device_server_stands_behind_a_port_of_ours(tmp_path: Path
     antenna = Antenna(Mount(park_azimuth_deg=10, park_elevation_deg=20))
     with SerialStub("easycomm2", SITE.state, "rfc2217:127.0.0.1:0", hardware=Hardware(antenna=antenna)) as device:
         url = device.address.replace("rfc2217:", "rfc2217://")
-        bridge = Bridge("easycomm2", str(tmp_path / "port"), url, 19200, silence_ns=NS_PER_S, utc_ns=time.time_ns)
+        bridge = Bridge(
+            "easycomm2", str(tmp_path / "port"), url, 19200, silence_ns=PATIENCE_S * NS_PER_S, utc_ns=time.time_ns
+        )
         bridge.start()
         try:
             with open_client(bridge.address, 19200) as client:
