@@ -260,9 +260,18 @@ SAME_TESTS = """
 """
 
 
+OTHER_CLOCK = """
+    def test_another_machine_has_another_clock(satlink):
+        import pytest
+        from emulator.errors import EmulationError
+        with pytest.raises(EmulationError, match="the datacenter's side is another machine.*use `bentpipe probe`"):
+            satlink.measure(1.0)
+"""
+
+
 def test_the_same_tests_run_between_network_cards(project: pytest.Pytester) -> None:
     """Veth pairs stand for cards and cables; one host is a namespace here, the other is reached as by ssh."""
-    project.makepyfile(SAME_TESTS)
+    project.makepyfile(SAME_TESTS + OTHER_CLOCK)
     with wires() as found:
         lab = project.path / "lab.toml"
         far = f'["nsenter", "--net={found.datacenter.space.path}", "sh", "-c"]'
@@ -283,7 +292,7 @@ def test_the_same_tests_run_between_network_cards(project: pytest.Pytester) -> N
             """
         )
         arguments = "--bench", str(lab), "--satlink-set", "link.delay_ms=40"
-        found.middle.run(lambda: run(project, *arguments)).assert_outcomes(passed=2)
+        found.middle.run(lambda: run(project, *arguments)).assert_outcomes(passed=3)
 
 
 def test_a_host_in_a_namespace_that_there_is_not_is_named() -> None:
