@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BATCH_PACKETS = 100  # what is due at once goes in one message,
 BATCH_BYTES = 500_000  # of at most this size
+MOST_TOLD = 1000  # packets that --json describes: a capture may have millions
 
 
 def _list_cases(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -198,7 +199,7 @@ def _report(built: list[BuiltPacket], direction: str, sent: int, size: int, utc_
                     "packets": sent,
                     "bytes": size,
                     "utc": format_utc(utc_ns),
-                    "built": [{"bytes": len(packet.data), "summary": packet.summary} for packet in built],
+                    "built": [{"bytes": len(packet.data), "summary": packet.summary} for packet in built[:MOST_TOLD]],
                 }
             )
         )
