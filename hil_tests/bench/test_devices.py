@@ -22,12 +22,14 @@ from emulator.ports.namespace import Namespace
 from emulator.ports.tun import IFF_NO_PI, IFF_TUN, TUNSETIFF
 from emulator.scenario import load_scenario
 from emulator.scenario.model import OverlayEvent
-from emulator.terminal import Terminal
+from emulator.terminal import Antenna, Mount, Terminal
 from emulator.timeline.causes import Cause
 from firmware_stubs.record import read_record
+from firmware_stubs.registry import Hardware
 from firmware_stubs.slip import Framing, frame
 from firmware_stubs.transport import SerialStub
 
+ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
 MTU, BAUD = 1006, 460_800  # as RFC 1055 advises; a fast port
 FIXED = ("link.delay_ms=5", "terminal.latitude_deg=48.5", "terminal.longitude_deg=-123.3")
@@ -98,6 +100,38 @@ def test_the_same_port_has_a_stub_or_the_hardware_and_what_that_does_wrong_is_to
             assert oddities[-1][2]
     assert b"GGA" in b"".join(piece.data for piece in read_record(record) if piece.speaker == "device")
     assert not port.exists()
+
+
+@pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's RFC 2217 client
+@pytest.mark.parametrize("firmware", ["stub", "hardware"])
+def test_the_firmware_lines_of_a_bench_are_all_that_changes(firmware: str, tmp_path: Path) -> None:
+    """bench_virtual as it is, and with its lines pointing at devices elsewhere: RFC 2217, a pty, a TCP port."""
+    text, quick = (ROOT / "configs/bench_virtual.toml").read_text(), ("azimuth_rate_deg_s", "elevation_rate_deg_s")
+    site = Terminal(35.3, 25.1, 100.0)
+    with contextlib.ExitStack() as running:
+        if firmware == "hardware":
+            attached = Hardware(antenna=Antenna(Mount(azimuth_rate_deg_s=1000, elevation_rate_deg_s=1000)))
+            places = {"easycomm2": "rfc2217:127.0.0.1:0", "nmea": str(tmp_path / "gnss"), "sbd": "tcp:127.0.0.1:0"}
+            for kind, place in places.items():
+                stub = running.enter_context(SerialStub(kind, site.state, place, hardware=attached))
+                url = stub.address.replace("tcp:", "socket://").replace("rfc2217:", "rfc2217://")
+                text = text.replace('firmware = "stub"', f'firmware = {{ serial = "{url}" }}', 1)
+            assert 'firmware = "stub"' not in text
+        file = tmp_path / "bench.toml"
+        file.write_text(text)
+        door = ["terminal.antenna.port=tcp:127.0.0.1:0", "terminal.antenna.acquisition_s=0.2"]
+        bench = running.enter_context(
+            Bench(load_scenario(str(file), [*door, *(f"terminal.antenna.mount.{key}=1000" for key in quick)]))
+        )
+        assert bench.antenna is not None
+        assert bench.devices is not None
+        loop, addresses = bench.antenna, dict(bench.devices.addresses)
+        until(lambda: loop.state.locked)  # tracked, over whatever line
+        with serial.Serial(addresses["nmea"], 9600, timeout=PATIENCE_S) as gnss:
+            assert gnss.read_until(b"GGA,").endswith(b"GGA,")
+            assert b",3518.0" in gnss.readline()
+        with serial.Serial(addresses["sbd"], 19200, timeout=PATIENCE_S) as modem:
+            assert b"+CSQ:" in ask(modem, b"AT+CSQ")
 
 
 class SerialHost:
