@@ -40,7 +40,7 @@ tests:
 	@$(MAKE) --no-print-directory -j 2 compiled interpreted SELECTION="$(SELECTION)"
 
 compiled:
-	$(call say,'tests$(comma) on $(WORKERS) workers; beside them the packet path interpreted, for its branch coverage')
+	$(call say,'tests$(comma) on $(WORKERS) workers; beside them the packet path interpreted')
 	tools/with report test -- python -m hil_tests.warm_up
 	tools/with report test -- pytest $(SELECTION) $(BENCH) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) hil_tests
 
