@@ -42,7 +42,7 @@ tests:
 compiled:
 	$(call say,'tests$(comma) on $(WORKERS) workers; beside them the packet path interpreted')
 	tools/with report test -- python -m hil_tests.warm_up
-	tools/with report test -- pytest $(SELECTION) $(BENCH) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) hil_tests
+	tools/with report test -- pytest $(SELECTION) $(BENCH) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) hil_tests
 
 # While the other compiles, which takes one core; it speaks when it has ended. test_cache.py is about compiling.
 interpreted:
