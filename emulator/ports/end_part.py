@@ -54,8 +54,8 @@ from emulator.ports.messages import (
 )
 from emulator.ports.scheduling import (
     END_PRIORITY,
-    REALTIME_REST_NS,
-    REALTIME_SPIN_NS,
+    END_REALTIME_REST_NS,
+    END_REALTIME_SPIN_NS,
     REST_NS,
     SPIN_NS,
     fault_in,
@@ -214,7 +214,7 @@ class EndPart:
                     return
                 if json.loads(order).get("realtime") and run_in_real_time(0, END_PRIORITY):
                     shared = self._loop.shared
-                    shared[end_loop.SPIN_LONGEST], shared[end_loop.REST] = REALTIME_SPIN_NS, REALTIME_REST_NS
+                    shared[end_loop.SPIN_LONGEST], shared[end_loop.REST] = END_REALTIME_SPIN_NS, END_REALTIME_REST_NS
                     run_transport_in_real_time()
                     fault_in(self._loop.line.state)
                     self._realtime = True
