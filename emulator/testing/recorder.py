@@ -175,17 +175,23 @@ class Recorder:
         bits = (PROBE_BYTES[self._ip_version] + options.overhead_bytes) * 8
         serialisation = np.where(rate > 0, bits * NS_PER_S // np.maximum(rate, 1), 0)
         launched_utc = self.start_utc_ns + sent + serialisation
+        if options.frame_ns:  # what has been sent leaves with the end of its frame
+            serialisation += -launched_utc % options.frame_ns
+            launched_utc = self.start_utc_ns + sent + serialisation
         jitter = self._jitter_ns(direction, launched_utc, options.jitter_bin_ns)
         troubles = busy + _shut(self._states.at_ns, channel) + [(at, at) for at in self._boundaries()]
         calm = calm_probes(sent, troubles)
+        known = ~run.lost
         if jitter.any():
             phase = launched_utc % options.jitter_bin_ns
-            calm &= (phase > BIN_EDGE_NS) & (phase < options.jitter_bin_ns - BIN_LATE_NS)
+            inside = (phase > BIN_EDGE_NS) & (phase < options.jitter_bin_ns - BIN_LATE_NS)
+            calm &= inside
+            known &= inside  # nobody is held up behind what may have left earlier than this
         return ProbeSeries(
             sent_ns=sent.tolist(),
             delay_ns=run.delay_ns.tolist(),
             commanded_ns=commanded.tolist(),
-            expected_ns=expected_delay_ns(sent, commanded, serialisation + jitter, ~run.lost).tolist(),
+            expected_ns=expected_delay_ns(sent, commanded, serialisation + jitter, known).tolist(),
             calm=calm.astype(np.int64).tolist(),
             stamp_source=run.stamp_source,
             interval_ns=interval_ns,
