@@ -29,6 +29,11 @@ def sun_noise_k(angle_deg: Floats, width_deg: float, sun_temperature_k: float) -
     return noise
 
 
+def half_noise_deg(width_deg: float) -> float:
+    """Angle from the beam's axis at which the sun adds half of what it adds on the axis."""
+    return float(np.hypot(SUN_WIDTH_DEG, width_deg)) / 2
+
+
 def noise_rise_db(added_k: Floats, noise_k: float) -> Floats:
     """How much C/N a receiver of `noise_k` loses when `added_k` come in as well."""
     rise: Floats = 10 * np.log10(1 + added_k / noise_k)

@@ -30,6 +30,7 @@ class GeoPolicy:
 
     def __init__(self, link: GeoLink, terminal: Terminal, stations: Sequence[GroundStation]) -> None:
         self._position_m = slot_position_m(link.longitude_deg)
+        self.stations = tuple(stations)
         self.site = Site(terminal)
         self._lowest_deg = terminal.min_elevation_deg or 0.0
         seen = look(self.site.start, self._position_m)

@@ -34,6 +34,14 @@ class Radio(NamedTuple):
     efficiency: Ints
 
 
+def policy_of(link: GeoLink, scenario: Scenario) -> GeoPolicy:
+    """Who serves in a scenario with that link, a terminal and a point of presence. Raises CoverageError as it does."""
+    assert scenario.terminal is not None
+    assert scenario.pop is not None
+    stations = [GroundStation.of(gateway, scenario.pop, link.fibre_detour) for gateway in scenario.gateways]
+    return GeoPolicy(link, scenario.terminal, stations)
+
+
 class GeoWindows(SkyWindows):
     """Plans the link of a scenario of profile `geo`. Raises CoverageError if the satellite is below a mask.
 
@@ -46,10 +54,9 @@ class GeoWindows(SkyWindows):
         if not isinstance(link, GeoLink) or not (scenario.terminal and scenario.pop):
             raise ValueError(f"expected a scenario of link.profile 'geo', got {link.profile!r}")
         self._link = link
-        stations = [GroundStation.of(gateway, scenario.pop, link.fibre_detour) for gateway in scenario.gateways]
-        self.policy = GeoPolicy(link, scenario.terminal, stations)
+        self.policy = policy_of(link, scenario)
         ways = link.uplink, link.downlink
-        super().__init__(scenario, link, ways, (link.satellite,), stations, stretch_ns=MINUTE_NS)
+        super().__init__(scenario, link, ways, (link.satellite,), self.policy.stations, stretch_ns=MINUTE_NS)
         self._weather = weather_of(link.weather, scenario.terminal, scenario.seed)
         self._geo_ways = {Way.UP: ("uplink", link.uplink), Way.DOWN: ("downlink", link.downlink)}
         self._hours: OrderedDict[tuple[int, Way], Radio] = OrderedDict()

@@ -16,11 +16,12 @@ from emulator.orbit.look import Look, Observer, look
 from emulator.orbit.site import Site
 from emulator.orbit.sun import sun_position_m
 from emulator.orbit.view import View
-from emulator.radio.sun_noise import SUN_WIDTH_DEG, beam_width_deg
+from emulator.radio.sun_noise import beam_width_deg, half_noise_deg
 from emulator.scenario.links import GeoLink, StarlinkLink
 from emulator.scenario.model import Scenario
+from emulator.timeline.geo import policy_of
 from emulator.timeline.model import Timeline
-from emulator.timeline.plot import FAINT, INK, SERVING
+from emulator.timeline.plot import DAY_NS, FAINT, INK, SERVING
 from emulator.timeline.skymap import draw_map, ground_seen, ground_under
 from emulator.timeline.table import sky_at
 from emulator.units import NS_PER_S, format_utc
@@ -31,7 +32,7 @@ Ints = npt.NDArray[np.int64]
 OTHERS = "#8fa3b5"
 SUN = "#e0a100"
 MOST_NAMES = len(SERVING)  # of serving satellites: each has a colour of its own
-DAY_S, SUN_STEP_S = 86_400, 30
+SUN_STEP_NS = 30 * NS_PER_S
 POINTS = 400  # at most, of the serving satellites' ways
 
 
@@ -63,7 +64,7 @@ def draw(
         if isinstance(scenario.link, GeoLink | StarlinkLink):
             _draw_arc(sky, scenario.link, site.observer_at(timeline.start_ns))
         if isinstance(scenario.link, GeoLink):
-            _draw_sun(sky, scenario.link, site.observer_at(timeline.start_ns), timeline.start_ns, timeline.end_ns)
+            _draw_sun(sky, scenario.link, scenario, timeline)
         _draw_serving(sky, timeline, serving, azimuth, elevation)
         ground = ground_seen(site.observer(times_ns), azimuth, elevation, slant_range)
         served = np.flatnonzero(serving >= 0)
@@ -130,31 +131,27 @@ def _draw_arc(panel: PolarAxes, link: GeoLink | StarlinkLink, place: Observer) -
     _draw_way(panel, seen, color=INK, lw=0.9, ls=(0, (6, 3)), label=words)
 
 
-def _draw_sun(panel: PolarAxes, link: GeoLink, place: Observer, start_ns: int, end_ns: int) -> None:
+def _draw_sun(panel: PolarAxes, link: GeoLink, scenario: Scenario, timeline: Timeline) -> None:
     """The sun on the first day, while it is drawn for as a thicker line, and when the dish has it in its beam."""
-    begin_ns = start_ns // (DAY_S * NS_PER_S) * DAY_S * NS_PER_S
-    utc_ns = begin_ns + np.arange(0, DAY_S + 1, SUN_STEP_S, dtype=np.int64) * NS_PER_S
-    sun = look(place, sun_position_m(utc_ns))
-    satellite = look(place, slot_position_m(link.longitude_deg))
-    cosine = sum(one * other for one, other in zip(_direction(sun), _direction(satellite), strict=True))
-    angle_deg = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    policy = policy_of(link, scenario)
+    begin_ns = timeline.start_ns // DAY_NS * DAY_NS
+    utc_ns = np.arange(begin_ns, begin_ns + DAY_NS + 1, SUN_STEP_NS, dtype=np.int64)
+    sun = look(policy.site.observer(utc_ns), sun_position_m(utc_ns))
+    angle_deg = policy.sun_angle_deg("downlink", utc_ns)
     width_deg = beam_width_deg(link.downlink.receiver_antenna_m, link.downlink.receiver_ghz)
-    inside = utc_ns[(angle_deg <= np.hypot(width_deg, SUN_WIDTH_DEG) / 2) & (sun.sin_elevation > 0)]
+    inside = utc_ns[(angle_deg <= half_noise_deg(width_deg)) & (sun.sin_elevation > 0)]
     nearest = int(angle_deg.argmin())
     words = f"{angle_deg[nearest]:.1f}° from the satellite at {_clock(int(utc_ns[nearest]))}"
     if len(inside):
         words = f"in the dish's beam {_clock(int(inside[0]))} to {_clock(int(inside[-1]))}"
     _draw_way(panel, sun, color=SUN, lw=1.0, label=f"sun, this day: {words} UTC")
-    now = np.linspace(start_ns, end_ns, 2 + POINTS // 10).astype(np.int64)
-    _draw_way(panel, look(place, sun_position_m(now)), color=SUN, lw=4.5, solid_capstyle="round")
+    now_ns = np.linspace(timeline.start_ns, timeline.end_ns, 2 + POINTS // 10).astype(np.int64)
+    over = look(policy.site.observer(now_ns), sun_position_m(now_ns))
+    _draw_way(panel, over, color=SUN, lw=4.5, solid_capstyle="round")
 
 
 def _clock(utc_ns: int) -> str:
     return format_utc(utc_ns, 0)[11:19]
-
-
-def _direction(seen: Look) -> tuple[Floats, Floats, Floats]:
-    return seen.east_m / seen.range_m, seen.north_m / seen.range_m, seen.sin_elevation
 
 
 def _draw_way(panel: PolarAxes, seen: Look, **style: Any) -> None:

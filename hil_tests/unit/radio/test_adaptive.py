@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from emulator.radio.adaptive import EFFICIENCY_ONE, best_efficiency, followed_efficiency
 from emulator.radio.modcod import MODCODS, best_modcod
-from emulator.radio.sun_noise import SUN_WIDTH_DEG, beam_width_deg, noise_rise_db, sun_noise_k
+from emulator.radio.sun_noise import SUN_WIDTH_DEG, beam_width_deg, half_noise_deg, noise_rise_db, sun_noise_k
 
 SERIES = st.lists(st.floats(-5, 20), min_size=1, max_size=50).map(np.array)
 
@@ -58,5 +58,7 @@ def test_a_narrow_beam_sees_the_sun_s_temperature_and_a_wide_one_its_share() -> 
     assert sun_noise_k(np.zeros(1), 5.0, 10_000)[0] == pytest.approx(10_000 * disc / beam, rel=0.01)
     assert sun_noise_k(np.array([5.0]), 1.0, 10_000)[0] < 1
     assert np.pi / (4 * np.log(2)) * SUN_WIDTH_DEG**2 == pytest.approx(disc, rel=0.005)
+    at_half, on_axis = sun_noise_k(np.array([half_noise_deg(1.5), 0.0]), 1.5, 10_000)
+    assert at_half == pytest.approx(on_axis / 2)
     assert noise_rise_db(np.array([200.0]), 200.0)[0] == pytest.approx(3.01, abs=0.01)
     assert beam_width_deg(1.2, 12.0) == pytest.approx(1.46, abs=0.01)
