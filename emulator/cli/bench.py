@@ -16,7 +16,7 @@ import click
 
 from emulator.cli.options import json_option
 from emulator.errors import EmulationError
-from emulator.testing.performance.names import MEASURES, QUICK
+from emulator.testing.performance.names import BY_NAME, MEASURES, QUICK, USUAL
 
 if TYPE_CHECKING:
     from emulator.testing.performance.run import Report
@@ -35,7 +35,8 @@ TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, a
     multiple=True,
     type=click.Choice(list(MEASURES)),
     metavar="NAME",
-    help=f"Measure this, and its baseline: {', '.join(MEASURES)}. May be repeated.",
+    help=f"Measure this, and its baseline: {', '.join(MEASURES)}. May be repeated. Without it, all but "
+    f"{' and '.join(BY_NAME)} are measured.",
 )
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @json_option
@@ -70,7 +71,7 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
         realtime=realtime,
         tool="iperf3" if shutil.which("iperf3") else "own",
     )
-    keys = chosen_trials(only or (QUICK if quick else MEASURES))
+    keys = chosen_trials(only or (QUICK if quick else USUAL))
     total_s = expected_s(keys, settings)
     errors = Console(stderr=True, highlight=False)
     compiles = "" if is_compiled() else ", and some 30 s more to compile the packet path for this machine, once"

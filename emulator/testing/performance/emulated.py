@@ -30,14 +30,15 @@ class Watch:
 
     bench: Bench
     warnings: list[str]
-    _looks: list[tuple[int, int | None, Counters]] = field(default_factory=list)
+    _looks: list[tuple[int, int | None, int, Counters]] = field(default_factory=list)
 
     def look(self) -> None:
-        self._looks.append((time.monotonic_ns(), loop_cpu_ns(), self.bench.counters()))
+        self._looks.append((time.monotonic_ns(), loop_cpu_ns(), time.process_time_ns(), self.bench.counters()))
 
     def seen(self) -> dict[str, Any]:
         """What lay between the first look and the last one, as JSON takes it; lateness in µs."""
-        (begun_ns, cpu_before, before), (ended_ns, cpu_after, after) = self._looks[0], self._looks[-1]
+        begun_ns, cpu_before, process_before, before = self._looks[0]
+        ended_ns, cpu_after, process_after, after = self._looks[-1]
         lateness = after.relay.lateness_us - before.relay.lateness_us
         packets = sum(
             getattr(after, name).delivered_packets - getattr(before, name).delivered_packets
@@ -53,6 +54,7 @@ class Watch:
             "lateness_us": lateness_percentiles(lateness),
             "late_beyond_10_ms": int(lateness[-1]),
             "loop_cpu_share": None if cpu_ns is None else cpu_ns / 1e9 / seconds,
+            "other_cpu_share": None if cpu_ns is None else (process_after - process_before - cpu_ns) / 1e9 / seconds,
             "loop_cpu_ns_per_packet": cpu_ns / packets if cpu_ns is not None and packets else None,
             "starved": after.relay.starved - before.relay.starved,
         }

@@ -81,6 +81,17 @@ LIMIT_ON = Reading("limit/forwarding", at("packets_per_s"))
 PYTHON = Reading("start/python", at("seconds"))
 NONE_LOST = Target("≤", 0, every_round=True)
 
+BESIDE_LOOP = at("link", "other_cpu_share", scale=100)
+LATENESS = "lateness at 500 Mbit/s"
+STUBS: tuple[tuple[str, str, str, str, Callable[[Record], float | None], Target | None, Judged, bool], ...] = (
+    ("share", "TCP at 1 Gbit/s, IP bytes", "Gbit/s", "gigabit", GIGABIT.read, Target("≥", 0.99), "ratio", True),
+    ("cpu", "CPU of the packet loop at 1 Gbit/s", "ns/packet", "gigabit", CPU, None, "ratio", True),
+    ("process", "CPU of the bench beside its loop", "% of a core", "gigabit", BESIDE_LOOP, None, "value", False),
+    ("lost", "UDP at 500 Mbit/s: lost", "packets", "paced", at("lost"), Target("≤", 0), "difference", False),
+    ("lateness_p50", f"{LATENESS}, p50", "µs", "paced", at("lateness_us", "p50"), None, "difference", False),
+    ("lateness_p99", f"{LATENESS}, p99", "µs", "paced", at("lateness_us", "p99"), None, "difference", False),
+)
+
 FIGURES = (
     Figure("tcp.of_offloads_on", "TCP, no rate limit", "Gbit/s", TCP, ON, TCP_ON, Target("≥", 0.45)),
     Figure("tcp.of_offloads_off", "TCP, no rate limit", "Gbit/s", TCP, OFF, TCP_OFF, Target("≥", 3)),
@@ -256,6 +267,31 @@ FIGURES = (
         )
         for place in ("", "-realtime")
         for name, limit in (("p50", 5), ("p99", 50), ("p99.9", 500))
+    ),
+    *(
+        Figure(
+            f"stubs.{name}",
+            f"{what}, stubs asked",
+            unit,
+            Reading(f"{load}/stubs", read),
+            "nobody asked",
+            Reading(f"{load}/bench", read),
+            target,
+            target_of,
+            divided,
+        )
+        for name, what, unit, load, read, target, target_of, divided in STUBS
+    ),
+    *(
+        Figure(
+            f"antenna.felt_{name}",
+            f"from an antenna's report to the packets, {words}",
+            "ms",
+            Reading("felt/antenna", at("reaction_ms", name)),
+            target=Target("≤", 50) if name == "longest" else None,
+            target_of="value",
+        )
+        for name, words in (("p50", "p50"), ("p99", "p99"), ("longest", "the longest"))
     ),
     Figure("udp.arrived", "UDP, 64 bytes: arrived", "packets/s", Reading("udp/bench", arrived), ON, UDP_ON),
     Figure(

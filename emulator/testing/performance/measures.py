@@ -18,6 +18,7 @@ from pathlib import Path
 from emulator.bench.fabrics import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
+from emulator.testing.performance.asked import Beside, nothing, stubs_asked
 from emulator.testing.performance.bare_batches import bare_batches
 from emulator.testing.performance.emulated import Memory
 from emulator.testing.performance.loads import CONGESTION, Window, flood_record, many, tcp, udp
@@ -31,6 +32,7 @@ from emulator.testing.performance.punctual import (
     paced_link,
     probed_link,
 )
+from emulator.testing.performance.reaction import felt
 from emulator.testing.performance.rows import CARRIED
 from emulator.testing.performance.services import captured_gigabit, injected
 from emulator.testing.session import Side
@@ -84,6 +86,7 @@ def tcp_link(
     queue_packets: int | None = None,
     fabric: Fabric = "direct",
     more: Sequence[str] = (),
+    beside: Beside = nothing,
 ) -> Record:
     memory = Memory()
     memory.begin()
@@ -91,16 +94,18 @@ def tcp_link(
         settings, rate_mbps=rate_mbps, queue_packets=queue_packets, fabric=fabric, more=more, warnings=warnings
     ) as watch:
         memory.ceiling_bytes = watch.bench.memory_bytes
-        carried = tcp(
-            settings.tool,
-            watch.bench.terminal,
-            watch.bench.datacenter,
-            congestion=settings.steady_congestion if rate_mbps else CONGESTION,
-            ramp_s=settings.ramp_s,
-            seconds=settings.seconds,
-            window=Window(watch.look, watch.look),
-        )
-        return {**asdict(carried), "link": watch.seen(), "memory": memory.seen()}
+        with beside(watch.bench, warnings) as asked:
+            carried = tcp(
+                settings.tool,
+                watch.bench.terminal,
+                watch.bench.datacenter,
+                congestion=settings.steady_congestion if rate_mbps else CONGESTION,
+                ramp_s=settings.ramp_s,
+                seconds=settings.seconds,
+                window=Window(watch.look, watch.look),
+            )
+            seen = watch.seen()
+        return {**asdict(carried), "link": seen, "memory": memory.seen(), "asked": asked}
 
 
 def flows_forwarding(settings: Settings, warnings: list[str]) -> Record:
@@ -288,6 +293,9 @@ TRIALS: dict[str, Trial] = {
     "gigabit/bench": lambda settings, warnings: tcp_link(
         settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets
     ),
+    "gigabit/stubs": lambda settings, warnings: tcp_link(
+        settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets, beside=stubs_asked
+    ),
     "all-stages/bench": lambda settings, warnings: tcp_link(
         settings, warnings, rate_mbps=1000.0, queue_packets=settings.gigabit_queue_packets, more=EVERY_STAGE
     ),
@@ -296,6 +304,8 @@ TRIALS: dict[str, Trial] = {
     ),
     "paced/bare": paced_bare,
     "paced/bench": paced_link,
+    "paced/stubs": lambda settings, warnings: paced_link(settings, warnings, beside=stubs_asked),
+    "felt/antenna": felt,
     "paced/bare-realtime": lambda settings, warnings: paced_bare(settings, warnings, realtime=True),
     "paced/bench-realtime": lambda settings, warnings: paced_link(settings, warnings, realtime=True),
     "probed/bench-realtime": probed_link,
@@ -332,6 +342,7 @@ def takes_s(key: str, settings: Settings) -> float:
     """About how long a trial lasts, its preparation included."""
     load, place = key.split("/")
     slow = {"zmq": 2.5, "zmq-curve": 2.5, "zmq-realtime": 2.5, "capture": 1.0, "bench": 0.4, "bench-realtime": 0.4}
+    slow |= {"stubs": 2.0, "antenna": 4.0}
     prepared = slow.get(place, 0.3)
     lasts = {
         "tcp": settings.ramp_s + settings.seconds + 0.3,
@@ -343,6 +354,7 @@ def takes_s(key: str, settings: Settings) -> float:
         "stages": 0.5 * (1 + settings.stages_rounds),
         "ten-gigabit": settings.ramp_s + settings.seconds + 0.3,
         "paced": settings.udp_seconds + 0.4,
+        "felt": settings.antenna_changes * sum(settings.antenna_dwell_ms) / 2e3,
         "probed": settings.probed_seconds + 1.5,
         "udp": settings.udp_seconds + 0.4,
         "limit": len(settings.limit_packets_per_s) * (settings.limit_seconds + 0.4),

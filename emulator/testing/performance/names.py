@@ -22,11 +22,16 @@ MEASURES = {
     "zmq-bare": ("batches/zmq-bare", "tcp/zmq"),
     "capture": ("gigabit/bench", "gigabit/capture"),
     "inject": ("inject/bench",),
+    "stubs": ("gigabit/bench", "gigabit/stubs", "paced/bench", "paced/stubs"),
+    "antenna": ("felt/antenna",),
     "delay": ("delay/forwarding", "delay/bench"),
     "start": ("start/python", "start/shell"),
 }
 QUICK = ("tcp", "gigabit", "lateness", "udp", "zmq-tcp", "zmq-udp", "start")
 """What a quick run measures; the rest takes longer than its time."""
+BY_NAME = ("stubs", "antenna")
+"""What is measured where it is asked for alone: the terminal's hardware, not the path of the packets."""
+USUAL = tuple(name for name in MEASURES if name not in BY_NAME)
 
 FLOWS = (1, 100, 1000)
 SIZES = (64, 512, 1500)  # IP bytes of a UDP packet
@@ -62,6 +67,8 @@ PLACES = {
     "zmq-bare": "through bare ZeroMQ sockets of three processes",
     "capture": "through the link while all of it is captured",
     "memory": "in memory, without ports",
+    "stubs": "through the link while its stubs are asked",
+    "antenna": "by packets where the antenna points",
     "python": "without a bench",
     "shell": "through `bentpipe shell`",
 }

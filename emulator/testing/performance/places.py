@@ -46,6 +46,9 @@ class Settings:
     steady_congestion: str = "reno"  # cubic's slow start ends where the delay wavers, and then takes half a minute
     paced_mbps: float = 500.0
     probed_seconds: float = 2.5
+    antenna_changes: int = 60
+    antenna_dwell_ms: tuple[float, float] = (100.0, 150.0)  # between two changes: longer than any should take
+    antenna_probe_ms: float = 0.5
 
 
 Record = dict[str, Any]

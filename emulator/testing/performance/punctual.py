@@ -8,6 +8,7 @@ import numpy as np
 
 from emulator.bench.fabrics import Fabric
 from emulator.errors import EmulationError
+from emulator.testing.performance.asked import Beside, nothing
 from emulator.testing.performance.emulated import delay_errors_us, lateness_percentiles
 from emulator.testing.performance.loads import Flood, Window, flood_record, udp
 from emulator.testing.performance.places import Record, Settings, bare, forwarding, link
@@ -27,12 +28,13 @@ def paced_bare(settings: Settings, warnings: list[str], *, realtime: bool = Fals
         return {**flood_record(flood), "lateness_us": lateness_percentiles(loop.lateness_us - before)}
 
 
-def paced_link(settings: Settings, warnings: list[str], *, realtime: bool = False) -> Record:
+def paced_link(settings: Settings, warnings: list[str], *, realtime: bool = False, beside: Beside = nothing) -> Record:
     with link(settings, rate_mbps=settings.paced_mbps, realtime=realtime, warnings=warnings) as watch:
-        window = Window(watch.look, watch.look)
-        flood = paced(settings, watch.bench.terminal, watch.bench.datacenter, window)
-        seen = watch.seen()
-        return {**flood_record(flood), "lateness_us": seen["lateness_us"], "link": seen}
+        with beside(watch.bench, warnings) as asked:
+            window = Window(watch.look, watch.look)
+            flood = paced(settings, watch.bench.terminal, watch.bench.datacenter, window)
+            seen = watch.seen()
+        return {**flood_record(flood), "lateness_us": seen["lateness_us"], "link": seen, "asked": asked}
 
 
 def paced(
