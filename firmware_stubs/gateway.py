@@ -91,6 +91,27 @@ class MessageGateway:
             return list(self._mo)
         return [(path.name, path.read_bytes()) for path in _visible(self._folder("mo"))]
 
+    def oldest(self) -> tuple[str, bytes] | None:
+        """The message from the terminal that has been there longest; it stays. None: there is none. Raises OSError."""
+        with self._using:
+            if self._directory is None:
+                return self._mo[0] if self._mo else None
+            paths = [(path.stat().st_mtime_ns, path) for path in _visible(self._folder("mo"))]
+            return (min(paths)[1].name, min(paths)[1].read_bytes()) if paths else None
+
+    def remove(self, name: str) -> bool:
+        """Takes the message from the terminal with this name away; whether it was there. Raises OSError."""
+        with self._using:
+            if self._directory is None:
+                found = next((one for one in self._mo if one[0] == name), None)
+                if found is not None:
+                    self._mo.remove(found)
+                return found is not None
+            with contextlib.suppress(FileNotFoundError):
+                (self._folder("mo") / name).unlink()
+                return True
+            return False
+
     def waiting(self) -> int:
         """How many messages are there for the terminal. 0 if the directory cannot be read."""
         if self._directory is None:

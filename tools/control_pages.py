@@ -175,7 +175,7 @@ def _takes(field: FieldInfo) -> str:
         return "a list of bytes"
     if get_origin(annotation) is dict or annotation.__name__ == "OverlayEvent":
         return "a map"
-    names = {str: "text", int: "a whole number", float: "a number"}
+    names = {str: "text", bytes: "bytes", int: "a whole number", float: "a number"}
     bounds = " ".join(filter(None, map(_bound, field.metadata)))
     return f"{names.get(annotation, 'text')} {bounds}".strip()
 

@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import os
 import struct
+import time
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -37,6 +39,7 @@ SILENCE_NS = 3 * NS_PER_S
 SESSION_NS = 5 * NS_PER_S  # a stated choice: sessions are said to take from a few seconds to twenty
 ROUND_TRIPS = 6  # of a session, a stated choice: call, registration, message, acknowledgements
 CENTIDB_PER_BAR = 300  # a stated choice: five bars from 12 dB above the most robust MODCOD on
+MESSAGE_KINDS = ("sbd", "ntn", "jspr")
 SLIP_INTERFACE = "sl0"
 SLIP_MTU = 1500
 ROUTERS_ADDRESS = "192.0.0.8"  # RFC 7600: of a router that has none of its own
@@ -48,6 +51,8 @@ class BenchDevices:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self.served: list[ServedStub] = []
+        self._sent_mail = 0
+        self._gateways: dict[str, MessageGateway] = {}  # by the kind of the device, or kind and number
         self._stack = contextlib.ExitStack()
 
     @property
@@ -94,6 +99,9 @@ class BenchDevices:
             packets = SlipTun(bench.terminal.namespace, bench.scenario.ports.terminal_interface, bench.terminal.ipv4)
             self._stack.callback(packets.close)
         gateway = MessageGateway(beside(source, device.mailbox) if device.mailbox else None)
+        if device.kind in MESSAGE_KINDS:
+            number = sum(name.startswith(device.kind) for name in self._gateways)
+            self._gateways[device.kind + (str(number) if number else "")] = gateway
         return stub_on(
             device.kind,
             bench.place.state,
@@ -104,6 +112,41 @@ class BenchDevices:
             baud=device.firmware.baud,
             record=record,
         )
+
+    # the gateway of a message service, from the datacenter's side
+
+    def mail(self, device: str = "") -> dict[str, Any]:
+        """How many messages are there: from the terminal, and for it."""
+        name, gateway = self._gateway(device)
+        with _told_by(name):
+            return {"device": name, "from_terminal": len(gateway.delivered()), "for_terminal": gateway.waiting()}
+
+    def mail_send(self, message: bytes, device: str = "", topic: int | None = None) -> dict[str, Any]:
+        """Leaves a message for the terminal, behind those that are there."""
+        found, gateway = self._gateway(device)
+        self._sent_mail += 1
+        ending = f".topic{topic}" if topic is not None else ""
+        name = f"{time.time_ns():020d}_{self._sent_mail}{ending}"
+        with _told_by(found):
+            gateway.send(name, message)
+        return {"device": found, "name": name}
+
+    def mail_take(self, device: str = "", done: str = "") -> dict[str, Any]:
+        """The oldest message from the terminal, which stays until it is `done`; its name is empty if there is none."""
+        found, gateway = self._gateway(device)
+        with _told_by(found):
+            if done and not gateway.remove(done):
+                raise EndpointError(f"{found}: no message from the terminal is called {done!r}")
+            name, message = gateway.oldest() or ("", b"")
+        return {"device": found, "name": name, "message": message}
+
+    def _gateway(self, device: str) -> tuple[str, MessageGateway]:
+        names = ", ".join(self._gateways) or "none"
+        if device in self._gateways:
+            return device, self._gateways[device]
+        if not device and len(self._gateways) == 1:
+            return next(iter(self._gateways.items()))
+        raise EndpointError(f"mail: device: expected one of this bench's message services ({names}), got {device!r}")
 
     def service_at(self, utc_ns: int) -> Service:
         """The message service that the live link gives: no bars while it is down, its delay in every session."""
@@ -118,6 +161,16 @@ class BenchDevices:
         loss_db = bench.antenna.state.receive_loss_db if bench.antenna is not None else 0.0
         over = int(channel.cn_centidb[row]) - round(loss_db * 100) - LOWEST_CN_CENTIDB
         return Service(bars=min(5, max(1, 1 + over // CENTIDB_PER_BAR)), latency_ns=latency_ns)
+
+
+@contextlib.contextmanager
+def _told_by(device: str) -> Iterator[None]:
+    try:
+        yield
+    except EndpointError:
+        raise
+    except OSError as error:
+        raise EndpointError(f"{device}: the mailbox: {error}") from error
 
 
 class SlipTun:

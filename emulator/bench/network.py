@@ -14,11 +14,12 @@ from emulator.bench.daemons import Daemons
 from emulator.bench.paths import Paths
 from emulator.bench.pep import Proxy
 from emulator.bench.sides import Side
-from emulator.errors import BentpipeError, InterfaceError
+from emulator.errors import BentpipeError, EndpointError, InterfaceError
 from emulator.units import NS_PER_S
 
 if TYPE_CHECKING:
     from emulator.bench.bench import Bench
+    from emulator.bench.devices import BenchDevices
     from emulator.ports.access import AccessNetwork
     from emulator.ports.namespace import Namespace
 
@@ -46,6 +47,9 @@ class Surroundings:
             "use_path": lambda name: asdict(self.paths.use(name)),
             "daemons": lambda: [asdict(item) for item in self.daemons.listed()],
             "attachments": lambda: [asdict(item) for item in self.attachments.listed()],
+            "mail": lambda **values: self._devices().mail(**values),
+            "mail_send": lambda **values: self._devices().mail_send(**values),
+            "mail_take": lambda **values: self._devices().mail_take(**values),
         }
 
     def __enter__(self) -> Surroundings:
@@ -92,6 +96,11 @@ class Surroundings:
         """Another point of presence, hence another public address, from now on."""
         self._network().change_point_of_presence()
         return self.access_state()
+
+    def _devices(self) -> BenchDevices:
+        if self._bench.devices is None:
+            raise EndpointError(f"{self._bench.scenario.name or 'this bench'} has no [[devices]], hence no mail")
+        return self._bench.devices
 
     def _network(self) -> AccessNetwork:
         if self._bench.access is None:

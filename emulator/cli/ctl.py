@@ -16,13 +16,14 @@ from emulator.control.model import COMMANDS, Command, Timed
 from emulator.units import NS_PER_S, format_utc
 
 ELSEWHERE = {"inject", "access", "new_address", "attach", "detach", "attachments"}  # have commands of their own
+BYTES = {"mail_send", "mail_take"}  # for programs; a shell has the mailbox's directory
 
 
 class VerbGroup(click.Group):
     """Its subcommands come from the model, in its order."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [verb for verb in COMMANDS if verb not in ELSEWHERE]
+        return [verb for verb in COMMANDS if verb not in ELSEWHERE | BYTES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return _subcommand(COMMANDS[cmd_name]) if cmd_name in self.list_commands(ctx) else None

@@ -21,9 +21,13 @@ Cause = Literal["command", "outage", "obstruction", "no_satellite", "handover", 
 LONGEST_PLAN_S = 600.0
 MAX_PACKETS = 1000  # per request
 MAX_PACKET_BYTES = 65_535
+MAX_MESSAGE_BYTES = 100_000  # of a message service: the longest of any
 
 At = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 Place = Annotated[str, StringConstraints(max_length=200)]
+MailName = Annotated[
+    str, StringConstraints(max_length=200, pattern=r"^([^./\x00][^/\x00]*)?$")
+]  # no way out of a folder
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -187,6 +191,33 @@ class UsePath(Around):
     name: Place = Field(description="which")
 
 
+class Mail(Around):
+    """The gateway of a message service's stub, at the datacenter's side: what is there."""
+
+    verb, role = "mail", "observe"
+    answer = "`device`; `from_terminal`, `for_terminal`: how many messages"
+    device: Place = Field("", description="its kind, a second one of a kind as `sbd1`; empty: the only one")
+
+
+class MailSend(Around):
+    """Leaves a message for the terminal, behind those that are there."""
+
+    verb, role = "mail_send", "packets"
+    answer = "`device`, `name`"
+    device: Place = Field("", description="as of `mail`")
+    message: bytes = Field(max_length=MAX_MESSAGE_BYTES, description="what is too long for the terminal is put aside")
+    topic: int | None = Field(None, ge=0, le=65_535, description="of a 9704's message; without, the raw one")
+
+
+class MailTake(Around):
+    """The oldest message from the terminal. It stays until it is named as done, so that none is lost on the way."""
+
+    verb, role = "mail_take", "packets"
+    answer = "`device`, `name`, `message`; the name is empty if there is none"
+    device: Place = Field("", description="as of `mail`")
+    done: MailName = Field("", description="name of the one before, which is then removed; empty: none")
+
+
 class Outage(Lasting):
     """What is sent is lost."""
 
@@ -328,7 +359,7 @@ COMMANDS: dict[str, type[Command]] = {
     one.verb: one
     for one in (
         Addresses, State, Counters, Plan, Pending, Snapshot, Access, NewAddress, Attach, Detach, Attachments, Inject,
-        Paths, UsePath, Outage, Hold, Drop, Fade, Delay, Jitter, Loss,
+        Paths, UsePath, Daemons, Mail, MailSend, MailTake, Outage, Hold, Drop, Fade, Delay, Jitter, Loss,
         Overlay, Clear, Handover, PinCommand, Unpin, Freeze, Resume, Jump, Limit, Mark, Capture, Stop,
     )
 }  # fmt: skip

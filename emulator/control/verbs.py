@@ -123,6 +123,18 @@ class Verbs(Generic[Answer]):
         """Captures `on` or `off`."""
         return self._give("capture", switch=switch, options=dict(options or {}), at=at)
 
+    def mail(self, device: str = "") -> Answer:
+        """How many messages are at the gateway of a message service."""
+        return self._give("mail", device=device)
+
+    def mail_send(self, message: bytes, *, device: str = "", topic: int | None = None) -> Answer:
+        """Leaves a message for the terminal."""
+        return self._give("mail_send", message=message, device=device, topic=topic)
+
+    def mail_take(self, *, device: str = "", done: str = "") -> Answer:
+        """The oldest message from the terminal, after that called `done` was removed."""
+        return self._give("mail_take", device=device, done=done)
+
     def stop(self, *, at: str = "now") -> Answer:
         """Asks the bench to end."""
         return self._give("stop", at=at)

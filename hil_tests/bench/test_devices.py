@@ -13,11 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 import serial
+import zmq
 
+import emulator
 from emulator.bench import Bench
+from emulator.errors import EndpointError
 from emulator.ports.namespace import Namespace
 from emulator.ports.tun import IFF_NO_PI, IFF_TUN, TUNSETIFF
 from emulator.scenario import load_scenario
@@ -224,3 +229,61 @@ def test_ping_and_tcp_cross_the_link_over_a_serial_line(serial_host: tuple[Bench
     assert counters.uplink.delivered_packets > 20
     assert counters.downlink.delivered_packets > 20
     assert not counters.uplink.dropped.get(Cause.MALFORMED, 0)
+
+
+def control(bench: emulator.Bench, verb: str, **values: Any) -> dict[str, object]:
+    """What a program of the datacenter's says over ZeroMQ and msgpack, and is told, without a line of ours."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as client:
+        client.linger = 0
+        client.connect(f"ipc://{bench.runtime_dir}/control.ipc")
+        client.send(msgpack.packb({"version": 1, "verb": verb, **values}))
+        assert client.poll(PATIENCE_S * 1000)
+        reply = msgpack.unpackb(client.recv())
+    assert isinstance(reply, dict)
+    return reply
+
+
+def test_mail_crosses_between_modems_and_a_program_that_speaks_zeromq(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mailbox in memory, and one in a directory."""
+    monkeypatch.setattr("emulator.bench.devices.SESSION_NS", 50_000_000)
+    devices = [
+        f'{{ kind = "sbd", port = "{tmp_path}/sbd" }}',
+        f'{{ kind = "sbd", port = "{tmp_path}/sbd1", mailbox = "{tmp_path}/mail" }}',
+    ]
+    with emulator.Bench("fixed", overrides=[*FIXED, f"devices=[{', '.join(devices)}]"]) as bench:
+        for name in ("sbd", "sbd1"):
+            nothing = {"device": name, "name": "", "message": b""}
+            assert control(bench, "mail_take", device=name)["result"] == nothing
+            assert control(bench, "mail_send", device=name, message=b"for the ship")["ok"]
+            counts = control(bench, "mail", device=name)["result"]
+            assert counts == {"device": name, "from_terminal": 0, "for_terminal": 1}
+            with serial.Serial(str(tmp_path / name), 19200, timeout=PATIENCE_S) as port:
+                for text in (b"one", b"two"):
+                    ask(port, b"AT+SBDWT=" + text)
+                    assert b"+SBDIX: 0," in ask(port, b"AT+SBDIX")
+                assert b"for the ship" in ask(port, b"AT+SBDRT")
+            first = control(bench, "mail_take", device=name)["result"]
+            assert isinstance(first, dict)
+            assert first == control(bench, "mail_take", device=name)["result"]  # until it is done: none is lost
+            assert first["message"] == b"one"
+            second = bench.mail_take(device=name, done=first["name"])  # from Python
+            assert second["message"] == b"two"
+            assert control(bench, "mail_take", device=name, done=second["name"])["result"] == nothing
+        for verb, values, fault in (
+            ("mail", {}, "(sbd, sbd1), got ''"),
+            ("mail_take", {"device": "jspr"}, "(sbd, sbd1), got 'jspr'"),
+            ("mail_take", {"device": "sbd1", "done": "../../secret"}, "mail_take: done"),
+            ("mail_take", {"device": "sbd1", "done": "nobody's"}, "nobody's"),
+            ("mail_send", {"message": "text"}, "mail_send: message"),
+            ("mail_send", {"message": bytes(100_001)}, "mail_send: message"),
+        ):
+            refused = control(bench, verb, **values)
+            assert not refused["ok"]
+            assert fault in str(refused["error"])
+
+
+def test_a_bench_without_a_message_service_has_no_mail() -> None:
+    with emulator.Bench("fixed") as bench, pytest.raises(EndpointError, match="no mail"):
+        bench.mail()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.bench.operator import MOST_PENDING
-from emulator.cli.ctl import ELSEWHERE, ctl
+from emulator.cli.ctl import BYTES, ELSEWHERE, ctl
 from emulator.control.commands import Commands
 from emulator.control.model import COMMANDS, Command, Lasting, Timed, parse
 from emulator.control.verbs import Verbs, values_of
@@ -46,6 +46,16 @@ class Local(Verbs[dict[str, Any]]):
         return [link.channel_at(at).delay_ns // NS_PER_MS for at in at_ns]
 
 
+def test_every_verb_that_has_a_model_can_be_given() -> None:
+    waiting, found = [Command], set()
+    while waiting:
+        one = waiting.pop()
+        waiting += one.__subclasses__()
+        if "verb" in vars(one):
+            found.add(one)
+    assert found == set(COMMANDS.values())
+
+
 @pytest.mark.parametrize("verb", TIMED)
 def test_every_timed_verb_is_a_method_with_its_fields_and_defaults(verb: str) -> None:
     parameters = dict(inspect.signature(getattr(Verbs, verb)).parameters)
@@ -58,7 +68,7 @@ def test_every_timed_verb_is_a_method_with_its_fields_and_defaults(verb: str) ->
             assert given_default == fields[name].default
 
 
-@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb not in ELSEWHERE])
+@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb not in ELSEWHERE | BYTES])
 def test_every_verb_is_a_subcommand_with_its_fields(verb: str) -> None:
     found = ctl.get_command(click.Context(ctl), verb)
     assert found is not None

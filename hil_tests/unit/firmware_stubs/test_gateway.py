@@ -81,3 +81,14 @@ def test_a_mailbox_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(EndpointError, match="cannot make the mailbox"):
         MessageGateway(tmp_path / "file")
+
+
+def test_the_oldest_message_from_the_terminal_stays_until_it_is_removed(gateway: MessageGateway) -> None:
+    assert gateway.oldest() is None
+    for number in (2, 1, 3):
+        gateway.deliver(f"{number}.sbd", bytes([number]))
+    assert gateway.oldest() == gateway.oldest() == ("2.sbd", b"\x02")
+    assert gateway.remove("1.sbd")
+    assert not gateway.remove("1.sbd")
+    assert gateway.remove("2.sbd")
+    assert gateway.oldest() == ("3.sbd", b"\x03")
