@@ -192,6 +192,8 @@ class Bench:
         if self._listening is not None:
             require_divisible(self.scenario)
             self.terminal, self.datacenter = remote_sides(self.scenario, self._remote_drops)
+            if self.scenario.ports.kind != "tun":  # an end may be a network card that takes longer packets
+                self._longest_packet = self.scenario.ports.mtu
             return
         how: Any = {"isolate": self._isolate, "within": self._within, "warn": self._warn, "fail": self._fail}
         ends = open_ends(self.scenario, self._runtime, self._stack, **how)

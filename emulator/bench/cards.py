@@ -1,9 +1,9 @@
-"""Two network cards between which a bench stands inline: taken, watched, given back as they were.
+"""Network cards between which a bench stands inline, or at which one end of it stands: taken, watched, given back.
 
     hardware ── terminal's card │ link │ datacenter's card ── hardware
 
-Where one side loses its carrier, the other side's card is set down, so that who is wired to it sees what he would see
-at the end of one cable; it comes up again with the carrier.
+Where one of two loses its carrier, the other side's card is set down, so that who is wired to it sees what he would see
+at the end of one cable; it comes up again with the carrier. Of a single card, the carrier is told.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from emulator.bench import restorer
@@ -59,7 +59,7 @@ class Mirror:
 
 
 class Cards:
-    """The two cards, open. `mtu` is that of the smaller one; `notes`, what the person should know.
+    """The cards of `names`, one or two of them, open. `mtu` is the smallest; `notes`, what the person should know.
 
     on_warning: is told of a carrier that goes or comes. on_failure: that a card has gone.
     Raises InterfaceError, PrivilegeError; the cards are as they were then.
@@ -67,15 +67,13 @@ class Cards:
 
     def __init__(
         self,
+        names: Sequence[str],
         ports: Ports,
         namespace: Namespace,
         *,
         on_warning: Callable[[str], None],
         on_failure: Callable[[EmulationError], None],
     ) -> None:
-        names = ports.terminal, ports.datacenter
-        if not all(names) or len(set(names)) < len(names):
-            raise InterfaceError(f"ports.terminal, ports.datacenter: expected two network cards, got {names}")
         self._warn, self._fail = on_warning, on_failure
         self._namespace = namespace
         self._stopping = False
@@ -97,9 +95,6 @@ class Cards:
                 self.ports.append(port)
             self.mtu = min(port.mtu for port in self.ports)
             self.notes = [note for port in self.ports for note in port.notes]
-            if self.mtu < ports.mtu:
-                small = ", ".join(f"{port.name} {port.mtu}" for port in self.ports)
-                self.notes.append(f"packets longer than {self.mtu} bytes are dropped: the cards' MTU ({small})")
             watcher = threading.Thread(target=self._watch, name="carriers", daemon=True)
             watcher.start()
             stack.callback(watcher.join)
@@ -161,20 +156,29 @@ class Cards:
         except InterfaceError as error:
             self._fail(EmulationError(f"the bench lost a network card: {error}"))
 
+    def _act(self, actions: tuple[bool | None, bool | None], names: Sequence[str]) -> None:
+        for side, action in enumerate(actions):
+            if action is None:
+                continue
+            self.ports[side].set_up(action)
+            there = "is back" if action else "is lost"
+            self._warn(f"the carrier of {names[1 - side]} {there}: {names[side]} {'up' if action else 'down'}")
+
     def _mirror(self, news: socket.socket) -> None:
         mirror = Mirror(time.monotonic_ns())
         names = [port.name for port in self.ports]
+        before: list[bool] = []
         events = select.poll()
         for descriptor in (news.fileno(), self._wake):
             events.register(descriptor, select.POLLIN)
         while not self._stopping:
-            running = self.ports[0].running(), self.ports[1].running()
-            for side, action in enumerate(mirror.step(time.monotonic_ns(), running)):
-                if action is None:
-                    continue
-                self.ports[side].set_up(action)
-                there = "is back" if action else "is lost"
-                self._warn(f"the carrier of {names[1 - side]} {there}: {names[side]} {'up' if action else 'down'}")
+            running = [port.running() for port in self.ports]
+            if len(running) == 1:
+                if before and running != before:
+                    self._warn(f"the carrier of {names[0]} is {'back' if running[0] else 'lost'}")
+                before = running if before or running[0] else before  # one that never had any has not lost it
+            else:
+                self._act(mirror.step(time.monotonic_ns(), (running[0], running[1])), names)
             events.poll(LOOK_MS)
             with contextlib.suppress(OSError):  # nothing new, or more than there was room for
                 while news.recv(1 << 16):

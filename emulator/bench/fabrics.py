@@ -17,7 +17,7 @@ from emulator.ports.fabric import SOCKET_NAME, FabricRelay
 from emulator.ports.messages import ROLES, agreement_of
 from emulator.ports.relay import Relay
 from emulator.ports.remote import RemotePort
-from emulator.scenario.model import Scenario
+from emulator.scenario.model import Host, Scenario
 from emulator.units import NS_PER_US
 
 Fabric = Literal["direct", "zmq", "zmq-curve"]
@@ -68,23 +68,26 @@ def require_divisible(scenario: Scenario) -> None:
         )
         if there
     ]
-    if scenario.ports.kind == "nic":
-        faults.append(f"{scenario.name or 'scenario'}: ports.kind: expected tun or tap in three parts, got 'nic'")
     if faults:
         raise ScenarioError(faults)
 
 
 def remote_sides(scenario: Scenario, drops: Callable[[int], int]) -> tuple[RemoteSide, RemoteSide]:
-    """Both sides of a bench in three parts, with the addresses that they give themselves.
+    """Both sides of a bench in three parts, with the addresses that they give themselves; behind network cards, those
+    that the scenario tells.
 
     drops: what the end of a role (0 terminal, 1 gateway) says of its device's queue.
     """
     addresses = plan_addresses(scenario.ports, 0, ipv6=has_ipv6())
-    ethernet = scenario.ports.kind != "tun"
+    ports = scenario.ports
+    ethernet = ports.kind != "tun"
 
     def side(role: int, name: Literal["terminal", "datacenter"]) -> RemoteSide:
         own4, own6 = addresses.of(name)
         port = RemotePort(f"the {name}'s interface", ethernet=ethernet, drops=lambda: drops(role))
+        if ports.kind == "nic":
+            host: Host = getattr(ports, f"{name}_host")
+            return RemoteSide(name, port, host.ipv4, host.ipv6)
         return RemoteSide(name, port, str(own4.ip), str(own6.ip) if own6 else "")
 
     return side(0, "terminal"), side(1, "datacenter")

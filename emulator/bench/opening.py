@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from emulator.bench.runtime import MARK, RuntimeDirectory
 from emulator.bench.sides import (
     Addresses,
     Side,
+    SideName,
     give_addresses,
     has_ipv6,
     numbers_in_use,
@@ -24,7 +25,7 @@ from emulator.ports.access import SATELLITE, AccessNetwork, access_of, plan_acce
 from emulator.ports.namespace import Namespace
 from emulator.ports.tap import TapPort
 from emulator.ports.tun import TunPort
-from emulator.scenario.model import Scenario
+from emulator.scenario.model import Host, Ports, Scenario
 
 NAMED = Path("/run/netns")  # where `ip netns` has its names
 FREE_NAME = "bp%d"  # of the datacenter's interface, where the scenario names none
@@ -85,23 +86,50 @@ def _open_cards(
     warn: Callable[[str], None],
     fail: Callable[[EmulationError], None],
 ) -> Ends:
+    ports = scenario.ports
+    names = ports.terminal, ports.datacenter
+    if not all(names) or len(set(names)) < len(names):
+        raise InterfaceError(f"ports.terminal, ports.datacenter: expected two network cards, got {names}")
+    sides, cards = card_sides(ports, ("terminal", "datacenter"), runtime, stack, warn, fail)
+    if cards.mtu < ports.mtu:
+        small = ", ".join(f"{port.name} {port.mtu}" for port in cards.ports)
+        warn(f"packets longer than {cards.mtu} bytes are dropped: the cards' MTU ({small})")
+    return Ends(sides[0], sides[1], card_marking(ports, runtime), longest_packet=min(cards.mtu, ports.mtu))
+
+
+def card_sides(
+    ports: Ports,
+    names: Sequence[SideName],
+    runtime: RuntimeDirectory,
+    stack: contextlib.ExitStack,
+    warn: Callable[[str], None],
+    fail: Callable[[EmulationError], None],
+) -> tuple[list[Side], Cards]:
+    """The sides of these names, each behind the card that `ports` names for it, and the cards, taken.
+
+    Raises InterfaceError, PrivilegeError.
+    """
     here = stack.enter_context(Namespace.current())
-    cards = Cards(scenario.ports, here, on_warning=warn, on_failure=fail)
+    cards = Cards([getattr(ports, name) for name in names], ports, here, on_warning=warn, on_failure=fail)
     stack.callback(cards.close)
     for note in cards.notes:
         warn(note)
-    ports = scenario.ports
-    hosts = {"terminal": ports.terminal_host, "datacenter": ports.datacenter_host}
-    told = {f"BENTPIPE_{name.upper()}{six}": value for name, host in hosts.items()
-            for six, value in (("", host.ipv4), ("6", host.ipv6)) if value}  # fmt: skip
-    marking = {MARK: runtime.token, **told}
-    sides = []
-    for (name, host), port in zip(hosts.items(), cards.ports, strict=True):
+    marking, sides = card_marking(ports, runtime), []
+    for name, port in zip(names, cards.ports, strict=True):
+        host: Host = getattr(ports, f"{name}_host")
         place = stack.enter_context(_namespace_of(name, host.namespace)) if host.namespace else here
         side = Side(name, place, port, host.ipv4, host.ipv6, marking, own_namespace=False, remote=host.remote)
         stack.callback(side.close)
         sides.append(side)
-    return Ends(sides[0], sides[1], marking, longest_packet=min(cards.mtu, scenario.ports.mtu))
+    return sides, cards
+
+
+def card_marking(ports: Ports, runtime: RuntimeDirectory) -> dict[str, str]:
+    """What the processes of a bench between network cards find in their environment."""
+    hosts = {"TERMINAL": ports.terminal_host, "DATACENTER": ports.datacenter_host}
+    told = {f"BENTPIPE_{name}{six}": value for name, host in hosts.items()
+            for six, value in (("", host.ipv4), ("6", host.ipv6)) if value}  # fmt: skip
+    return {MARK: runtime.token, **told}
 
 
 def _namespace_of(side: str, name: str) -> Namespace:

@@ -8,14 +8,14 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emulator.cli.bring_up import end_in_order, tell
-from emulator.cli.options import duration_option, json_option, scenario_options
+from emulator.cli.options import card_option, duration_option, json_option, scenario_options
 from emulator.errors import EmulationError, EndpointError
 from emulator.scenario import Scenario
 from emulator.units import NS_PER_S
@@ -39,6 +39,7 @@ def end_command(role: Role, default_isolation: bool, help_text: str) -> click.Co
     @click.option("--keys", type=click.Path(file_okay=False, path_type=Path), metavar="DIRECTORY",
                   help="Our CURVE keys and the link's server.key; see `bentpipe keys`.")  # fmt: skip
     @click.option("--as", "name", metavar="NAME", help="Which client of --keys we are, if it holds several.")
+    @card_option("terminal" if role == "terminal" else "datacenter")
     @click.option("--isolate/--no-isolate", default=default_isolation, show_default=True,
                   help="A network namespace of its own for this side, or the machine's own network.")  # fmt: skip
     @click.option("--realtime", is_flag=True, help="Carry the packets at real-time priority.")
@@ -92,13 +93,16 @@ def run_end(
             if realtime:
                 end.order(realtime=True)
             side = opened.side
-            tell(f"{role} at {side.ipv4} on {side.port.name}; a shell there: bentpipe enter --bench {os.getpid()}"
-                 + (" --at datacenter" if role == "gateway" else ""))  # fmt: skip
+            if scenario.ports.kind == "nic":
+                tell(f"{role} behind the network card {side.port.name}")
+            else:
+                tell(f"{role} at {side.ipv4} on {side.port.name}; a shell there: bentpipe enter --bench {os.getpid()}"
+                     + (" --at datacenter" if role == "gateway" else ""))  # fmt: skip
             start: Callable[[], subprocess.Popen[Any]] | None = None
             if command:
                 start = functools.partial(side.popen, list(command))
             with contextlib.suppress(KeyboardInterrupt):
-                status = follow(end, endpoint, start, duration_ns)
+                status = follow(end, endpoint, start, duration_ns, opened.failures)
             end.stop()
     finally:
         end.stop()
@@ -108,9 +112,16 @@ def run_end(
 
 
 def follow(
-    end: EndProcess, endpoint: str, start: Callable[[], subprocess.Popen[Any]] | None, duration_ns: int | None
+    end: EndProcess,
+    endpoint: str,
+    start: Callable[[], subprocess.Popen[Any]] | None,
+    duration_ns: int | None,
+    failures: Sequence[EmulationError],
 ) -> int:
-    """Tells what happens to an end until it is over, and gives the exit status. start: CMD, once there is a link."""
+    """Tells what happens to an end until it is over, and gives the exit status. start: CMD, once there is a link.
+
+    Raises EndpointError if it is refused, EmulationError if its process or its interface goes; the first of `failures`.
+    """
     process: subprocess.Popen[Any] | None = None
     ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
     while True:
@@ -118,6 +129,8 @@ def follow(
         match found:
             case None:
                 end.check()
+                if failures:
+                    raise failures[0]
             case {"event": "linked", "times": times}:
                 tell(f"connected with the link at {endpoint}{' again' if times > 1 else ''}")
                 if start is not None and process is None:

@@ -94,21 +94,29 @@ def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]],
 
 def nic_option(command: Callable[P, R]) -> Callable[P, R]:
     """`--nic A,B` → overrides of the scenario's ports. To be put below `scenario_options`."""
+    help_text = "Stand between two network cards, at layer 2: the terminal's and the datacenter's, as in eth1,eth2."
+    return _cards_option("TERMINAL,DATACENTER", ("terminal", "datacenter"), "eth1,eth2", help_text)(command)
 
+
+def card_option(side: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`--nic CARD` → overrides of the scenario's ports, for the end at one side. To be put below `scenario_options`."""
+    help_text = "Stand at a network card, at layer 2, and not at a device; the link and the other end then need "
+    return _cards_option("CARD", (side,), "eth1", f"{help_text}ports.kind tap or nic.")
+
+
+def _cards_option(
+    metavar: str, sides: tuple[str, ...], example: str, help_text: str
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def read(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
         if value is None:
             return ()
         names = value.split(",")
-        if len(names) != 2 or not all(names) or any(character in value for character in "\"'"):
-            raise click.BadParameter(f"expected two network cards, as in eth1,eth2, got {value!r}", ctx, param)
-        return "ports.kind=nic", f'ports.terminal="{names[0]}"', f'ports.datacenter="{names[1]}"'
+        if len(names) != len(sides) or not all(names) or any(character in value for character in "\"'"):
+            wanted = "two network cards" if len(sides) > 1 else "a network card"
+            raise click.BadParameter(f"expected {wanted}, as in {example}, got {value!r}", ctx, param)
+        return "ports.kind=nic", *(f'ports.{side}="{name}"' for side, name in zip(sides, names, strict=True))
 
-    return click.option(
-        "--nic",
-        callback=read,
-        metavar="TERMINAL,DATACENTER",
-        help="Stand between two network cards, at layer 2: the terminal's and the datacenter's, as in eth1,eth2.",
-    )(command)
+    return click.option("--nic", callback=read, metavar=metavar, help=help_text)
 
 
 def start_option(command: Callable[P, R]) -> Callable[P, R]:

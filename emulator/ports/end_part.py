@@ -15,6 +15,7 @@ import signal
 import socket as sockets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,13 @@ def warm_up() -> None:
 
 
 class EndPart:
-    """The end that `settings` describes: role, endpoint, kind, agreement, ethernet; for tcp:// also keys and name."""
+    """The end that `settings` describes: role, endpoint, kind, agreement, ethernet, and whose drops are counted:
+    interface, or the index of a network card; for tcp:// also keys and name. statistics: a descriptor by which these
+    drops are asked for, −1 for none.
+    """
 
     def __init__(self, settings: dict[str, Any], descriptor: int, statistics: int, parent: sockets.socket) -> None:
-        self._settings, self._parent, self._statistics = settings, parent, statistics
+        self._settings, self._parent, self._drops = settings, parent, drops_of(settings, descriptor, statistics)
         self._way = ROLES.index(settings["role"])
         self._loop = EndLoop(self._way, descriptor, settings["kind"])
         self._context: zmq.Context[Any] = zmq.Context()
@@ -201,8 +205,7 @@ class EndPart:
         if self._loop.ends[end_loop.E_FAULT] == 1:
             self._loop.ends[end_loop.E_FAULT] = 2
             self._tell({"event": "fault"})
-        if self._statistics >= 0:
-            self._port_drops = transmit_drops(self._statistics, self._settings["interface"])
+        self._port_drops = self._drops()
 
     def _obey(self) -> None:
         """What the parent wants."""
@@ -267,7 +270,7 @@ class EndPart:
     def _begin(self, session: int, welcome: Welcome, now: int) -> None:
         """A conversation begins, or goes on where a break has interrupted it."""
         if welcome.ethernet != self._settings["ethernet"]:
-            self._fail("the link's scenario has another kind of ports")
+            self._fail("the link's ports are of another layer")
             return
         loop, self._heard_ns = self._loop, now
         if session != self._session:
@@ -347,6 +350,19 @@ class EndPart:
             "late": int(self._loop.late[0]),
         }
         return {**{name: count + self._closed[name] for name, count in now.items()}, "sessions": self._sessions}
+
+
+def drops_of(settings: dict[str, Any], descriptor: int, statistics: int) -> Callable[[], int]:
+    """What tells how many packets the kernel has dropped at the port before they could be read."""
+    if statistics < 0:
+        return lambda: 0
+    if settings["kind"] == DEVICE:
+        return lambda: transmit_drops(statistics, settings["interface"])
+    from emulator.ports.nic import CardDrops
+
+    port, netlink = sockets.socket(fileno=os.dup(descriptor)), sockets.socket(fileno=statistics)
+    card = CardDrops(port, netlink, settings["index"])
+    return lambda: card.look().transmit
 
 
 def transmit_drops(statistics: int, interface: str) -> int:

@@ -48,6 +48,11 @@ ASK_NS, FIRST_ASK_NS, FIRST_ASKS = 50 * NS_PER_MS, 5 * NS_PER_MS, 16
 SILENCE_NS = 3 * NS_PER_S
 ANSWER_NS = 100 * NS_PER_MS  # how long counters wait for the ends; what they told before counts then
 LATE_NS = NS_PER_MS  # what comes to an end later than this is worth a warning
+IP_HERE, FRAMES_HERE = "IP packets (ports.kind tun)", "Ethernet frames (ports.kind tap or nic)"
+OTHER_LAYER = {  # by whether the link carries Ethernet
+    True: f"the link carries {FRAMES_HERE}, this end {IP_HERE}: both must be of one layer",
+    False: f"the link carries {IP_HERE}, this end {FRAMES_HERE}: both must be of one layer",
+}
 INTERFACES = ("terminal", "datacenter")
 
 
@@ -167,9 +172,9 @@ class Ends:
         row, account, link = self.peers.table[role], self.accounts[role], self._into[role]
         refused = ""
         if hello.agreement not in (0, self._agreement):
-            refused = "the link's scenario has other ports: kind, MTU and networks must be the same at all parts"
+            refused = "the link's scenario has other ports: MTU and networks must be the same at all parts"
         if bool(hello.ethernet) != link.options.ethernet:
-            refused = "the link's scenario has another kind of ports"
+            refused = OTHER_LAYER[link.options.ethernet]
         if refused:
             self._send(socket, identity, build(Header(REFUSE, role), Text(refused)))
             return

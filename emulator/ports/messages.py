@@ -213,9 +213,10 @@ def _body(header: Header, words: Ints, data: bytes) -> Body:
 
 
 def agreement_of(scenario: Scenario) -> int:
-    """A number that tells whether two parts have the same idea of the ports: kind, MTU and addresses."""
+    """A number that tells whether two parts have the same idea of the ports: layer, MTU and addresses."""
     ports = scenario.ports
-    agreed = (ports.kind, ports.mtu, str(ports.ipv4_network), str(ports.ipv6_network))
+    layer = "tun" if ports.kind == "tun" else "tap"  # one end may be a TAP device, and the other a network card
+    agreed = (layer, ports.mtu, str(ports.ipv4_network), str(ports.ipv6_network))
     return int.from_bytes(hashlib.sha256(repr(agreed).encode()).digest()[:7], "big")
 
 

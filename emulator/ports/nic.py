@@ -99,6 +99,46 @@ def refuse_needed(card: Card) -> None:
         )
 
 
+class CardDrops:
+    """What a card and our socket's queue have dropped since this was made; one of a socket, for asking it begins anew.
+
+    statistics: a netlink socket of the card's namespace, closed by `close`.
+
+    Not the kernel's `rx_dropped`: it counts, among others, each frame that no protocol of this machine wanted.
+    """
+
+    def __init__(self, port: socket.socket, statistics: socket.socket, index: int) -> None:
+        self._port, self._statistics, self._index = port, statistics, index
+        self._queue, self._before = 0, (0, 0)
+        self._before = self._of_interface()
+
+    @property
+    def descriptor(self) -> int:
+        """That of the netlink socket, for a process that is to ask in our place."""
+        return self._statistics.fileno()
+
+    def look(self) -> KernelDrops:
+        self._queue += struct.unpack("II", self._port.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
+        received, sent = self._of_interface()
+        return KernelDrops(
+            transmit=self._queue + max(0, received - self._before[0]), receive=max(0, sent - self._before[1])
+        )
+
+    def _of_interface(self) -> tuple[int, int]:
+        """Packets so far that the card had no room to receive, and that were dropped before they were sent."""
+        request = struct.pack("=BxxxII", socket.AF_UNSPEC, self._index, IFLA_STATS_LINK_64)
+        header = struct.pack("=IHHII", 16 + len(request), RTM_GETSTATS, NLM_F_REQUEST, 0, 0)
+        self._statistics.send(header + request)
+        answer = self._statistics.recv(1 << 16)
+        if struct.unpack_from("=H", answer, 4)[0] != RTM_NEWSTATS:  # it has gone
+            return self._before
+        counts = struct.unpack_from("=16Q", answer, 16 + 12 + 4)  # nlmsghdr, if_stats_msg, nlattr
+        return counts[RX_FIFO_ERRORS] + counts[RX_MISSED_ERRORS], counts[TX_DROPPED]
+
+    def close(self) -> None:
+        self._statistics.close()
+
+
 class NicPort:
     """A card in a network namespace. `descriptor` is non-blocking and carries virtio_net_hdr and Ethernet frames.
 
@@ -115,9 +155,7 @@ class NicPort:
         self.notes: list[str] = []
         if not force:
             refuse_needed(self.card)
-        self._dropped = 0
-        self._before = (0, 0)
-        self._statistics: socket.socket | None = None
+        self._drops: CardDrops | None = None
         self._socket: socket.socket | None = None
         room = min(MOST_RECEIVE_BYTES, max(LEAST_RECEIVE_BYTES, queue_packets * RECEIVE_BYTES_PER_PACKET))
         try:
@@ -150,8 +188,8 @@ class NicPort:
             port.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
             if not self.card.up:
                 self.set_up(True)
-            self._statistics = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            self._before = self._interface_drops()
+            netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            self._drops = CardDrops(port, netlink, self.card.index)
             port.bind((self.name, ETH_P_ALL))
         except OSError as error:
             raise InterfaceError(f"interface {self.name}: cannot be taken inline: {error.strerror}") from error
@@ -214,35 +252,19 @@ class NicPort:
     # counters
 
     def kernel_drops(self) -> KernelDrops:
-        """What the card and our socket's queue dropped since we opened it.
+        """What the card and our socket's queue dropped since we opened it."""
+        return KernelDrops(0, 0) if self._drops is None else self._drops.look()
 
-        Not the kernel's `rx_dropped`: it counts, among others, each frame that no protocol of this machine wanted.
-        """
-        if self._socket is None or self._statistics is None:
-            return KernelDrops(0, 0)
-        self._dropped += struct.unpack("II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
-        received, sent = self._interface_drops()
-        return KernelDrops(
-            transmit=self._dropped + max(0, received - self._before[0]), receive=max(0, sent - self._before[1])
-        )
-
-    def _interface_drops(self) -> tuple[int, int]:
-        """Packets so far that the card had no room to receive, and that were dropped before they were sent."""
-        assert self._statistics is not None
-        request = struct.pack("=BxxxII", socket.AF_UNSPEC, self.card.index, IFLA_STATS_LINK_64)
-        header = struct.pack("=IHHII", 16 + len(request), RTM_GETSTATS, NLM_F_REQUEST, 0, 0)
-        self._statistics.send(header + request)
-        answer = self._statistics.recv(1 << 16)
-        if struct.unpack_from("=H", answer, 4)[0] != RTM_NEWSTATS:  # it has gone
-            return self._before
-        counts = struct.unpack_from("=16Q", answer, 16 + 12 + 4)  # nlmsghdr, if_stats_msg, nlattr
-        return counts[RX_FIFO_ERRORS] + counts[RX_MISSED_ERRORS], counts[TX_DROPPED]
+    @property
+    def statistics(self) -> int:
+        """The descriptor by which another process asks for these drops in our place, of `CardDrops`."""
+        return -1 if self._drops is None else self._drops.descriptor
 
     def close(self) -> None:
         """Gives the card back: no longer promiscuous, no longer read."""
-        if self._statistics is not None:
-            self._statistics.close()
-            self._statistics = None
+        if self._drops is not None:
+            self._drops.close()
+            self._drops = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -339,7 +339,7 @@ def test_who_has_no_business_here_is_told_so_and_costs_nobody_a_packet(lab: Lab)
         ("watcher", (), "on no allow-list for the role packets"),
         ("stranger", (), "on no allow-list for the role packets"),
         ("misled", (), "is server.key that of the link"),
-        ("terminal", ("--set", "ports.mtu=1400"), "kind, MTU and networks must be the same"),
+        ("terminal", ("--set", "ports.mtu=1400"), "MTU and networks must be the same"),
     ):
         refused = lab.start(*how, "--keys", str(lab.directory / keys), *options)
         _, told = refused.process.communicate(timeout=PATIENCE_S)

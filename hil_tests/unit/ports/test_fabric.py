@@ -90,6 +90,10 @@ def test_strangers_and_garbage_are_counted_and_cost_nobody_a_packet() -> None:
             header, body = parse(socket.recv())
             assert header.kind == messages.REFUSE
             assert "has other ports" in getattr(body, "text", "")
+            socket.send(build(Header(messages.HELLO, 0), Hello(clock=0, agreement=0, ethernet=1)))
+            header, body = parse(socket.recv())
+            assert header.kind == messages.REFUSE
+            assert "the link carries IP packets (ports.kind tun), this end Ethernet frames" in getattr(body, "text", "")
         counted = run.relay.counters()
         assert counted.broken_batches == 4
         assert counted.uplink.offered_packets == counted.uplink.delivered_packets == 1
