@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from emulator.cli.options import output_option, parse_duration_ns, read_by
+from emulator.cli.progress import working
 from emulator.cli.trace import read_options
 from emulator.output import output_file
 from emulator.units import NS_PER_S
@@ -45,14 +46,16 @@ def fit(
         raise click.UsageError("--varying: expected --output NAME.toml, for a trace NAME.csv is written beside it")
     if varying_ns is not None and varying_ns < NS_PER_S:
         raise click.UsageError("--varying: expected at least 1s")
-    line = read_trace(source, ReadOptions(gap_ns=gap_ns, halve_rtt=halve_rtt), file_format=source_format)
-    found = fitted(line)
+    with working("fitting"):
+        line = read_trace(source, ReadOptions(gap_ns=gap_ns, halve_rtt=halve_rtt), file_format=source_format)
+        found = fitted(line, str(source))
     name = source.name.partition(".")[0] or "fitted"
     figures = found.quality
     if varying_ns is None or output is None:
         text = profile(found, name, source.name)
     else:
-        made = varying(line, found, varying_ns)
+        with working("fitting its stretches"):
+            made = varying(line, found, varying_ns)
         figures, beside = made.quality, output.with_suffix(".csv")
         if beside.resolve() == source.resolve():
             raise click.UsageError(f"--output: expected a name beside which {beside} is free: it is the source")

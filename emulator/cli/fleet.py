@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from emulator.cli.options import duration_option, elements_option, output_option, scenario_options, start_option
-from emulator.cli.progress import progress
+from emulator.cli.progress import progress, working
 from emulator.output import output_file
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_S
@@ -45,7 +45,8 @@ def fleet(
 
     start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
     places = read_places(terminals, scenario)
-    crew = Fleet(scenario, elements=elements, epoch_utc_ns=start_ns)
+    with working("reading elements"):
+        crew = Fleet(scenario, elements=elements, epoch_utc_ns=start_ns)
     for note in crew.notes:
         click.echo(f"bentpipe: {note}", err=True)
     served: dict[int, int] = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emulator.cli.options import duration_option, elements_option, output_option, scenario_options, start_option
-from emulator.cli.progress import progress
+from emulator.cli.progress import progress, working
 from emulator.output import output_file
 from emulator.scenario.model import Scenario
 from emulator.units import NS_PER_S
@@ -61,7 +61,8 @@ def plan(
     from emulator.timeline.build import windows_for
 
     start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
-    windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
+    with working("looking for satellites"):
+        windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
     for note in windows.notes:
         click.echo(f"bentpipe: {note}", err=True)
     if scenario.overlay:
@@ -69,6 +70,11 @@ def plan(
             f"{len(scenario.overlay)} timed changes of the overlay are not in the plan: they count from a bench's start"
         )
         click.echo(f"bentpipe: {told}", err=True)
+    others = [path.scenario for path in scenario.paths if path.scenario]
+    if others:
+        click.echo(
+            f"bentpipe: this is the first path; the others have plans of their own: {', '.join(others)}", err=True
+        )
     future = Future(windows, start_ns, start_ns + duration_ns)
     with progress("planning", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance:
         if output is not None and output.suffix == ".npz":
@@ -78,7 +84,7 @@ def plan(
     if plot is not None:
         from emulator.timeline.plot import draw
 
-        with output_file(plot) as file:
+        with working("drawing"), output_file(plot) as file:
             draw(
                 future.tables,
                 file,
@@ -87,6 +93,9 @@ def plan(
                 slot_phase_s=getattr(scenario.link, "slot_phase_s", None),
             )
     _print_budget(future)
+    if future.unserved_ns:
+        told = f"no satellite serves for {future.unserved_ns / NS_PER_S:.1f} of {duration_ns / NS_PER_S:.1f} s"
+        click.echo(f"bentpipe: {told}", err=True)
     _print_contacts(windows.contacts(start_ns, start_ns + duration_ns))
 
 
@@ -100,14 +109,18 @@ class Future:
         self.every = 1  # of how many windows one is in `parts`
         self.parts: list[list[DelayPart]] = []
         self.tables: list[Table] = []
+        self.unserved_ns = 0
 
     def __iter__(self) -> Iterator[tuple[int, Timeline, Table]]:
         """How many ns are done with it, the window, and its table."""
+        from emulator.timeline.causes import Cause
         from emulator.timeline.table import table
 
         for begin_ns in range(self._start_ns, self._end_ns, WINDOW_NS):
             end_ns = min(begin_ns + WINDOW_NS, self._end_ns)
             timeline = self._windows.window(begin_ns, end_ns)
+            unserved = timeline.downlink.cause == Cause.NO_SATELLITE
+            self.unserved_ns += int(timeline.lasts_ns(timeline.downlink)[unserved].sum())
             if (begin_ns - self._start_ns) // WINDOW_NS % self.every == 0:
                 self.parts.append(self._windows.delay_parts(begin_ns, end_ns))
             if len(self.parts) > MOST_PARTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,3 +48,23 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable
     finally:
         if shown:
             bar.stop()
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """The same for work of which nobody knows how much is done: something turns until it is."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status(f"{what} …")
+    patience = threading.Timer(PATIENCE_S, status.start)
+    patience.daemon = True
+    patience.start()
+    try:
+        yield
+    finally:
+        patience.cancel()
+        patience.join()
+        status.stop()

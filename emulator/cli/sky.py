@@ -18,7 +18,7 @@ from emulator.cli.options import (
     scenario_options,
     start_option,
 )
-from emulator.cli.progress import progress
+from emulator.cli.progress import progress, working
 from emulator.errors import ScenarioError
 from emulator.output import output_file
 from emulator.scenario.model import Scenario
@@ -79,7 +79,9 @@ def sky(
     """
     if scenario.terminal is None or scenario.link.profile in WITHOUT_A_SKY:
         name, profile = scenario.name or "scenario", scenario.link.profile
+        others = [path.scenario for path in scenario.paths if path.scenario]
         hint = f"; {WITHOUT_A_SKY[profile]}" if profile in WITHOUT_A_SKY else ""
+        hint += f"; its other paths: {', '.join(others)}" if others else ""
         raise ScenarioError(
             [f"{name}: link.profile: expected one with a sky, such as 'starlink', got {profile!r}{hint}"]
         )
@@ -92,7 +94,8 @@ def sky(
                 f"--plot: expected at most {LONGEST_PLOT_NS // NS_PER_S} s, got more: dots would cover each other"
             )
     start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
-    names, looks = _looks(scenario, elements, start_ns, start_ns + duration_ns, step_ns)
+    with working("reading elements"):
+        names, looks = _looks(scenario, elements, start_ns, start_ns + duration_ns, step_ns)
     sightings = 0
     seen: list[View] = []
     with (
@@ -112,13 +115,15 @@ def sky(
         from emulator.timeline.sky import SkyWindows
         from emulator.timeline.skyplot import draw
 
-        windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
-        timeline = windows.window(start_ns, start_ns + duration_ns)
-        with output_file(plot) as file:
+        with working("drawing"), output_file(plot) as file:
+            windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
+            timeline = windows.window(start_ns, start_ns + duration_ns)
             over = {"over_m": windows.over_m} if isinstance(windows, SkyWindows) else {}
             draw(file, file_format=plot.suffix[1:], scenario=scenario, views=seen, timeline=timeline, **over)
     if sightings == 0:
-        click.echo(f"bentpipe: none of {len(names)} satellites stands above its mask in that time", err=True)
+        behind = " or all that do are behind terminal.horizon" if scenario.terminal.horizon else ""
+        told = f"none of {len(names)} satellites stands above its mask in that time{behind}"
+        click.echo(f"bentpipe: {told}", err=True)
 
 
 def _looks(

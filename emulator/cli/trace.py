@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.cli.options import parse_duration_ns, read_by
+from emulator.cli.progress import working
 from emulator.output import output_file
 from emulator.units import NS_PER_S
 
@@ -68,11 +69,12 @@ def trace(
         if str(target) == "-" and target_format is None:
             raise click.UsageError("FILE is stdout: say its format with --to")
         target_format = target_format or format_of(target)
-    line = read_trace(source, ReadOptions(gap_ns=gap_ns, halve_rtt=halve_rtt), file_format=source_format)
+    with working("reading"):
+        line = read_trace(source, ReadOptions(gap_ns=gap_ns, halve_rtt=halve_rtt), file_format=source_format)
     if target is None:
         click.echo(json.dumps(summary(line), indent=2))
         return
-    with output_file(None if str(target) == "-" else target) as file:
+    with working("writing"), output_file(None if str(target) == "-" else target) as file:
         if target_format == "npz":
             from emulator.timeline.save import save_npz
             from emulator.timeline.table import table
@@ -101,7 +103,7 @@ def _of_direction(line: Timeline, one: Channel) -> dict[str, Any]:
     from emulator.timeline.model import LOSS_ONE
     from emulator.units import NS_PER_MS
 
-    lasts = np.diff(np.clip(np.append(one.start_ns, line.end_ns), line.start_ns, line.end_ns))
+    lasts = line.lasts_ns(one)
     share = lasts / lasts.sum()
     order = np.argsort(one.delay_ns)
     cumulated = np.cumsum(share[order])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import hypot
 from pathlib import Path
 
 from emulator.errors import ElementsError
@@ -38,6 +39,7 @@ class ServiceOrbit:
 
 
 SHELL = ServiceOrbit()
+SWINGS_KM = 30.0  # what SGP4's periodic terms and a day's drag take from or add to the mean orbit, with room
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def load_elements(
     serving = keep(
         [one for one in fresh if in_service(one, epoch_utc_ns, orbit)],
         fresh,
-        f"not in service (decayed, {orbit})",
+        f"not in service (decayed or within a day of it, {orbit})",
     )
     notes = tuple(f"{file}: {count} of {len(every)} element sets left out: {reason}" for count, reason in left_out)
     if not serving:
@@ -139,13 +141,23 @@ def load_elements(
 
 
 def in_service(one: ElementSet, utc_ns: int, orbit: ServiceOrbit = SHELL) -> bool:
-    """Whether an object can be one that serves: SGP4 takes it there, on a fitting orbit."""
-    record = one.record
-    days, rest = divmod(utc_ns, NS_PER_DAY)
-    error, _, _ = record.sgp4(JD_UNIX + days, rest / NS_PER_DAY)
-    altitude = (record.a - 1) * record.radiusearthkm
-    fits = orbit.min_altitude_km <= altitude <= orbit.max_altitude_km
-    return error == 0 and record.ecco <= orbit.max_eccentricity and fits
+    """Whether an object can be one that serves: a fitting orbit, on which SGP4 has it then, and a day later still.
+
+    Elements of one that is coming down may tell of the orbit that it has left since.
+    """
+    record, radius_km = one.record, one.record.radiusearthkm
+    mean_km = record.a * radius_km - radius_km
+    if not orbit.min_altitude_km <= mean_km <= orbit.max_altitude_km or record.ecco > orbit.max_eccentricity:
+        return False
+    swings_km = SWINGS_KM + record.ecco * record.a * radius_km
+    for at_ns in (utc_ns, utc_ns + NS_PER_DAY):
+        days, rest = divmod(at_ns, NS_PER_DAY)
+        error, position_km, _ = record.sgp4(JD_UNIX + days, rest / NS_PER_DAY)
+        altitude_km = hypot(*position_km) - radius_km
+        within = orbit.min_altitude_km - swings_km <= altitude_km <= orbit.max_altitude_km + swings_km
+        if error != 0 or not within:
+            return False
+    return True
 
 
 def _nearest(sets: Iterable[ElementSet], utc_ns: int) -> list[ElementSet]:

@@ -24,6 +24,10 @@ ORBIT = {  # field: least, most; what SGP4 needs, in the message's own units
     "MEAN_MOTION_DDOT": (-1e3, 1e3), "NORAD_CAT_ID": (0, 999_999_999),
 }  # fmt: skip
 LABELS = {"CLASSIFICATION_TYPE": "U", "OBJECT_ID": "", "EPHEMERIS_TYPE": 0, "ELEMENT_SET_NO": 999, "REV_AT_EPOCH": 0}
+ONLY = {  # field, if it is there: what it may say; elements of another theory or frame are another orbit
+    "MEAN_ELEMENT_THEORY": ("SGP4", "SGP", "SGP/SGP4", "SDP4"), "REF_FRAME": ("TEME",), "TIME_SYSTEM": ("UTC",),
+    "CENTER_NAME": ("EARTH",), "EPHEMERIS_TYPE": ("0", "1", "2", "3"),
+}  # fmt: skip
 LARGEST_NUMBER = 339_999  # of a satellite in SGP4's record (Alpha-5 Z9999); the number plays no part in the orbit
 
 
@@ -78,10 +82,16 @@ def _records(messages: Iterable[tuple[str, Any]], file: str) -> Iterator[Element
 
 def _checked(message: Fields, file: str, where: str) -> dict[str, Any]:
     """The fields that SGP4's reader wants, all present and in range."""
+    if None in message:  # csv's name for fields beyond the header's
+        raise ElementsError(f"{file}: {where}: expected as many fields as in the header, got more")
+    for key, allowed in ONLY.items():
+        said = str(message.get(key) or "").strip().upper()
+        if said and said not in allowed:
+            raise ElementsError(f"{file}: {where}: {key}: expected {allowed[0]}, got {message[key]!r}")
     fields: dict[str, Any] = {key: message.get(key) or default for key, default in LABELS.items()}
     for key, (least, most) in ORBIT.items():
         try:
-            value = float(message[key])
+            value = float("nan") if isinstance(message[key], bool) else float(message[key])
         except KeyError:
             raise ElementsError(f"{file}: {where}: expected a field {key}") from None
         except (TypeError, ValueError):

@@ -32,6 +32,7 @@ ANCHORS_KEPT = 4
 SHARED_KEPT = 64  # an hour of Starlink's blocks: of 8,000 satellites 1 MB each
 DIRECTIONS_KEPT = 64  # of 8,000 satellites 200 kB each
 ORBIT_TURNS_RAD = 0.004  # what a low orbit's plane turns by in half of that, and what SGP4's periodic terms add
+LOST = 1.1  # times the apogee: there SGP4's drag, far from the epoch of its elements, has left any orbit
 CHUNK = 200_000  # positions propagated at once: 24 bytes each twice over, and as much for the rotation
 
 
@@ -74,6 +75,7 @@ class Propagator:
         eccentricity = np.array([record.ecco for record in satellites.records])
         # 30 km: what SGP4's periodic terms add to the mean orbit, with room
         self._apogee_m = (satellites.altitude_km + 6378.135) * (1 + eccentricity) * 1000 + 30_000
+        self._lost_km2 = (LOST * self._apogee_m / 1000) ** 2
         self._motion_rad_s, self._eccentricity = motion, eccentricity
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
         self._directions: OrderedDict[int, tuple[Floats, float]] = OrderedDict()
@@ -82,7 +84,10 @@ class Propagator:
         self._fastest_rad_s = motion * (1 + 3 * eccentricity) * 1.02 + EARTH_TURN_RAD_S
 
     def positions_m(self, utc_ns: Ints, index: Ints | None = None) -> Floats:
-        """ECEF positions, (satellites, times, 3), of all satellites or of those of `index`; NaN on SGP4's errors."""
+        """ECEF positions, (satellites, times, 3), of all satellites or of those of `index`.
+
+        NaN on SGP4's errors, and where it has a satellite far outside of its orbit without one.
+        """
         return self._propagate(utc_ns, index, with_velocity=False)[0]
 
     def states(self, utc_ns: Ints, index: Ints | None = None) -> tuple[Floats, Floats]:
@@ -152,6 +157,7 @@ class Propagator:
     def _propagate(self, utc_ns: Ints, index: Ints | None, *, with_velocity: bool) -> tuple[Floats, Floats]:
         records = self.satellites.records
         chosen = range(len(records)) if index is None else index
+        lost_km2 = self._lost_km2 if index is None else self._lost_km2[index]
         position = np.empty((len(chosen), len(utc_ns), 3))
         velocity = np.empty_like(position) if with_velocity else position
         day, fraction = julian_date(utc_ns)
@@ -165,7 +171,8 @@ class Propagator:
             else:
                 array = SatrecArray([records[one] for one in chosen[part]])
             error, teme_km, teme_km_s = array.sgp4(day, fraction)
-            teme_km[error != 0] = np.nan
+            astray = np.einsum("sti,sti->st", teme_km, teme_km) > lost_km2[part, np.newaxis]
+            teme_km[(error != 0) | astray] = np.nan
             _turn(teme_km, cosine, sine, position[part])
             if with_velocity:
                 _turn(teme_km_s, cosine, sine, velocity[part])

@@ -19,12 +19,13 @@ from emulator.orbit.satellites import ElementSet
 LINE_LENGTH = 69
 
 _NUMBER = r"(?P<number>[0-9A-HJ-NP-Z ][0-9 ]{3}[0-9])"
+_FOREIGN = re.compile(r"[3-9] [0-9A-Z]\d{4}[UCS ] ")  # a third line, as no format has one: not a name
 _EXPONENT = r"[ +-][ \d]{5}[ +-]\d"  # decimal point assumed: ` 62544-4` is 0.62544e-4
 _ANGLE = r"[ \d]{2}\d\.\d{4}"
 _LINES = {
     1: re.compile(
         rf"1 {_NUMBER}[UCS ] .{{8}} [ \d]\d(?P<day>[ \d]{{2}}\d\.\d{{8}}) [ +-][ 0]?\.\d{{8}} {_EXPONENT} {_EXPONENT}"
-        r" [ \d] [ \d]{4}\d"
+        r" (?P<theory>[ \d]) [ \d]{4}\d"
     ),
     2: re.compile(
         rf"2 {_NUMBER} (?P<inclination>{_ANGLE}) (?P<raan>{_ANGLE}) \d{{7}} (?P<perigee>{_ANGLE}) "
@@ -60,6 +61,8 @@ def read_tle(text: str, file: str) -> Iterator[ElementSet]:
         elif kind == "2 " or name:
             expected = f"after the name in line {name_at}" if name else "of an element set"
             _refuse(file, at, f"expected line 1 {expected}", line)
+        elif _FOREIGN.match(line):
+            _refuse(file, at, "expected a name, or line 1 of an element set", line)
         else:
             name, name_at = line.removeprefix("0 ").strip(), at
     if first:
@@ -80,6 +83,8 @@ def _check(line: str, which: int, file: str, at: int) -> str:
         _refuse(file, at, f"expected the columns of line {which} of an element set", line)
     if which == 1:
         _within(file, at, line, "day of the year", float(match["day"]), 1, 367)
+        if match["theory"] not in " 0123":  # 4 is SGP4-XP: its elements, read by SGP4, are an orbit kilometres away
+            _refuse(file, at, f"expected elements for SGP4 (ephemeris type 0), got type {match['theory']}", line)
     else:
         _within(file, at, line, "inclination", float(match["inclination"]), 0, 180)
         for angle in ("raan", "perigee", "anomaly"):

@@ -34,6 +34,7 @@ COLUMNS = {  # of a CSV table: ours first, then what else is met
     "longitude": ("longitude_deg", "longitude", "lon", "lng"),
     "altitude": ("altitude_m", "altitude", "alt", "ele"),
 }
+HEIGHTS = ("alt", "height")  # a column that begins so, and is none of these, has another unit or datum
 
 
 class Point(NamedTuple):
@@ -162,12 +163,17 @@ def _csv(text: str, file: str) -> Iterator[Point]:
     except csv.Error as error:
         raise _refusal(file, 1, f"expected CSV: {error}") from None
     found = {what: next((header[name] for name in names if name in header), None) for what, names in COLUMNS.items()}
+    unread = [name for name in header if name.startswith(HEIGHTS) and header[name] != found["altitude"]]
+    if unread and found["altitude"] is None:
+        raise _refusal(file, 1, f"expected the altitude in a column altitude_m, got {unread[0]}")
     missing = [names[0] for what, names in COLUMNS.items() if found[what] is None and what != "altitude"]
     if missing:
         raise _refusal(file, 1, f"expected CSV with a column {', '.join(missing)}, GPX or NMEA")
     try:
         for row in rows:
             line = rows.line_num
+            if None in row or None in row.values():
+                raise _refusal(file, line, f"expected {len(header)} fields as in the header, got another number")
             latitude, longitude = (
                 _number(row[found[what] or ""], what, file, line) for what in ("latitude", "longitude")
             )

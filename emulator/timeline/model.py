@@ -167,6 +167,10 @@ class Timeline:
         if not self.start_ns < self.end_ns:
             raise ValueError(f"timeline: expected end after start, got {self.start_ns} to {self.end_ns}")
 
+    def lasts_ns(self, channel: Channel) -> Ints:
+        """How long each row of one of its directions holds, (rows,), inside of it."""
+        return np.diff(np.clip(np.append(channel.start_ns, self.end_ns), self.start_ns, self.end_ns))
+
     def next_handover_ns(self, utc_ns: int) -> int | None:
         """The first later instant at which the serving satellite or the gateway changes, None if not in this window."""
         row = self.path.row_at(utc_ns)

@@ -123,7 +123,7 @@ def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
         rate = np.where((rate > 0) & rows[f"{name}_open"], rate, np.nan)
         if np.isfinite(rate).any():
             least, most = min(least, float(np.nanmin(rate))), max(most, float(np.nanmax(rate)))
-        panel.stairs(rate, edges, baseline=None, color=colour, lw=width)
+        panel.plot(edges, np.append(rate, rate[-1]), drawstyle="steps-post", color=colour, lw=width)
     panel.set_ylabel("rate, Mbit/s")
     if most > 0:
         panel.set_yscale("log")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
 
 from emulator.orbit.look import Observer
 from emulator.orbit.site import Site
@@ -21,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 LAND = "#b9b4a6"
 NARROWEST_DEG = 12.0  # of what a map shows: less, and no coast may be in it
+MOST_THICK = 40  # serving satellites; the lines of more would cover each other
 ROOM = 1.2  # times the extent of what is shown
 CORNERS = (("left", "top", 7, -5), ("left", "bottom", 7, 4), ("right", "top", -7, -5), ("right", "bottom", -7, 4))
 
@@ -41,6 +44,15 @@ def ground_seen(place: Observer, azimuth_deg: Floats, elevation_deg: Floats, ran
         for axis in range(3)
     )
     return ground_under(np.stack([x, y, z], axis=-1))
+
+
+def coloured(serving: Ints) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.bool_]]]:
+    """Each colour's line, thinner where they are many, and where satellites of it serve, of the shape of `serving`."""
+    first = {index: number for number, index in enumerate(dict.fromkeys(serving[serving >= 0].tolist()))}
+    number = np.array([first.get(index, -1) for index in serving.tolist()])
+    thick = {"lw": 3.0, "marker": "o", "ms": 3.2} if len(first) <= MOST_THICK else {"lw": 0.9}
+    for turn, colour in enumerate(SERVING[: len(first)]):
+        yield {"color": colour, **thick}, (number >= 0) & (number % len(SERVING) == turn)
 
 
 def draw_map(
@@ -66,23 +78,23 @@ def draw_map(
         return turned
 
     latitude, longitude = ground[0], near(ground[1])
-    order = [index for index in dict.fromkeys(serving.tolist()) if index >= 0]
-    for number, index in enumerate(order):
-        own = np.where(serving == index, latitude, np.nan)
-        panel.plot(longitude, own, color=SERVING[number % len(SERVING)], lw=2.5, marker="o", ms=2.5)
+    for line, whose in coloured(serving):
+        panel.plot(longitude, np.where(whose, latitude, np.nan), **line)
     pop = None
     if scenario.pop is not None:
         pop = float(near(scenario.pop.longitude_deg)), scenario.pop.latitude_deg
-        panel.plot(*pop, "s", ms=11, mfc="none", mew=1.6, color=INK, label=f"point of presence, {scenario.pop.name}")
+        panel.plot(
+            *pop, "s", ms=11, mfc="none", mew=1.6, color=INK, zorder=4, label=f"point of presence, {scenario.pop.name}"
+        )
     used = set(timeline.path.gateway[rows[serving >= 0]].tolist())
     busy = {timeline.gateways[number] for number in used if number >= 0}
     places = [(float(near(one.longitude_deg)), one.latitude_deg) for one in scenario.gateways]
     for index, (gateway, place) in enumerate(zip(scenario.gateways, places, strict=True)):
         panel.plot(
-            *place, "^", ms=7, color=DOWN, mfc=DOWN if gateway.name in busy else "none",
+            *place, "^", ms=7, zorder=4, color=DOWN, mfc=DOWN if gateway.name in busy else "none",
             label="gateway, filled where it serves" if index == 0 else None,
         )  # fmt: skip
-    panel.plot(middle, start.latitude_deg, "*", ms=14, color=UP, label="terminal")
+    panel.plot(middle, start.latitude_deg, "*", ms=14, color=UP, zorder=4, label="terminal")
     way = [(middle, start.latitude_deg)]
     served = np.flatnonzero(serving >= 0)
     if len(served):
@@ -105,11 +117,16 @@ def draw_map(
     panel.margins(0.02)
     panel.grid(color=FAINT, lw=0.6)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.xaxis.set_major_formatter(lambda value, _: f"{(value + 180) % 360 - 180:g}")
+    panel.xaxis.set_major_formatter(lambda value, _: _degrees((value + 180) % 360 - 180))
+    panel.yaxis.set_major_formatter(lambda value, _: _degrees(value))
     panel.legend(loc="upper left", bbox_to_anchor=(0, -0.09), ncols=3, frameon=False, fontsize=8)
     _widen(panel)
     _draw_land(panel, middle)
     _name(panel, [gateway.name for gateway in scenario.gateways], places, [*way, *places])
+
+
+def _degrees(value: float) -> str:
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _widen(panel: Axes) -> None:
@@ -135,14 +152,16 @@ def _name(
 ) -> None:
     """Writes each name beside its place, at that corner where it covers the fewest marks and other names."""
     panel.figure.draw_without_rendering()
+    halo = [withStroke(linewidth=2, foreground="white")]
     marks = panel.transData.transform(np.array(taken))
     boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in marks.tolist()]
     for name, place in zip(names, places, strict=True):
         written = []
         for horizontal, vertical, right, up in CORNERS:
             text = panel.annotate(
-                name, place, xytext=(right, up), textcoords="offset points", ha=horizontal, va=vertical, fontsize=7
-            )
+                name, place, xytext=(right, up), textcoords="offset points", ha=horizontal, va=vertical, fontsize=7,
+                path_effects=halo,
+            )  # fmt: skip
             text.set_in_layout(False)
             box = text.get_window_extent()
             covers = sum(box.x0 < x1 and x0 < box.x1 and box.y0 < y1 and y0 < box.y1 for x0, y0, x1, y1 in boxes)

@@ -22,7 +22,7 @@ from emulator.scenario.model import Scenario
 from emulator.timeline.geo import policy_of
 from emulator.timeline.model import Timeline
 from emulator.timeline.plot import DAY_NS, FAINT, INK, SERVING
-from emulator.timeline.skymap import draw_map, ground_seen, ground_under
+from emulator.timeline.skymap import coloured, draw_map, ground_seen, ground_under
 from emulator.timeline.table import sky_at
 from emulator.units import NS_PER_S, format_utc
 
@@ -52,10 +52,7 @@ def draw(
     if scenario.terminal is None:
         raise ValueError("expected a scenario with a terminal")
     site = Site(scenario.terminal)
-    step_ns = max(NS_PER_S, (timeline.end_ns - timeline.start_ns) // POINTS)
-    times_ns = np.arange(timeline.start_ns, timeline.end_ns, step_ns, dtype=np.int64)
-    rows = np.maximum(np.searchsorted(timeline.path.start_ns, times_ns, side="right") - 1, 0)
-    serving = timeline.path.satellite[rows]
+    times_ns, rows, serving = _sampled(timeline)
     azimuth, elevation, slant_range = sky_at(timeline.path, times_ns)
     with mpl.rc_context({"font.size": 9, "text.color": INK, "axes.labelcolor": INK, "svg.hashsalt": "bentpipe"}):
         figure = Figure(figsize=(13, 6.6), layout="constrained")
@@ -74,6 +71,23 @@ def draw(
         title = f"{scenario.description or scenario.name}: {span}"
         figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=min(12.0, 12.0 * 90 / len(title)), fontweight="bold")
         figure.savefig(file, format=file_format, dpi=130)
+
+
+def _sampled(timeline: Timeline) -> tuple[Ints, npt.NDArray[np.intp], Ints]:
+    """Times, the path's rows that hold then, and who serves: both ends of each satellite's time, and what is between.
+
+    After each satellite's last time there is one with nobody, −1, so that no line leads on to the next one.
+    """
+    path, step_ns = timeline.path, max(NS_PER_S, (timeline.end_ns - timeline.start_ns) // POINTS)
+    begins_ns = path.start_ns[np.flatnonzero(np.diff(path.satellite, prepend=-2))].clip(timeline.start_ns)
+    ends_ns = np.append(begins_ns[1:], timeline.end_ns) - 1
+    grid_ns = np.arange(timeline.start_ns, timeline.end_ns, step_ns, dtype=np.int64)
+    times_ns = np.concatenate([np.unique(np.concatenate([grid_ns, begins_ns, ends_ns])), ends_ns])
+    order = np.argsort(times_ns, kind="stable")
+    times_ns = times_ns[order]
+    rows = np.maximum(np.searchsorted(path.start_ns, times_ns, side="right") - 1, 0)
+    is_last = order >= len(order) - len(ends_ns)
+    return times_ns, rows, np.where(is_last, -1, path.satellite[rows])
 
 
 def _draw_sky(panel: PolarAxes, scenario: Scenario, views: Sequence[View]) -> None:
@@ -162,13 +176,13 @@ def _draw_way(panel: PolarAxes, seen: Look, **style: Any) -> None:
 
 def _draw_serving(panel: PolarAxes, timeline: Timeline, serving: Ints, azimuth: Floats, elevation: Floats) -> None:
     order = [index for index in dict.fromkeys(serving.tolist()) if index >= 0]
-    for number, index in enumerate(order):
-        own = np.where(serving == index, elevation, np.nan)
-        name = f"serving: {timeline.satellites[index]}" if len(order) <= MOST_NAMES else None
-        colour = SERVING[number % len(SERVING)]
-        panel.plot(np.radians(azimuth), 90 - own, color=colour, lw=3, marker="o", ms=3.5, label=name)
+    for line, whose in coloured(serving):
+        panel.plot(np.radians(azimuth), 90 - np.where(whose, elevation, np.nan), **line)
     if len(order) > MOST_NAMES:
         panel.plot([], [], color=SERVING[0], lw=3, label=f"serving: {len(order)}, one after the other")
+    else:
+        for colour, index in zip(SERVING, order, strict=False):
+            panel.plot([], [], color=colour, lw=3, label=f"serving: {timeline.satellites[index]}")
     if order:
         first = int(np.flatnonzero(serving >= 0)[0])
         panel.plot(np.radians(azimuth[first]), 90 - elevation[first], "o", ms=9, mfc="none", color=INK,

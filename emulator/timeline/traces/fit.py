@@ -103,8 +103,8 @@ class Samples:
         return self.rtt_ms if self.halves else np.where(self.came, self.delay_ms[way], np.nan)
 
 
-def samples_of(line: Timeline) -> Samples:
-    """Raises TraceError for fewer than 20 probes that came."""
+def samples_of(line: Timeline, name: str = "fit") -> Samples:
+    """Raises TraceError for fewer than 20 probes that came; it begins with `name`."""
     interval_ns = _interval_ns(line.uplink)
     seen = probes(line, interval_ns)
     lost = {"uplink": seen.up_lost.astype(bool), "downlink": seen.down_lost.astype(bool)}
@@ -113,13 +113,13 @@ def samples_of(line: Timeline) -> Samples:
     found = Samples(interval_ns, seen.sent_ns, delays, lost, halves)
     if found.came.sum() < LEAST_PROBES:
         told = f"expected at least {LEAST_PROBES} samples that came through, got {int(found.came.sum())}"
-        raise TraceError(f"fit: {told}")
+        raise TraceError(f"{name}: {told}")
     return found
 
 
-def fit(line: Timeline) -> Fit:
-    """Fits a profile to a trace. Raises TraceError for fewer than 20 probes that came."""
-    seen = samples_of(line)
+def fit(line: Timeline, name: str = "fit") -> Fit:
+    """Fits a profile to a trace. Raises TraceError, which begins with `name`, for fewer than 20 probes that came."""
+    seen = samples_of(line, name)
     interval_ns, lost, came, halves = seen.interval_ns, seen.lost, seen.came, seen.halves
     together = (lost["uplink"] & lost["downlink"]).sum() > 0.5 * (~came).sum()
     ways: dict[str, DirectionFit] = {}
@@ -177,7 +177,7 @@ def _losses(lost: Bools, interval_s: float, *, halves: bool) -> tuple[float, flo
 
 def _rates_mbps(one: Channel, line: Timeline) -> tuple[float, ...]:
     """Quantiles 5, 50 and 95 % of the rate, by time, while the gate is open; empty without a rate."""
-    lasts = np.diff(np.clip(np.append(one.start_ns, line.end_ns), line.start_ns, line.end_ns))
+    lasts = line.lasts_ns(one)
     usable = (one.rate_bps > 0) & (one.gate == Gate.PASS) & (lasts > 0)
     if not usable.any():
         return ()

@@ -24,6 +24,7 @@ CANDIDATES: tuple[tuple[Shape, float], ...] = (  # the first one is taken unless
     (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)),
 )  # fmt: skip
 CLEARLY = 0.8  # times the first one's error, or less
+FELT_MS = 0.001  # misses below that say nothing: of a path without jitter, they are rounding
 POINTS = 400  # of a table of quantiles
 LEAST_CORRELATION = 0.1  # of consecutive samples; less may be chance
 _NORMAL = NormalDist()
@@ -84,7 +85,8 @@ def candidates(sample_ms: Floats, *, halves: bool) -> tuple[Jitter, ...]:
     """Every shape, the one to be taken first, then by their errors."""
     found = [fitted(sample_ms, shape, spread, halves=halves) for shape, spread in CANDIDATES]
     usual, others = found[0], sorted(found, key=lambda one: one.error_ms)
-    taken = others[0] if others[0].error_ms < CLEARLY * usual.error_ms else usual
+    matters = usual.error_ms > FELT_MS and others[0].error_ms < CLEARLY * usual.error_ms
+    taken = others[0] if matters else usual
     return taken, *(one for one in others if one is not taken)
 
 

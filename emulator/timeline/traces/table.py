@@ -72,7 +72,7 @@ def read(name: str, text: str, options: ReadOptions) -> Timeline:
             continue
         place = lines.line_num
         if ended:
-            raise fault(name, place, "no more rows after one with a time alone", "another")
+            raise fault(name, places[-1], "a time alone in the last row only", f"holes, and line {place} after them")
         if len(row) != len(header):
             raise fault(name, place, f"{len(header)} fields as in the header", str(len(row)))
         fields = dict(zip(header, row, strict=True))

@@ -153,6 +153,26 @@ def test_an_empty_sky_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "none of 6" in err
 
 
+def test_a_plan_says_for_how_long_nobody_serves(capsys: pytest.CaptureFixture[str]) -> None:
+    """A terminal in a shaft: OneWeb passes over it once in a while, and not now."""
+    shaft = "terminal.horizon=[{azimuth_deg=0,elevation_deg=89},{azimuth_deg=180,elevation_deg=89}]"
+    status, out, err = call(capsys, "plan", "oneweb", *START, "--duration", "3s", "--set", shaft)
+    assert status == 0
+    assert {row["cause"] for row in rows(out)} == {"no_satellite"}
+    assert err == "bentpipe: no satellite serves for 3.0 of 3.0 s\n"
+    _, out, err = call(capsys, "sky", "oneweb", *START, "--set", shaft)
+    assert rows(out) == []
+    assert "or all that do are behind terminal.horizon" in err
+
+
+def test_of_several_paths_the_first_is_planned_and_the_others_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    others = "modular_datacenter_leo, modular_datacenter_meo, geo_dvbs2"
+    assert others in call(capsys, "plan", "modular_datacenter", *START, "--duration", "1s")[2]
+    status, _, err = call(capsys, "sky", "modular_datacenter", *START)
+    assert status == ScenarioError.exit_status
+    assert others in err
+
+
 SICK = {
     "empty": "",
     "cut": tle(("A", record()))[:-9],

@@ -28,6 +28,7 @@ def record(
     node_deg: float = 23.1,
     anomaly_deg: float = 277.99,
     day: float = 29 + 8 / 24,
+    drag: float = 6.2544e-5,
 ) -> Satrec:
     """A low orbit with elements as a catalogue has them, its epoch on that day of May 2025."""
     whole, fraction = jday(2025, 5, 1, 0, 0, 0)
@@ -37,7 +38,7 @@ def record(
         "i",
         number,
         whole + fraction + day - 1 - JD_SGP4,
-        6.2544e-5,
+        drag,
         0.0,
         0.0,
         eccentricity,

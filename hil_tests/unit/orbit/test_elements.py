@@ -144,6 +144,36 @@ def test_objects_not_in_service_are_left_out_and_counted(load: Callable[..., Ele
     assert [note for note in loaded.notes if "1 of 3 element sets left out: not in service" in note]
 
 
+@pytest.mark.parametrize(
+    ("falling", "days"),
+    [(record(9, altitude_km=310, drag=0.005), 9), (record(9, altitude_km=400, drag=0.3), 0)],
+    ids=["has left the orbit that its elements tell of", "will be down before a day is over"],
+)
+def test_who_comes_down_is_left_out_and_counted(load: Callable[..., Elements], falling: object, days: int) -> None:
+    start_ns = EPOCH_UTC_NS + days * NS_PER_DAY
+    loaded = load(tle(*SETS, ("FALLING", falling)), start_ns=start_ns)
+    assert loaded.satellites.names == ("STARLINK-1008", "STARLINK-1010")
+    assert [note for note in loaded.notes if "1 of 3 element sets left out: not in service (decayed or" in note]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("MEAN_ELEMENT_THEORY", "SGP4-XP"), ("EPHEMERIS_TYPE", 4), ("REF_FRAME", "ICRF"), ("TIME_SYSTEM", "TAI"),
+     ("CENTER_NAME", "MARS BARYCENTER"), ("INCLINATION", True)],
+)  # fmt: skip
+def test_messages_of_another_theory_frame_or_kind_are_refused(
+    load: Callable[..., Elements], key: str, value: object
+) -> None:
+    messages = json.loads(omm_json(MESSAGES))
+    messages[1][key] = value
+    assert f"message 2: {key}: expected " in refusal(load, json.dumps(messages))
+
+
+def test_a_row_longer_than_the_header_is_refused(load: Callable[..., Elements]) -> None:
+    rows = omm_csv(MESSAGES).splitlines()
+    assert "line 3: expected as many fields as in the header" in refusal(load, "\n".join([*rows[:2], rows[2] + ",7"]))
+
+
 def test_what_is_left_out_is_told_with_its_place(load: Callable[..., Elements]) -> None:
     """Stale, decayed and unwanted objects: each reason names the file, a count, the first object and its line."""
     text = tle(("OLD", record(9, day=2.0)), *SETS, ("LOW", record(10, altitude_km=120)))

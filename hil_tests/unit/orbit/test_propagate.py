@@ -133,6 +133,20 @@ def test_chunks_do_not_show(shells: Propagator, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(shells.positions_m(utc_ns), whole)
 
 
+def test_a_satellite_that_sgp4_throws_out_of_its_orbit_is_nan() -> None:
+    """Elements of one that fell long ago: of some days SGP4 makes distances tenfold, and no error."""
+    fallen = record(altitude_km=330, drag=0.01)
+    error, position_km, _ = fallen.sgp4(fallen.jdsatepoch, fallen.jdsatepochF + 40)
+    assert error == 0
+    assert np.hypot(*position_km[:2]) > 40_000
+    propagator = Propagator(Satellites.of(["good", "fallen"], [record(), fallen]))
+    times = EPOCH_UTC_NS + np.array([0, 40], np.int64) * 86_400 * NS_PER_S
+    for found in (propagator.positions_m(times), propagator.positions_m(times, np.array([0, 1]))):
+        assert np.isfinite(found[0]).all()
+        assert np.isfinite(found[1, 0]).all()
+        assert np.isnan(found[1, 1]).all()
+
+
 def test_an_orbit_that_sgp4_refuses_is_nan_and_above_no_mask() -> None:
     falling = record(eccentricity=0.2, altitude_km=300)  # perigee inside the earth
     propagator = Propagator(Satellites.of(["falling", "good"], [falling, record()]))

@@ -81,6 +81,19 @@ def test_lines_of_two_objects_do_not_make_a_set() -> None:
     assert "expected catalogue number 44714" in refusal("\n".join([LINES[0], LINES[1], LINES[5]]))
 
 
+def test_a_line_that_no_format_has_is_not_a_name() -> None:
+    odd = "3 44713U 19074A   25276.00000000  .00000000  00000+0  00000+0 0  9992"
+    told = refusal("\n".join([odd, *LINES[1:]]))
+    assert told.startswith("sky.tle: line 1: expected a name, or line 1 of an element set: '3 44713U")
+
+
+def test_elements_of_another_theory_are_refused() -> None:
+    body = LINES[1][:62] + "4" + LINES[1][63:68]
+    checksum = sum(int(char) if char.isdigit() else char == "-" for char in body) % 10
+    told = refusal("\n".join([LINES[0], f"{body}{checksum}", LINES[2]]))
+    assert told.startswith("sky.tle: line 2: expected elements for SGP4 (ephemeris type 0), got type 4")
+
+
 def test_text_that_is_no_tle_is_refused() -> None:
     refusal("<!DOCTYPE html>\n<html>\n")
     refusal("just a name\n")

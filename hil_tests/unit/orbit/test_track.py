@@ -98,6 +98,11 @@ BAD: dict[str, tuple[str, str]] = {
     "nan": (csv_text([(0, float("nan"), 0.0, 0.0)]), "line 2: expected a latitude"),
     "text": (csv_text(SHIP).replace("-123.9994", "west"), "line 3: expected a longitude, got 'west'"),
     "time": (csv_text(SHIP).replace(SECOND, "later"), "line 3: expected a UTC time"),
+    "feet": (
+        csv_text(SHIP).replace("altitude_m", "altitude_ft"),
+        "line 1: expected the altitude in a column altitude_m",
+    ),
+    "a field more": (csv_text(SHIP).replace("-123.9994", "-123.9994,9"), "line 3: expected 4 fields as in the header"),
     "header": ("a,b\n1,2\n", "line 1: expected CSV with a column utc, latitude_deg, longitude_deg, GPX or NMEA"),
     "short": (csv_text(SHIP[:1]), "expected two points or more, got 1"),
     "empty": ("", "line 1: expected CSV"),

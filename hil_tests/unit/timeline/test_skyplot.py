@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ from emulator.orbit.view import views
 from emulator.scenario import load_scenario
 from emulator.serving.stations import masks_deg
 from emulator.timeline.build import windows_for
-from emulator.timeline.skymap import ground_seen
-from emulator.timeline.skyplot import _horizon_deg, draw
+from emulator.timeline.skymap import coloured, ground_seen
+from emulator.timeline.skyplot import _horizon_deg, _sampled, draw
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.units import NS_PER_S, parse_utc_ns
 
 START = "2025-10-03T10:00:00Z"
 START_NS = parse_utc_ns(START)
+HOUR_NS = 3600 * NS_PER_S
 EDGE = ((30, 10), (150, 45), (300, 0))
 HORIZON = f"terminal.horizon=[{','.join(f'{{azimuth_deg={az},elevation_deg={el}}}' for az, el in EDGE)}]"
 
@@ -45,6 +47,22 @@ def test_a_sky_can_be_drawn(name: str, seconds: int) -> None:
     for view in seen:
         edge = _horizon_deg(scenario, view.azimuth_deg) if scenario.terminal.horizon else 0
         assert (view.elevation_deg >= edge - 1e-9).all(), "who is in view does not stand in what is drawn as obstructed"
+
+
+def test_each_time_of_a_satellite_is_a_line_of_its_own() -> None:
+    """However long the plan: both ends of it, in its colour, and a gap before the next; nobody is left out."""
+    timeline = windows_for(load_scenario("starlink_2025"), epoch_utc_ns=START_NS).window(START_NS, START_NS + HOUR_NS)
+    times_ns, _, serving = _sampled(timeline)
+    assert set(serving.tolist()) == {-1, *timeline.path.satellite.tolist()}
+    assert (np.diff(times_ns) >= 0).all()
+    changes = np.flatnonzero(np.diff(timeline.path.satellite)) + 1
+    edges_ns = [START_NS, *timeline.path.start_ns[changes].tolist(), timeline.end_ns]
+    lines = np.split(np.arange(len(serving)), np.flatnonzero(serving == -1) + 1)[:-1]
+    assert [(int(times_ns[one[0]]), int(times_ns[one[-2]]) + 1) for one in lines] == list(pairwise(edges_ns))
+    assert all(len(set(serving[one[:-1]].tolist())) == 1 for one in lines)
+    drawn = list(coloured(serving))
+    assert np.array_equal(sum(whose.astype(int) for _, whose in drawn), (serving >= 0).astype(int))
+    assert len({line["color"] for line, _ in drawn}) == len(drawn)
 
 
 def test_ground_points_are_under_the_satellites() -> None:

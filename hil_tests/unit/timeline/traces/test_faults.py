@@ -57,7 +57,7 @@ FAULTS = {
     "an unknown cause": ("time_s,delay_ms,gate,cause\n0,1,drop,rats\n", "line 2: expected cause to be one of"),
     "a drop without cause": ("time_s,delay_ms,gate\n0,1,drop\n", "expected a cause wherever the gate drops"),
     "a bad date": ("utc,delay_ms\nyesterday,1\n", "line 2: utc: expected a UTC time"),
-    "after the end": ("time_s,delay_ms\n0,1\n1,\n2,1\n", "line 4: expected no more rows"),
+    "after the end": ("time_s,delay_ms\n0,1\n1,\n2,1\n", "line 3: expected a time alone in the last row only"),
     "mahimahi back": ("5\n3\n", "line 2: expected a time not before"),
     "mahimahi negative": ("1\n-3\n", "line 2: expected a whole number of milliseconds"),
     "mahimahi fraction": ("1\n2.5\n", "line 2: expected a whole number of milliseconds"),

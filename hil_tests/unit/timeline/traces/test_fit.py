@@ -102,8 +102,15 @@ def test_it_finds_the_phase_of_slots_in_a_measurement(reference_data: Path) -> N
 
 
 def test_too_little_is_refused() -> None:
-    with pytest.raises(TraceError, match="at least 20 samples"):
-        fit(measured(20, 1, halves=True, probes=19))
+    with pytest.raises(TraceError, match=r"^path\.ping: expected at least 20 samples"):
+        fit(measured(20, 1, halves=True, probes=19), "path.ping")
+
+
+def test_a_path_without_jitter_is_the_usual_shape_with_none_of_it() -> None:
+    found = fit(measured(20, 0, halves=True))
+    for way in (found.uplink, found.downlink):
+        assert way.jitter.shape == "exponential"
+        assert way.jitter_ms == pytest.approx(0, abs=1e-6)
 
 
 LOGNORMAL_SIGMA = np.sqrt(np.log1p(0.5**2))
