@@ -30,12 +30,13 @@ test: SELECTION := -m 'not long'
 test: tests ## what CI runs: the tests, and the packet path once more, interpreted, for coverage
 
 test-full: SELECTION :=
+test-full: CLIENTS := podman:podman runc:runc
 test-full: tests ## the same with the long tests
 
 .PHONY: tests compiled interpreted
 tests:
 	$(call say,'clients of the tests')
-	@tools/clients
+	@tools/clients $(CLIENTS)
 	@tools/with report test -- true
 	@$(MAKE) --no-print-directory -j 2 compiled interpreted SELECTION="$(SELECTION)"
 

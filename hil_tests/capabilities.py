@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.cli.probe import Probe, probe
+from hil_tests import containers
 
 REFERENCE_DATA = "BENTPIPE_REFERENCE_DATA"
 NOBODY = 65_534  # the user that owns nothing, on every Linux
@@ -158,6 +159,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "realtime": _probed(lambda found: found.realtime_fault),
     "compiled": _compiled,
     "mptcp": _mptcp,
+    "podman": lambda: _root() or containers.lacking() or None,
     "reference-data": _reference_data,
     **{name: functools.partial(_program, name) for name in DEBIAN_PACKAGE_OF_PROGRAM},
 }

@@ -105,6 +105,7 @@ class Attachments:
             try:
                 if kind == "namespace":
                     _, far = wires.cable(side, near, place, interface or "bp%d", mtu=self._bench.scenario.ports.mtu)
+                    lan6 = lan6 if wires.carries_ipv6(place, far) else None
                 elif kind == "bridge":
                     far = self._plug_into(side, near, place, device)
                 else:

@@ -21,6 +21,7 @@ from emulator.bench.sides import (
     side_environment,
 )
 from emulator.errors import EmulationError, InterfaceError
+from emulator.ports import wires
 from emulator.ports.access import SATELLITE, AccessNetwork, access_of, plan_access
 from emulator.ports.namespace import Namespace
 from emulator.ports.tap import TapPort
@@ -179,7 +180,10 @@ def _open_devices(
         addresses = give_addresses(wanted, devices[0], devices[1], warn, default_route=first)
     else:
         window = scenario.pep.initial_window_packets if scenario.pep is not None else 0
-        plan = plan_access(access, ports, number, ipv6=has_ipv6())
+        six = wires.carries_ipv6(datacenter)
+        if has_ipv6() and not six:
+            warn("no IPv6: it is switched off at the datacenter's side")
+        plan = plan_access(access, ports, number, ipv6=six)
         network = AccessNetwork(
             access, plan, devices[1], devices[0], datacenter, far_name, ports, window, default_route=first
         )

@@ -172,7 +172,10 @@ def translation(public: ipaddress.IPv4Address) -> str:
 
 @dataclass(frozen=True)
 class AccessState:
-    """A snapshot: which point of presence it is (a count), its addresses, and what the router has refused."""
+    """A snapshot: which point of presence it is (a count), its addresses, and what the router has refused.
+
+    `refused`: by the rules' counters, and "table_full": no room in the kernel's table of connections, or no port left.
+    """
 
     point_of_presence: int
     public_ipv4: str
@@ -311,7 +314,7 @@ class AccessNetwork:
         """A snapshot; asks the kernel."""
         refused = read_counters(self.namespace)
         prefix = self.plan.prefix6(self._number)
-        mappings = self.namespace.run(_mappings) if tracks(self.access) else 0
+        mappings, refused["table_full"] = self.namespace.run(_mappings) if tracks(self.access) else (0, 0)
         return AccessState(self._number, self.public_ipv4, str(prefix or ""), mappings, refused)
 
     def close(self) -> None:
@@ -322,9 +325,13 @@ class AccessNetwork:
             wires.delete_interface(self.namespace, WORLD)
 
 
-def _mappings() -> int:
-    with open("/proc/sys/net/netfilter/nf_conntrack_count", encoding="ascii") as count:  # noqa: PTH123
-        return int(count.read())
+def _mappings() -> tuple[int, int]:
+    """How many connections this namespace knows, and how many packets it dropped because it could learn no more."""
+    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
+
+    with NFCTSocket() as conntrack:
+        (count,), cores = conntrack.count(), conntrack.stat()
+        return count.get_attr("CTA_STATS_GLOBAL_ENTRIES"), sum(core.get_attr("CTA_STATS_DROP") for core in cores)
 
 
 def _forget_mappings() -> None:

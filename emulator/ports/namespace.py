@@ -119,11 +119,13 @@ class Namespace:
         that TCP has on this machine (tcp_mem): the next bench's windows then do not open beyond 64 KiB.
         """
         if self.descriptor >= 0:
-            if self._ours:
-                with contextlib.suppress(OSError):
-                    self.run(lambda: Path("/proc/sys/net/ipv4/tcp_orphan_retries").write_text("1"))
-            os.close(self.descriptor)
-            self.descriptor = -1
+            try:
+                if self._ours:  # a favour to the next bench: /proc/sys may be read-only, and entering be refused
+                    with contextlib.suppress(OSError, PrivilegeError):
+                        self.run(lambda: Path("/proc/sys/net/ipv4/tcp_orphan_retries").write_text("1"))
+            finally:
+                os.close(self.descriptor)
+                self.descriptor = -1
 
     def __enter__(self) -> Namespace:
         return self

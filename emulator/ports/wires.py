@@ -6,7 +6,6 @@ namespace of either.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -67,11 +66,21 @@ def cable(near: Namespace, near_name: str, far: Namespace, far_name: str, *, mtu
 
     name, index = with_netlink(near, f"interfaces {near_name} and {far_name}", make)
     far_name = with_netlink(far, f"interface {far_name}", finish)
-    if Path("/proc/sys/net/ipv6").exists():  # who forwards IPv6 asks for its neighbours from a link-local address
-        with contextlib.suppress(InterfaceError):  # switched off in this namespace
-            add_address(near, name, ipaddress.IPv6Interface("fe80::1/64"))
-            add_address(far, far_name, ipaddress.IPv6Interface("fe80::2/64"))
+    ends = (near, name, "fe80::1/64"), (far, far_name, "fe80::2/64")
+    if all(carries_ipv6(space, own) for space, own, _ in ends):
+        for space, own, address in ends:  # who forwards IPv6 asks for its neighbours from a link-local address
+            add_address(space, own, ipaddress.IPv6Interface(address))
     return name, far_name
+
+
+def carries_ipv6(namespace: Namespace, name: str = "default") -> bool:
+    """Whether IPv6 is on at an interface of the namespace; by default, at one that is yet to come.
+
+    It is off where the kernel has none, the MTU is too small for it, or somebody has switched it off: an administrator
+    for the machine, an engine in its containers.
+    """
+    setting = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+    return namespace.run(lambda: setting.exists() and setting.read_text().strip() == "0")
 
 
 def quieten(name: str) -> None:

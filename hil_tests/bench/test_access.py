@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,30 @@ def test_one_connection_too_many_is_dropped_and_counted() -> None:
         assert state["mappings"] == 3
 
 
+def test_a_public_address_without_a_free_port_drops_and_counts() -> None:
+    """The kernel translates a port below 512 to another such (RFC 4787, REQ-3): so few are soon taken."""
+    taken = range(1, 512)
+
+    def send(address: str, ports: Iterable[int]) -> None:
+        for port in ports:
+            with socket.socket(type=socket.SOCK_DGRAM) as end:
+                end.bind((address, port))
+                end.sendto(b"x", (bench.datacenter.ipv4, 5000))
+
+    with running("fixed", *FAST, "access.nat44=true") as bench:
+        near, far = datagrams(bench)
+        space, own = bench.terminal.namespace, bench.terminal.port.name
+        wires.add_address(space, own, ipaddress.IPv4Interface("100.64.0.3/10"))  # another host behind the terminal
+        with near, far:
+            for some in (taken[first : first + 73] for first in range(0, 511, 73)):  # a socket holds as many
+                space.run(functools.partial(send, "100.64.0.2", some))
+                assert [far.recvfrom(10)[1] for _ in some] == [("198.19.0.0", port) for port in some]
+            space.run(lambda: send("100.64.0.3", (1, 2, 3, 6000)))
+            assert far.recvfrom(10)[1] == ("198.19.0.0", 6000)
+        state = bench.network.do("access")
+        assert (state["mappings"], state["refused"]["table_full"]) == (512, 3)
+
+
 def test_blocked_ports_and_bleached_code_points() -> None:
     with running("fixed", *FAST, "access.blocked_ports=['25', '135-139']", "access.dscp='bleach'") as bench:
         near, far = datagrams(bench)
@@ -280,9 +305,11 @@ def test_addresses_that_are_taken_are_refused_and_nothing_is_left() -> None:
         assert wires.interfaces(machine) == {"lo", "br0"}
 
 
-def test_the_machines_own_network_is_as_it_was() -> None:
-    """Not isolated: the datacenter's side is the namespace that the bench is started in."""
+@pytest.mark.parametrize("ipv6_off", [0, 1], ids=["dual", "ipv4"])
+def test_the_machines_own_network_is_as_it_was(ipv6_off: int) -> None:
+    """Not isolated: the datacenter's side is where the bench is started. Some machines have IPv6 switched off."""
     with Namespace.create() as machine:
+        wires.set_kernel(machine, {"ipv6.conf.all.disable_ipv6": ipv6_off})
 
         def look() -> str:
             commands = (
@@ -293,6 +320,7 @@ def test_the_machines_own_network_is_as_it_was() -> None:
         def begin() -> str:
             with running("fixed", *FAST, "access.nat44=true", "pep.buffer_bytes=1000000", isolate=False) as bench:
                 assert run(bench.terminal, "ping", "-c", "1", bench.datacenter.ipv4).returncode == 0
+                assert [side.ipv6 == "" for side in (bench.terminal, bench.datacenter)] == [bool(ipv6_off)] * 2
                 return look()
 
         before = machine.run(look)

@@ -22,6 +22,7 @@ from emulator.errors import InterfaceError
 from emulator.ports import wires
 from emulator.ports.namespace import Namespace
 from emulator.ports.tap import TapPort
+from hil_tests import containers
 from hil_tests.bench.field import PATIENCE_S, in_space, receive, run, running
 from hil_tests.bench.living import World, finished, new_world, until
 
@@ -91,10 +92,18 @@ def test_a_process_of_somebody_elses_joins_and_leaves_without_a_trace(at: str, a
         assert bench.network.do("attachments") == []
 
 
-def test_ipv6_goes_along() -> None:
+def test_ipv6_goes_along_unless_it_is_switched_off_there() -> None:
+    """As engines switch it off in their containers."""
     with process_elsewhere() as process, of_process(process.pid) as space, running("fixed", *FAST) as bench:
         put_on(bench, "terminal", process.pid)
         assert pings(space, bench.datacenter.ipv6)
+        bench.network.do("detach", name=f"process {process.pid}")
+        wires.set_kernel(space, {"ipv6.conf.all.disable_ipv6": 1})
+        before = seen(space)
+        put_on(bench, "terminal", process.pid)
+        assert pings(space, bench.datacenter.ipv4)
+        bench.network.do("detach", name=f"process {process.pid}")
+        assert seen(space) == before
 
 
 def test_a_bridge_and_what_hangs_on_it() -> None:
@@ -322,10 +331,36 @@ def test_a_container_is_found_by_its_engine(tmp_path: Path, monkeypatch: pytest.
     engine = tmp_path / "docker"
     engine.write_text('#!/bin/sh\n[ "$4" = web ] && echo 4711 && exit\necho "Error: No such object: $4" >&2; exit 1\n')
     engine.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert container_pid("web") == 4711
     with pytest.raises(InterfaceError, match="No such object: db"):
         container_pid("db")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(ToolMissingError, match="neither docker nor podman is installed; --pid"):
         container_pid("web")
+
+
+@pytest.mark.needs("podman")
+def test_a_real_container_is_attached_used_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine's own, by its name, on either side, without IPv6 as docker has it; one that is removed is gone."""
+    from emulator.cli.attach import target
+
+    def inside(*arguments: str) -> str:
+        return containers.podman("exec", "web", *arguments)
+
+    with containers.engine(monkeypatch.setenv), running("fixed", "link.delay_ms=10", isolate=True) as bench:
+        containers.run("web", "sleep", "1000", options=("--detach", "--sysctl", containers.WITHOUT_IPV6))
+        before = inside("ip", "-o", "address"), inside("ip", "route")
+        for at, other in (("terminal", bench.datacenter), ("datacenter", bench.terminal)):
+            bench.network.do("attach", at=at, **target("container", "web"))
+            told = inside("ping", "-c", "2", "-W", "5", other.ipv4)
+            assert float(told.rpartition("= ")[2].partition("/")[0]) > 20, "the link's delay, there and back"
+            with pytest.raises(InterfaceError, match="container web: attached already"):
+                bench.network.do("attach", at=at, **target("container", "web"))
+            bench.network.do("detach", name="container web")
+            assert (inside("ip", "-o", "address"), inside("ip", "route")) == before
+        bench.network.do("attach", at="terminal", **target("container", "web"))
+        containers.podman("rm", "--force", "--time", "0", "web")
+        until(lambda: not bench.network.do("attachments")[0]["alive"])
+        with pytest.raises(InterfaceError, match="container web: expected a running container: Error: "):
+            target("container", "web")

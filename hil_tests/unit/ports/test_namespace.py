@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -70,6 +71,21 @@ def test_closing_twice_is_closing_once() -> None:
     new = Namespace.create()
     new.close()
     new.close()
+    assert new.descriptor == -1
+
+
+def test_who_may_no_longer_enter_lets_go_all_the_same() -> None:
+    """A thread that has given up its capabilities; those that it starts have none either."""
+    version_3, here = struct.pack("Ii", 0x20080522, 0), bytes(24)  # linux/capability.h
+    new = Namespace.create()
+
+    def give_up_and_close() -> None:
+        assert namespace._libc.capset(version_3, here) == 0
+        with pytest.raises(PrivilegeError, match="entering a network namespace"):
+            new.run(interfaces)
+        new.close()
+
+    in_thread(give_up_and_close)
     assert new.descriptor == -1
 
 
