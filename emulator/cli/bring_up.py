@@ -137,18 +137,13 @@ def _dish(bench: Bench) -> BenchDish:
 def summary(bench: Bench) -> list[str]:
     """A line per direction: what was offered, delivered, dropped by cause and is still under way; one for late ones."""
     from emulator.bench.punctuality import LATE_US, late_packets
-    from emulator.testing.record import CAUSE_WORDS
+    from emulator.testing.verdicts.evidence import counted
 
     lines = []
     counters = bench.counters()
     if late := late_packets(counters.relay.lateness_us):
         lines.append(f"late: {late} packets left more than {LATE_US / 1000:g} ms after they were due")
-    for name, direction in (("uplink", counters.uplink), ("downlink", counters.downlink)):
-        causes = ", ".join(f"{CAUSE_WORDS[cause.name]} {count}" for cause, count in direction.dropped.items() if count)
-        lines.append(
-            f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
-            f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way"
-        )
+    lines += [counted("uplink", counters.uplink), counted("downlink", counters.downlink)]
     lines += [end_line(end) for end in counters.relay.ends]
     return lines
 

@@ -83,7 +83,5 @@ def _print_table(certificate: Certificate) -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(table)
-    for line in sorted(
-        {fault for each in certificate.results for fault in (each.verdict.faults if each.verdict is not None else ())}
-    ):
+    for line in certificate.faults:
         console.print(f"invalid: {line}")

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.errors import EndpointError
 from emulator.testing.intervals import Interval
+from emulator.testing.measure import FEWEST_FLOORS
 from emulator.testing.record import DIRECTIONS, RunRecord
 from emulator.testing.verdicts.figures import delay_ms, goodput_mbps, jitter_ms, loss_percent
 from emulator.testing.verdicts.verdict import Figure
@@ -51,6 +51,8 @@ def _word(one: Figure, other: Figure) -> str:
 def _shown(interval: Interval) -> str:
     if math.isnan(interval.estimate):
         return "–"
+    if not (math.isfinite(interval.low) or math.isfinite(interval.high)):
+        return f"{interval.estimate:.4g} (no interval)"
     low, high = (f"{bound:.4g}" if math.isfinite(bound) else "?" for bound in (interval.low, interval.high))
     return f"{interval.estimate:.4g} ({low} to {high})"
 
@@ -60,10 +62,9 @@ def write_comparison(first: RunRecord, second: RunRecord, directory: Path) -> Pa
     from markupsafe import Markup
 
     from emulator.testing.picture import to_svg
-    from emulator.testing.report import pages
+    from emulator.testing.report import pages, write_files
     from emulator.units import format_utc
 
-    path = directory / "comparison.html"
     text = (
         pages()
         .get_template("comparison.html.j2")
@@ -73,11 +74,7 @@ def write_comparison(first: RunRecord, second: RunRecord, directory: Path) -> Pa
                 for record in (first, second)
             ],
             differences=compare(first, second),
+            fewest=FEWEST_FLOORS,
         )
     )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EndpointError(f"{path}: cannot write the comparison: {error.strerror}") from error
-    return path
+    return write_files(directory, {"comparison.html": text.encode()})["comparison.html"]

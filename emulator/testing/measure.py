@@ -153,6 +153,51 @@ def expected_delay_ns(sent_ns: Ints, commanded_ns: Ints, added_ns: Ints, arrived
     return np.maximum(due, np.maximum.accumulate(floor)) - sent_ns if len(due) else due
 
 
+@dataclass(frozen=True)
+class Service:
+    """How a direction sends: each of its packets has `bits`; the rest as in `LinkOptions`. `epoch_utc_ns`: UTC of 0."""
+
+    bits: int
+    epoch_utc_ns: int
+    frame_ns: int = 0
+    grant_ns: int = 0
+    request_ns: int = 0
+    request_kept_ns: int = 0
+    request_volume: bool = False
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether an idle link waits before it sends: then what else it carries makes a packet leave earlier."""
+        return self.grant_ns > 0 or self.request_ns > 0
+
+    def launches_ns(self, sent_ns: Ints, rate_bps: Ints) -> Ints:
+        """When packets that are alone on the link leave it, waits for each other included; all arrays (packets,).
+
+        rate_bps: at the sending, 0 for one without end. As the link does it, exact while the rate stays.
+        """
+        takes = np.where(rate_bps > 0, self.bits * NS_PER_S // np.maximum(rate_bps, 1), 0)
+        ends = sent_ns + takes
+        if self.on_demand or np.any(sent_ns[1:] < ends[:-1]):
+            ends = self._one_after_the_other(sent_ns, takes)
+        if self.frame_ns:  # what has been sent leaves with the end of its frame
+            ends += -(self.epoch_utc_ns + ends) % self.frame_ns
+        return ends
+
+    def _one_after_the_other(self, sent_ns: Ints, takes_ns: Ints) -> Ints:
+        free, ends = -math.inf, np.zeros(len(sent_ns), np.int64)
+        for index, (at, takes) in enumerate(zip(sent_ns.tolist(), takes_ns.tolist(), strict=True)):
+            start = at
+            if at <= free and not self.request_volume:
+                start = int(free)
+            elif self.on_demand:
+                asks = self.request_volume or at - free > self.request_kept_ns
+                asked = at + self.request_ns if asks else at
+                granted = asked + (-(self.epoch_utc_ns + asked) % self.grant_ns if self.grant_ns else 0)
+                start = int(max(granted, free))
+            free = ends[index] = start + takes
+        return ends
+
+
 def calm_probes(sent_ns: Ints, troubles: list[tuple[int, int]], settle_ns: int = NS_PER_S // 2) -> Mask:
     """Which packets were sent outside of every trouble [start, end) and of `settle_ns` around it, (packets,)."""
     calm = np.ones(len(sent_ns), np.bool_)

@@ -12,43 +12,41 @@ from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from emulator.testing.measure import drops_over_time, goodput
-from emulator.testing.picture_hardware import hardware, has_hardware
+from emulator.testing.measure import dropped_by_cause
+from emulator.testing.picture_hardware import hardware, has_antenna, has_hardware
 from emulator.testing.picture_style import (
     BAND,
-    CAUSE_COLOUR,
     COLOUR,
     COMMANDED,
-    DROP_BIN_NS,
     ELEVATION,
     EVENT_COLOUR,
     FAINT,
-    GOODPUT,
     LETTER,
     LOG_TICKS_MS,
     MOST_SLOT_LABELS,
     OTHER,
     OUTAGE,
-    RATE,
     STYLE,
     Clock,
     Floats,
     legend,
 )
-from emulator.testing.record import CAUSE_WORDS, DIRECTIONS, ChannelSeries, Direction, ProbeSeries, RunRecord, Transfer
+from emulator.testing.picture_traffic import channel_of, drops, loss, throughput
+from emulator.testing.record import DIRECTIONS, Direction, ProbeSeries, RunRecord
 from emulator.timeline.causes import Gate
 from emulator.units import NS_PER_MS, NS_PER_S
 
 HEADING = 0.6  # inches
+CROWD = 6_000  # probes whose points must be small, or they hide each other
 SHORT_NS = 12 * NS_PER_S  # of a shorter run the axis counts tenths of seconds
 
 
 def draw(record: RunRecord) -> Figure:
     """The figure, without a heading."""
     with mpl.rc_context(STYLE):
-        heights = [0.62, 1.15, 2.1, 1.8, 1.9, 1.1, 1.25, *([1.5] if has_hardware(record) else [])]
+        heights = _heights(record)
         figure = Figure(figsize=(13.5, 1.25 * sum(heights)), layout=ConstrainedLayoutEngine(h_pad=0.03, hspace=0.02))
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         clock = Clock(record)
@@ -56,9 +54,9 @@ def draw(record: RunRecord) -> Figure:
         _serving(axes[1], record, clock)
         for axis, direction in zip(axes[2:4], reversed(DIRECTIONS), strict=True):
             _delay(axis, record, direction, clock)
-        _throughput(axes[4], record, clock)
-        _loss(axes[5], record, clock)
-        _drops(axes[6], record, clock)
+        throughput(axes[4], record, clock)
+        loss(axes[5], record, clock)
+        drops(axes[6], record, clock)
         if has_hardware(record):
             hardware(axes[7], record, clock)
         for axis in axes[1:]:
@@ -69,6 +67,21 @@ def draw(record: RunRecord) -> Figure:
         axes[-1].set_xlabel(f"UTC, {clock.at(0):%Y-%m-%d}", color=FAINT)
         figure.align_ylabels(axes)
         return figure
+
+
+def _heights(record: RunRecord) -> list[float]:
+    """Of the panels; one that has nothing but a word to say is low."""
+    satellites = max(record.states.satellite, default=-1) >= 0
+    return [
+        0.62 if record.events or _slot_labels(record) else 0.12,
+        1.15 if satellites else 0.3,
+        2.1,
+        1.8,
+        1.9 if record.transfer is not None else 1.1,
+        1.1,
+        1.25 if any(dropped_by_cause(record).values()) else 0.3,
+        *([1.5 if has_antenna(record) else 0.4] if has_hardware(record) else []),
+    ]
 
 
 def _seconds(days: float, _: int) -> str:
@@ -116,15 +129,15 @@ def _events(axis: Axes, record: RunRecord, clock: Clock) -> None:
     """A strip above the panels: slot boundaries by their second, and what was done to the link."""
     axis.set_ylim(0, 1)
     axis.axis("off")
-    slots = record.slot_starts_ns()
-    for at in slots if len(slots) <= MOST_SLOT_LABELS else ():
+    for at in _slot_labels(record):
         axis.text(clock.days(at), 0.02, f"slot :{clock.at(at):%S}", ha="center", va="bottom", fontsize=8, color=FAINT)
     free_from = [0.0, 0.0]  # of either row, as a share of the width
     for event in record.events:
         label = event.label if event.duration_ns else f"▼ {event.label}"
-        middle_ns = event.at_ns + event.duration_ns / 2
-        if not 0 <= middle_ns <= record.duration_ns:  # a label out there would squeeze the panels to nothing
+        begins_ns, ends_ns = max(event.at_ns, 0), min(event.at_ns + event.duration_ns, record.duration_ns)
+        if begins_ns > ends_ns:  # a label out there would squeeze the panels to nothing
             continue
+        middle_ns = (begins_ns + ends_ns) / 2
         middle, half = middle_ns / max(record.duration_ns, 1), (len(label) + 3) * LETTER / 2
         row = 0 if middle - half >= free_from[0] or middle - half < free_from[1] else 1
         free_from[row] = middle + half
@@ -139,6 +152,12 @@ def _events(axis: Axes, record: RunRecord, clock: Clock) -> None:
             color="white",
             bbox={"boxstyle": "round,pad=0.28", "facecolor": EVENT_COLOUR.get(event.kind, OTHER), "edgecolor": "none"},
         )
+
+
+def _slot_labels(record: RunRecord) -> list[int]:
+    """The slot boundaries that are told by their seconds, ns; none where they are too many."""
+    slots = record.slot_starts_ns()
+    return slots if len(slots) <= MOST_SLOT_LABELS else []
 
 
 def _mark(axis: Axes, record: RunRecord, clock: Clock) -> None:
@@ -190,11 +209,12 @@ def _serving(axis: Axes, record: RunRecord, clock: Clock) -> None:
             axis.plot(clock.days(states.at_ns[first:last]), elevation[first:last], color=ELEVATION, linewidth=2)
     whole = bands[-1][1] - bands[0][0]
     for (begin, stop), (start, end, name, site) in zip(bands, lines, strict=False):
-        if (stop - begin) / max(whole, 1) > 0.15:  # narrower, and the name would not fit
+        room = (stop - begin) / max(whole, 1) / LETTER
+        if text := next((each for each in (f"{name}  ·  {site}" if site else name, name) if len(each) + 1 < room), ""):
             axis.text(
                 (start + end) / 2,
                 0.90,
-                f"{name}  ·  {site}" if site else name,
+                text,
                 ha="center",
                 va="center",
                 transform=axis.get_xaxis_transform(),
@@ -210,17 +230,18 @@ def _serving(axis: Axes, record: RunRecord, clock: Clock) -> None:
 
 def _delay(axis: Axes, record: RunRecord, direction: Direction, clock: Clock) -> None:
     """Probes as points, the delay line as a dark line; logarithmic when a queue makes the range wide."""
-    probes, channel = record.probes(direction), _channel(record, direction)
+    probes, channel = record.probes(direction), channel_of(record, direction)
     sent, delay = np.array(probes.sent_ns, float), np.array(probes.delay_ns, float)
     arrived = delay >= 0
+    crowded = len(sent) > CROWD
     axis.set_title(f"One-way delay, {direction}")
     axis.plot(
         clock.days(sent[arrived]),
         delay[arrived] / NS_PER_MS,
         linestyle="none",
         marker=".",
-        markersize=2.2,
-        alpha=0.45,
+        markersize=2.2 if crowded else 4.5,
+        alpha=0.45 if crowded else 0.8,
         color=COLOUR[direction],
         rasterized=True,
         markeredgewidth=0,
@@ -229,15 +250,11 @@ def _delay(axis: Axes, record: RunRecord, direction: Direction, clock: Clock) ->
     shut = np.array(channel.gate, int) == Gate.DROP
     commanded[shut] = np.nan
     axis.plot(clock.days(record.states.at_ns), _broken_at_jumps(commanded), color=COMMANDED, linewidth=1.5)
-    axis.plot(
-        [],
-        [],
-        linestyle="none",
-        marker="o",
-        markersize=4,
-        color=COLOUR[direction],
-        label=f"measured by probes{_every(probes)}",
-    )
+    if len(sent):
+        label = f"measured by probes{_every(probes)}"
+        axis.plot([], [], linestyle="none", marker="o", markersize=4, color=COLOUR[direction], label=label)
+    else:
+        axis.text(0.5, 0.5, "no probes", transform=axis.transAxes, ha="center", va="center", color=FAINT)
     axis.plot([], [], color=COMMANDED, linewidth=1.5, label="commanded (without queue and jitter)")
     lowest, highest = _range(delay[arrived] / NS_PER_MS, commanded)
     if highest > 4 * lowest:
@@ -246,7 +263,7 @@ def _delay(axis: Axes, record: RunRecord, direction: Direction, clock: Clock) ->
         axis.yaxis.set_major_locator(FixedLocator(ticks))
         axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_ylim(lowest * 0.85, highest * 1.35)
+        axis.set_ylim(lowest * (0.85 if arrived.all() else 0.7), highest * 1.35)  # room for what was lost
     else:
         room = 0.12 * max(highest - lowest, 1.0)
         axis.set_ylim(max(0.0, lowest - room), highest + 2 * room)
@@ -273,10 +290,6 @@ def _every(probes: ProbeSeries) -> str:
     return f", one every {probes.interval_ns / NS_PER_MS:g} ms" if probes.interval_ns else ""
 
 
-def _channel(record: RunRecord, direction: Direction) -> ChannelSeries:
-    return record.states.uplink if direction == "uplink" else record.states.downlink
-
-
 def _broken_at_jumps(values: Floats, jump: float = 0.3) -> Floats:
     """NaN where the delay steps, so that a step is not drawn as a flank."""
     broken = values.copy()
@@ -290,103 +303,3 @@ def _range(measured: Floats, commanded: Floats) -> tuple[float, float]:
         return 1.0, 10.0
     top = float(np.percentile(measured, 99.97)) if len(measured) else float(known.max())
     return max(0.1, float(known.min())), max(top, float(known.min()) + 1.0)
-
-
-def throughput_top(rate_mbps: Floats, goodput_mbps: Floats) -> float:
-    """Where the axis ends: what is handed over at once behind a lost segment may leave it, the rate may not."""
-    rate, goodput = (float(one.max(initial=0.0)) for one in (rate_mbps, goodput_mbps))
-    return 1.22 * (max(rate, min(goodput, 1.6 * rate)) if rate > 0 else max(goodput, 1.0))
-
-
-def _throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
-    transfer = record.transfer
-    direction: Direction = transfer.direction if transfer else "downlink"
-    axis.set_title(f"TCP throughput against the rate of the {direction}")
-    seconds, bits = goodput(record)
-    rate = np.array(_channel(record, direction).rate_bps, float) / 1e6
-    rate[np.array(_channel(record, direction).gate, int) != Gate.PASS] = 0.0
-    if len(rate) and rate.max() > 0:
-        axis.plot(
-            clock.days(record.states.at_ns),
-            rate,
-            color=RATE,
-            linewidth=1.5,
-            drawstyle="steps-post",
-            label="rate of the link (IP bits)",
-        )
-    if len(bits):
-        days = clock.days(seconds * NS_PER_S)
-        axis.fill_between(
-            days,
-            bits / 1e6,
-            step="mid",
-            color=GOODPUT,
-            alpha=0.55,
-            linewidth=0,
-            label=f"TCP goodput ({_how(transfer)}), bins of 100 ms" if transfer else "",
-        )
-        axis.plot(days, bits / 1e6, drawstyle="steps-mid", color=COLOUR["downlink"], linewidth=0.8)
-    else:
-        axis.text(0.5, 0.5, "no transfer", transform=axis.transAxes, ha="center", va="center", color=FAINT)
-    axis.set_ylim(0, throughput_top(rate, bits / 1e6))
-    axis.set_ylabel("Mbit/s")
-    legend(axis)
-
-
-def _how(transfer: Transfer) -> str:
-    name = transfer.congestion or "unknown"
-    return name if transfer.connections == 1 else f"{transfer.connections} × {name}"
-
-
-def _loss(axis: Axes, record: RunRecord, clock: Clock) -> None:
-    """Of the probes of each second, against what the link was told; a shut gate loses all."""
-    axis.set_title("Loss of the probes, second by second, against what was commanded")
-    edges = np.arange(0, record.duration_ns + NS_PER_S, NS_PER_S)
-    for direction in DIRECTIONS:
-        probes, channel = record.probes(direction), _channel(record, direction)
-        sent = np.histogram(probes.sent_ns, edges)[0]
-        lost = np.histogram(np.array(probes.sent_ns)[np.array(probes.delay_ns) < 0], edges)[0] if sent.any() else sent
-        known = sent > 0
-        share = 100 * lost[known] / sent[known]
-        middle = clock.days(edges[:-1][known] + NS_PER_S / 2)
-        axis.plot(middle, share, drawstyle="steps-mid", color=COLOUR[direction], label=f"measured, {direction}")
-        commanded = 100 * np.array(channel.loss, float)
-        commanded[np.array(channel.gate, int) == Gate.DROP] = 100.0
-        if len(commanded):
-            label = "commanded" if direction == "downlink" else None
-            days = clock.days(record.states.at_ns)
-            axis.plot(days, commanded, color=COMMANDED, linewidth=0.9, linestyle=(0, (3, 2)), label=label)
-    axis.set_yscale("symlog", linthresh=1.0)
-    axis.set_ylim(0, 130)
-    axis.yaxis.set_major_locator(FixedLocator([0, 1, 10, 100]))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_ylabel("%")
-    legend(axis)
-
-
-def _drops(axis: Axes, record: RunRecord, clock: Clock) -> None:
-    axis.set_title("Packets dropped, by cause, both directions")
-    edges = np.arange(0, record.duration_ns + DROP_BIN_NS, DROP_BIN_NS)
-    stacked: dict[str, Floats] = {}
-    for direction in DIRECTIONS:
-        for name, dropped in drops_over_time(record, direction, edges).items():
-            stacked[name] = stacked.get(name, np.zeros(len(edges) - 1)) + dropped
-    bottom = np.zeros(len(edges) - 1)
-    for name in sorted(stacked, key=lambda cause: list(CAUSE_COLOUR).index(cause) if cause in CAUSE_COLOUR else 99):
-        axis.stairs(  # one shape; a bar for each bin would take seconds to draw
-            bottom + stacked[name],
-            clock.days(edges),
-            baseline=bottom,
-            fill=True,
-            linewidth=0,
-            color=CAUSE_COLOUR.get(name, OTHER),
-            label=f"{CAUSE_WORDS.get(name, name.lower())} ({stacked[name].sum():,.0f})",
-        )
-        bottom = bottom + stacked[name]
-    if not stacked:
-        axis.text(0.5, 0.5, "nothing was dropped", transform=axis.transAxes, ha="center", va="center", color=FAINT)
-    axis.set_ylim(0, max(1.0, bottom.max(initial=0.0) * 1.35))
-    axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axis.set_ylabel("packets / 0.5 s")
-    legend(axis)

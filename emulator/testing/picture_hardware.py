@@ -21,6 +21,11 @@ def has_hardware(record: RunRecord) -> bool:
     return bool(record.hardware.at_ns)
 
 
+def has_antenna(record: RunRecord) -> bool:
+    """Whether there is more to draw than what the dish does."""
+    return max(record.hardware.off_deg, default=-1.0) >= 0
+
+
 def hardware(axis: Axes, record: RunRecord, clock: Clock) -> None:
     """Left, logarithmic: degrees off the satellite. Right: dB that this costs. Red: no lock. Above: the dish."""
     columns = record.hardware
@@ -69,7 +74,7 @@ def _dish(axis: Axes, record: RunRecord, clock: Clock) -> None:
         colour = BAND[number % 2] if word == TRACKING else OUTAGE
         axis.axvspan(start, end, color=colour, alpha=1.0 if word == TRACKING else 0.3, linewidth=0, zorder=0.2)
         if end_ns - columns.at_ns[first] > NARROWEST * record.duration_ns:
-            axis.text(
-                (start + end) / 2, 0.12, word, transform=axis.get_xaxis_transform(), ha="center", va="center",
-                fontsize=8.5, fontweight="bold", color=FAINT if word == TRACKING else OUTAGE,
-            )  # fmt: skip
+            height = 0.12 if has_antenna(record) else 0.5
+            colour = FAINT if word == TRACKING else OUTAGE
+            where = {"transform": axis.get_xaxis_transform(), "ha": "center", "va": "center"}
+            axis.text((start + end) / 2, height, word, fontsize=8.5, fontweight="bold", color=colour, **where)

@@ -15,7 +15,7 @@ from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 
 from emulator.testing.record import RunRecord
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_S
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +45,6 @@ EVENT_COLOUR = {
 LOG_TICKS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)
 LETTER = 0.0056  # width of a letter of a label, as a share of the picture's
 MOST_SLOT_LABELS = 12  # more would not fit
-DROP_BIN_NS = 500 * NS_PER_MS
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,

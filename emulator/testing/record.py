@@ -192,10 +192,11 @@ class Flow(Part):
 
 
 class Judged(Part):
-    """A verdict, in words."""
+    """A verdict, in words. taken: undecided, and the test was content with the estimate."""
 
     outcome: Literal["passed", "failed", "undecided", "invalid"]
     text: str
+    taken: bool = False
 
 
 class Evidence(Part):
@@ -220,7 +221,9 @@ class Evidence(Part):
 
 
 class RunRecord(Part):
-    """One run. `slot_s` 0: the link has no slots."""
+    """One run. `slot_s` 0: the link has no slots. outcome: of the test that it was; repeat: the command that runs it
+    again; both empty if it was none.
+    """
 
     format: Literal["bentpipe-run-1"] = FORMAT
     version: str
@@ -231,6 +234,8 @@ class RunRecord(Part):
     start_utc_ns: int
     duration_ns: Count
     interrupted: bool = False
+    outcome: str = ""
+    repeat: str = ""
     slot_s: float = 0.0
     slot_phase_s: float = 0.0
     states: StateSeries = StateSeries()
@@ -263,10 +268,14 @@ class RunRecord(Part):
         first = (phase_ns - self.start_utc_ns) % slot_ns
         return list(range(first, self.duration_ns + 1, slot_ns))
 
+    def as_bytes(self) -> bytes:
+        """As it stands in its file."""
+        return self.model_dump_json().encode()
+
     def save(self, path: Path) -> None:
         """Write the record. Raises EndpointError."""
         with output_file(path) as file:
-            file.write(self.model_dump_json().encode())
+            file.write(self.as_bytes())
 
 
 def load_record(path: Path) -> RunRecord:

@@ -22,7 +22,7 @@ from emulator.link.propagate import share_of
 from emulator.link.tables import jitter_table
 from emulator.ports.assembly import link_options
 from emulator.scenario.links import PlainLink, StarlinkLink
-from emulator.testing.measure import calm_probes, expected_delay_ns
+from emulator.testing.measure import Service, calm_probes, expected_delay_ns
 from emulator.testing.readings import BulkRun, ProbeRun
 from emulator.testing.record import (
     DIRECTIONS,
@@ -53,6 +53,7 @@ SAME_DELAY_NS = 20_000  # two instants one step apart whose delays differ by mor
 # So near to the edges of a jitter bin, the kernel's stamp of a probe and the link's may fall on two sides of one: a
 # port without stamps of its own looks at a packet later, on a busy machine by milliseconds.
 BIN_EDGE_NS, BIN_LATE_NS = 300_000, 3 * NS_PER_MS
+STRANGERS_SHARE = 0.1  # of the rate: who sends less leaves the link idle for some of the probes of each window
 PROBE_BYTES = {4: 24 + 8 + 20, 6: 24 + 8 + 40}  # of an IP packet with a probe in it
 
 
@@ -65,7 +66,7 @@ class Recorder:
         self.slot_s = SLOT_S if isinstance(link, StarlinkLink) else 0.0
         self.slot_phase_s = link.slot_phase_s if isinstance(link, StarlinkLink) else 0.0
         self.start_utc_ns = bench.utc_ns()
-        self._title, self._ip_version = title, ip_version
+        self._title, self._probe_bytes = title, PROBE_BYTES[ip_version]
         self._states, self._hardware = StateSeries(), HardwareSeries()
         self._counters = CounterSeries()
         self._next_state_ns = 0
@@ -172,26 +173,33 @@ class Recorder:
 
         commanded, rate = commanded_at(sent, self._states.at_ns, channel, exact)
         options = link_options(self._bench.scenario, direction, 0)
-        bits = (PROBE_BYTES[self._ip_version] + options.overhead_bytes) * 8
-        serialisation = np.where(rate > 0, bits * NS_PER_S // np.maximum(rate, 1), 0)
-        launched_utc = self.start_utc_ns + sent + serialisation
-        if options.frame_ns:  # what has been sent leaves with the end of its frame
-            serialisation += -launched_utc % options.frame_ns
-            launched_utc = self.start_utc_ns + sent + serialisation
-        jitter = self._jitter_ns(direction, launched_utc, options.jitter_bin_ns)
+        service = Service(
+            bits=(self._probe_bytes + options.overhead_bytes) * 8,
+            epoch_utc_ns=self.start_utc_ns,
+            frame_ns=options.frame_ns,
+            grant_ns=options.grant_ns,
+            request_ns=options.request_ns,
+            request_kept_ns=options.request_kept_ns,
+            request_volume=options.request_volume,
+        )
+        launched = service.launches_ns(sent, rate)
+        jitter = self._jitter_ns(direction, self.start_utc_ns + launched, options.jitter_bin_ns)
         troubles = busy + _shut(self._states.at_ns, channel) + [(at, at) for at in self._boundaries()]
+        troubles += self._strangers(direction, sent, service)
         calm = calm_probes(sent, troubles)
         known = ~run.lost
         if jitter.any():
-            phase = launched_utc % options.jitter_bin_ns
-            inside = (phase > BIN_EDGE_NS) & (phase < options.jitter_bin_ns - BIN_LATE_NS)
-            calm &= inside
-            known &= inside  # nobody is held up behind what may have left earlier than this
+            first, last = (
+                (self.start_utc_ns + service.launches_ns(sent + shift_ns, rate)) // options.jitter_bin_ns
+                for shift_ns in (-BIN_EDGE_NS, BIN_LATE_NS)
+            )
+            calm &= first == last
+            known &= first == last  # nobody is held up behind what may have left earlier than this
         return ProbeSeries(
             sent_ns=sent.tolist(),
             delay_ns=run.delay_ns.tolist(),
             commanded_ns=commanded.tolist(),
-            expected_ns=expected_delay_ns(sent, commanded, serialisation + jitter, known).tolist(),
+            expected_ns=expected_delay_ns(sent, commanded, launched - sent + jitter, known).tolist(),
             calm=calm.astype(np.int64).tolist(),
             stamp_source=run.stamp_source,
             interval_ns=interval_ns,
@@ -199,6 +207,21 @@ class Recorder:
             refused=run.refused,
             receiver_overflow=run.receiver_overflow,
         )
+
+    def _strangers(self, direction: Direction, sent: Ints, service: Service) -> list[tuple[int, int]]:
+        """When packets that are no probes may have made these wait, or have let them go earlier."""
+        at = np.array(self._counters.at_ns, np.int64)
+        channel: ChannelSeries = getattr(self._states, direction)
+        if len(at) < 2 or not channel.rate_bps:
+            return []
+        probes = np.histogram(sent, at)[0]
+        carried = np.diff(getattr(self._counters, direction).offered_bytes) - probes * self._probe_bytes
+        row = np.clip(np.searchsorted(self._states.at_ns, at[:-1], side="right") - 1, 0, None)
+        rate = np.array(channel.rate_bps, np.int64)[row]
+        share = 0.0 if service.on_demand else STRANGERS_SHARE
+        allowed = 2 * self._probe_bytes + share * rate / 8 * np.diff(at) / NS_PER_S
+        too_much = (carried > allowed) & ((rate > 0) | service.on_demand)
+        return [(int(at[index]), int(at[index + 1])) for index in np.flatnonzero(too_much)]
 
     def _boundaries(self) -> list[int]:
         if not self.slot_s:

@@ -8,7 +8,9 @@ makes them again from a record that a run has left. Nothing in the page is fetch
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,32 +28,45 @@ def write_report(record: RunRecord, directory: Path) -> dict[str, Path]:
     """Writes `report.html`, `report.png` and `run.json`; returns their paths by these names. Raises EndpointError."""
     from emulator.testing.picture import pictures
 
-    paths = {name: directory / name for name in ("report.html", "report.png", "run.json")}
+    saved = write_files(directory, {"run.json": record.as_bytes()})  # first: from it, all else can be made again
+    svg, png = pictures(record)
+    return write_files(directory, {"report.html": to_html(record, svg).encode(), "report.png": png}) | saved
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
+    """Writes files, each whole or not at all, into a directory that is made; their paths. Raises EndpointError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        record.save(paths["run.json"])  # first: from it, all else can be made again
-        svg, png = pictures(record)
-        for name, data in (("report.html", to_html(record, svg).encode()), ("report.png", png)):
-            with output_file(paths[name]) as file:
-                file.write(data)
     except OSError as error:
-        if isinstance(error, EndpointError):
-            raise
-        raise EndpointError(f"{error.filename or directory}: cannot write the report: {error.strerror}") from error
-    return paths
+        raise EndpointError(f"{error.filename or directory}: cannot be made: {error.strerror}") from error
+    for name, data in files.items():
+        with output_file(directory / name) as file:
+            file.write(data)
+    return {name: directory / name for name in files}
 
 
 def pages() -> Environment:
     """The templates of all pages."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("emulator.testing"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["figure"] = figure
+    return made
+
+
+def figure(value: float) -> str:
+    """A number as a person writes it: four digits that count, no exponent, a minus that is one; ? for none."""
+    if not math.isfinite(value):
+        return "?"
+    decimals = min(6, max(0, 3 - math.floor(math.log10(abs(value))))) if value else 0
+    text = f"{value:,.{decimals}f}"
+    return (text.rstrip("0").rstrip(".") if decimals else text).replace("-", "−")
 
 
 def to_html(record: RunRecord, svg: str | None = None) -> str:

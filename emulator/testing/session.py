@@ -151,7 +151,7 @@ class Session:
             end(process)
         probes = {
             direction: read_probes(self._path(f"{direction}-tx"), self._path(f"{direction}-rx"))
-            for direction in DIRECTIONS
+            for direction in (DIRECTIONS if self.senders else ())
         }
         return probes, read_bulk(self._path("bulk-tx"), self._path("bulk-rx")) if self.transfers else None
 

@@ -96,7 +96,11 @@ def summarise(record: RunRecord) -> Summary:
     )
     failed = [card.name for card in cards if card.passed is False]
     failed += [check.what for check in record.checks if not check.passed]
-    failed += [verdict.text.partition(":")[0] for verdict in record.verdicts if verdict.outcome != "passed"]
+    failed += [
+        verdict.text.partition(":")[0]
+        for verdict in record.verdicts
+        if verdict.outcome != "passed" and not verdict.taken
+    ]
     unknown = tuple(card.name for card in cards if card.value == NOT_KNOWN)
     verdict = f"does not hold: {', '.join(failed)}" if failed else "every check holds"
     if unknown:

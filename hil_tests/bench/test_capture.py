@@ -284,31 +284,39 @@ def test_the_command_writes_to_a_pipe_until_ctrl_c(bench: Bench) -> None:
 def test_the_command_tells_what_it_wrote(bench: Bench, tmp_path: Path) -> None:
     target = tmp_path / "c.pcapng"
     command = [sys.executable, "-m", "emulator.cli.main", "capture", "-w", str(target), "--count", "5", "--json"]
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"BENTPIPE_RUNTIME_DIR": str(bench.runtime_dir.parent)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as running:
-        over = threading.Event()
-        sender = threading.Thread(target=_keep_sending, args=(bench, over))
-        sender.start()
+    with (
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"BENTPIPE_RUNTIME_DIR": str(bench.runtime_dir.parent)},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as running,
+        sending(bench),
+    ):
         told = json.loads(running.communicate(timeout=60)[0])
-        over.set()
-        sender.join()
     assert told["packets"] == 5
     assert told["files"] == [str(target)]
     assert len(list(read_capture(target))) == 5
 
 
-def _keep_sending(bench: Bench, over: threading.Event, size: int = 20) -> None:
+@contextlib.contextmanager
+def sending(bench: Bench, size: int = 20) -> Iterator[None]:
+    """Datagrams of so many bytes into the uplink, a hundred a second, for as long as the block lasts."""
+    over = threading.Event()
+
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             while not over.wait(0.01):
                 sender.sendto(bytes(size), (bench.datacenter.ipv4, 9))
 
-    bench.terminal.namespace.run(send)
+    thread = threading.Thread(target=bench.terminal.namespace.run, args=(send,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.needs("root")
@@ -318,19 +326,17 @@ def test_a_full_disk_ends_the_capture_and_nothing_else(bench: Bench, tmp_path: P
     disk.mkdir()
     capture = [sys.executable, "-m", "emulator.cli.main", "capture", "--at", "uplink", "-w", f"{disk}/c.pcapng"]
     line = 'mount -t tmpfs -o size=64k tmpfs "$1"; "${@:3}" || ended=$?; cp "$1/c.pcapng" "$2"; exit $ended'
-    with subprocess.Popen(
-        ["unshare", "--mount", "bash", "-ec", line, "bash", str(disk), str(kept), *capture],
-        cwd=ROOT,
-        env=os.environ | {"BENTPIPE_RUNTIME_DIR": str(bench.runtime_dir.parent)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        over = threading.Event()
-        sender = threading.Thread(target=_keep_sending, args=(bench, over, 1400))
-        sender.start()
+    with (
+        subprocess.Popen(
+            ["unshare", "--mount", "bash", "-ec", line, "bash", str(disk), str(kept), *capture],
+            cwd=ROOT,
+            env=os.environ | {"BENTPIPE_RUNTIME_DIR": str(bench.runtime_dir.parent)},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running,
+        sending(bench, size=1400),
+    ):
         _, told = running.communicate(timeout=60)
-        over.set()
-        sender.join()
     assert running.returncode == EndpointError.exit_status
     assert f"{disk}/c.pcapng: No space left on device" in told
     frames = list(read_capture(kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from emulator.errors import InterfaceError
 from emulator.link.compiled import cache_directory
 from emulator.scenario import load_scenario
 from emulator.taps.pcapng import read_capture
+from emulator.testing.record import load_record
 from emulator.testing.store import Store
 from hil_tests.bench.wires import CARDS, wires
 
@@ -151,7 +153,8 @@ def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytes
             terminal.run("ping", "-c", "1", datacenter.ipv4)
 
         def test_is_refused(satlink):
-            satlink.apply("fade", 1.0, fade=6)
+            with satlink.measuring(probes=False):
+                satlink.apply("fade", 1.0, fade=6)
 
         @pytest.mark.satlink(set=["link.los=0.1"])
         def test_has_no_link(satlink):
@@ -163,6 +166,14 @@ def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytes
     capture, _ = sorted(project.path.glob("kept/*/packets.pcapng"))  # of those that failed
     assert capture.parent.name.endswith("test_fails")
     assert sum(frame.packet is not None for frame in read_capture(capture)) == 2
+    assert "uplink: 2 packets offered, 0 delivered, 2 dropped (command (overlay) 2), 0 under way" in result.stdout.str()
+    pages = sorted(project.path.glob("kept/*/report.html"))
+    assert [page.parent.name.partition(".py_")[2] for page in pages] == ["test_fails", "test_is_refused"]
+    for page in pages:  # one of a whole test, one of what was measured until it failed
+        record = load_record(page.with_name("run.json"))
+        assert record.outcome == "failed"
+        assert html.escape(record.repeat, quote=False) in page.read_text()
+        assert record.repeat.endswith("--satlink-start 2026-01-01T00:00:13.000000000Z")
     assert f"capture: {capture}" in result.stdout.str()
     text = result.stdout.str()
     assert "ScenarioError: --set link.los=0.1: unknown key: did you mean link.loss?" in text
@@ -174,7 +185,7 @@ def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytes
     repeat = next(line for line in result.stdout.lines if line.startswith("repeat: "))
     assert repeat.startswith(
         "repeat: pytest test_a_failure_says_how_to_repeat_it_and_what_was_done.py::test_fails --bench fixed "
-        "--satlink-seed 7 --satlink-start 2026-01-01T00:00:13."
+        "--satlink-seed 7 --satlink-start 2026-01-01T00:00:13.000000000Z"
     )
     again = run(project, *repeat.removeprefix("repeat: pytest ").split())
     again.assert_outcomes(failed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -87,27 +88,34 @@ def test_each_lost_probe_is_a_counted_drop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start_utc_ns", "jitter"),
+    ("start_utc_ns", "more"),
     [
-        (None, ()),
-        (1_700_000_000 * NS_PER_S, ('link.jitter={distribution="lognormal", spread=0.7, correlation=0.5}',)),
+        (None, ("link.jitter_ms=4",)),
+        (
+            1_700_000_000 * NS_PER_S,
+            ("link.jitter_ms=4", 'link.jitter={distribution="lognormal", spread=0.7, correlation=0.5}'),
+        ),
+        (None, ("link.frame_ms=40", "link.grant_ms=40")),
     ],
+    ids=["jitter", "jitter that remembers", "frames and grants"],
 )
-def test_the_jitter_and_the_overlay_of_a_run_are_foreseen_to_the_packet(
-    start_utc_ns: int | None, jitter: tuple[str, ...]
+def test_the_jitter_the_cycles_and_the_overlay_of_a_run_are_foreseen_to_the_packet(
+    start_utc_ns: int | None, more: tuple[str, ...]
 ) -> None:
     """Expected delay is worked out from seed and Timeline alone; what comes on top is the machine's lateness."""
     from emulator.scenario.model import OverlayEvent
 
-    known = ["link.delay_ms=20", "link.jitter_ms=4", "link.rate_mbps=10", "seed=5"]
-    scenario = load_scenario("fixed", [*known, *jitter])
+    scenario = load_scenario("fixed", ["link.delay_ms=20", "link.rate_mbps=10", "seed=5", *more])
     with Bench(scenario, start_utc_ns=start_utc_ns) as bench, Session(bench.terminal, bench.datacenter) as session:
         session.start_receivers()
         recorder = Recorder(bench, "test")
         bench.apply(OverlayEvent(kind="extra_delay", at_s=0.8, duration_s=0.8, extra_delay_ms=30))
         session.start_probes(round(2.5 * NS_PER_S), 2 * NS_PER_MS)
         for sender in session.senders:
-            sender.wait(30)
+            while sender.poll() is None:
+                recorder.tick()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    sender.wait(0.1)
         probes, _ = session.finish()
         record = recorder.finish(probes, None, interval_ns=2 * NS_PER_MS)
     for direction in DIRECTIONS:

@@ -178,12 +178,14 @@ def _not_proven(call: pytest.CallInfo[None]) -> tuple[str, ...]:
 
 
 def _told(item: pytest.Item, link: Satlink) -> str:
-    from emulator.testing.verdicts.evidence import in_words
+    from emulator.testing.verdicts.evidence import counted, in_words
 
     lines = [f"repeat: {repeat_command(item, link)}"]
     lines += [f"done to the link: {line}" for line in link.done()]
     lines += [f"verdict: {verdict}" for verdict in link.verdicts]
     try:
+        counters = link.counters()
+        lines += [counted(name, getattr(counters, name)) for name in ("uplink", "downlink")]
         lines.append(f"proof: {in_words(link.evidence())}")
     except EmulationError as error:
         lines.append(f"no proof: {error}")

@@ -95,6 +95,8 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
             with contextlib.closing(link):
                 if settings.capture != "none":
                     link.capture()
+                if settings.report is not None:
+                    link.watch()
                 yield link
 
 

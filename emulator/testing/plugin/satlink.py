@@ -6,8 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -15,6 +14,7 @@ from emulator.errors import BenchNotFoundError, BentpipeError, EmulationError, S
 from emulator.scenario.load import faults_of
 from emulator.scenario.model import OverlayEvent, Scenario
 from emulator.scenario.script import Step
+from emulator.testing.plugin.measuring import Measuring, Watch
 from emulator.testing.plugin.processes import TestSide
 from emulator.testing.record import Event, Evidence, RunRecord
 from emulator.testing.recorder import Recorder
@@ -26,10 +26,7 @@ from emulator.units import NS_PER_MS, NS_PER_S, format_utc
 if TYPE_CHECKING:
     from emulator.bench import Bench, Counters, LinkState
     from emulator.bench.recording import Recording
-    from emulator.testing.readings import BulkRun, ProbeRun
-    from emulator.testing.record import Direction
 
-TICK_S = 0.1
 LONGEST_LOG = 100_000  # characters of each, from its end
 CAPTURED = {"place": "both", "snap": 128}  # bytes: headers, also behind a tunnel's
 
@@ -40,10 +37,12 @@ class Satlink:
     def __init__(self, bench: Bench, folder: Path, *, title: str = "", limits: Limits | None = None) -> None:
         self.bench, self.limits, self._folder = bench, limits or Limits(), folder
         self.terminal, self.datacenter = TestSide(bench.terminal, folder), TestSide(bench.datacenter, folder)
-        self.start_utc_ns = bench.utc_ns()
+        began_ns = bench.utc_of_monotonic_ns(bench.started_monotonic_ns)
+        self.start_utc_ns = began_ns if bench.start_utc_ns is None else bench.start_utc_ns
         self.verdicts: list[Verdict] = []
+        self.taken: list[bool] = []  # of each verdict, whether the test took it
         self.records: list[RunRecord] = []
-        self._title = title
+        self.title = title
         self._began = bench.counters()
         self._events: list[Event] = []
         self._end: Counters | None = None
@@ -52,6 +51,7 @@ class Satlink:
         self._captured = folder / "packets.pcapng"
         self._recording: Recording | None = None
         self.not_captured = ""
+        self._watch: Watch | None = None
         if bench.scenario.script:
             self.script(*bench.scenario.script)
 
@@ -83,8 +83,8 @@ class Satlink:
         try:
             change = OverlayEvent.model_validate(said)
         except ValidationError as error:
-            lines = "\n".join(faults_of("overlay", 0, said, error)).replace("overlay[0].", "").splitlines()
-            raise ScenarioError([f"apply: {line}" for line in lines]) from None
+            found = [line.replace("overlay[0].", "") for line in faults_of("overlay", 0, said, error)]
+            raise ScenarioError([f"apply: {line.removeprefix('overlay[0]: ')}" for line in found]) from None
         begins_ns = self.bench.utc_of_monotonic_ns(self.bench.apply(change))
         event = Event(
             kind=kind,
@@ -131,6 +131,7 @@ class Satlink:
 
     def close(self) -> None:
         """Ends the scripts, and a capture that nobody asked for."""
+        self._watch_ended()
         self.capture_ended()
         self._stack.close()
 
@@ -146,9 +147,13 @@ class Satlink:
         satlink.require(recovery_s(measured.record, "downlink").at_most(0.5))
         """
         measuring = Measuring(self, round(interval_ms * NS_PER_MS), connections if download else 0, probes=probes)
-        with measuring:
-            yield measuring
-        self.records.append(measuring.record)
+        self._watch_ended()
+        try:
+            with measuring:
+                yield measuring
+        finally:
+            if measuring.ended:  # a test that fails meanwhile shall have its report
+                self.records.append(measuring.record)
 
     def measure(self, seconds: float, **options: Any) -> RunRecord:
         """Measures for that long and does nothing else; options as for `measuring`."""
@@ -159,7 +164,41 @@ class Satlink:
     def require(self, verdict: Verdict, *, surely: bool = True) -> Verdict:
         """Notes the verdict for the report, and raises as `Verdict.require` does if it did not pass."""
         self.verdicts.append(verdict)
-        return verdict.require(surely=surely)
+        self.taken.append(False)
+        verdict.require(surely=surely)
+        self.taken[-1] = True
+        return verdict
+
+    def watch(self) -> None:
+        """Records counters and states from now on, until something is measured: for the report of a test that fails."""
+        self._watch = Watch(Recorder(self.bench, self.title))
+        self._watch.__enter__()
+
+    def watched(self) -> RunRecord | None:
+        """What was recorded without anything measured; None if nothing was, or the bench has died meanwhile."""
+        watch = self._watch_ended()
+        if watch is None or watch.failure is not None:
+            return None
+        try:
+            return self.told(watch.recorder, watch.recorder.finish({}, None, interval_ns=0), 0)
+        except EmulationError:
+            return None
+
+    def _watch_ended(self) -> Watch | None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
+        return watch
+
+    def told(self, recorder: Recorder, record: RunRecord, first_event: int) -> RunRecord:
+        """The record with what was done to the link from `first_event` on, and with this test's limits."""
+        shift_ns = self.start_utc_ns - recorder.start_utc_ns
+        record.events = [
+            event.model_copy(update={"at_ns": event.at_ns + shift_ns}) for event in self._events[first_event:]
+        ]
+        if record.evidence is not None:
+            record.evidence.lateness_allowed_us = self.limits.lateness_p99_us
+        return record
 
     def evidence(self) -> Evidence:
         """What proves that the link was the commanded one, over the whole test so far. Raises EmulationError."""
@@ -219,82 +258,3 @@ class Satlink:
     def events(self) -> list[Event]:
         """What was done to the link so far; their times count from `start_utc_ns`."""
         return self._events
-
-
-class Measuring:
-    """One measurement on a running bench: a thread that records, probes at both sides, perhaps a transfer."""
-
-    def __init__(self, satlink: Satlink, interval_ns: int, connections: int, *, probes: bool) -> None:
-        self._satlink, self._interval_ns, self._connections, self._probes = satlink, interval_ns, connections, probes
-        self._stopping = threading.Event()
-        self._stack = contextlib.ExitStack()
-        self._failure: Exception | None = None
-        self._record: RunRecord | None = None
-
-    @property
-    def record(self) -> RunRecord:
-        """What was measured, once the block has ended. Raises EmulationError before."""
-        if self._record is None:
-            raise EmulationError("measuring: expected to be asked for its record after its block")
-        return self._record
-
-    def __enter__(self) -> Self:
-        from emulator.testing.session import Session
-
-        bench = self._satlink.bench
-        for side in (bench.terminal, bench.datacenter):
-            if side.remote:
-                raise EmulationError(
-                    f"measuring: the {side.name}'s side is another machine, whose clock is another one: "
-                    "there, use `bentpipe probe`"
-                )
-        with self._stack:
-            self._session = self._stack.enter_context(Session(bench.terminal, bench.datacenter))
-            if self._probes:
-                self._session.start_receivers()
-            self._recorder = Recorder(bench, self._satlink._title or "measurement")
-            self._first_event = len(self._satlink.events)
-            if self._probes:
-                self._session.start_probes(86_400 * NS_PER_S, self._interval_ns)
-            if self._connections:
-                self._session.start_download(86_400 * NS_PER_S, self._connections)
-            self._ticker = threading.Thread(target=self._tick, name="recorder", daemon=True)
-            self._ticker.start()
-            self._stack.callback(self._ticker.join)
-            self._stack.callback(self._stopping.set)
-            self._stack = self._stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._stack:
-            runs: dict[Direction, ProbeRun] = {}
-            bulk: BulkRun | None = None
-            if self._probes:
-                runs, bulk = self._session.finish(self._nothing_held)
-            self._stopping.set()
-            self._ticker.join()
-            if self._failure is not None:
-                raise self._failure
-            shift_ns = self._satlink.start_utc_ns - self._recorder.start_utc_ns
-            self._recorder.events += [
-                event.model_copy(update={"at_ns": event.at_ns + shift_ns})
-                for event in self._satlink.events[self._first_event :]
-            ]
-            self._record = self._recorder.finish(
-                runs, bulk, interval_ns=self._interval_ns, connections=max(1, self._connections)
-            )
-            if self._record.evidence is not None:
-                self._record.evidence.lateness_allowed_us = self._satlink.limits.lateness_p99_us
-
-    def _tick(self) -> None:
-        try:
-            while not self._stopping.wait(TICK_S):
-                self._recorder.tick()
-        except Exception as error:  # noqa: BLE001 (raised at the end of the block)
-            self._failure = error
-
-    def _nothing_held(self) -> bool:
-        counters = self._satlink.counters()
-        return counters.uplink.held_packets == counters.downlink.held_packets == 0

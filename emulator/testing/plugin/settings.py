@@ -144,25 +144,34 @@ class Settings:
 
         Raises EndpointError, as on a full disk.
         """
-        kept = self._report(nodeid, link, outcome, said, capture) if self.report else []
+        kept = self._report(nodeid, link, outcome, said, repeat, capture) if self.report else []
         if self.store:
             self._add(self.store, nodeid, link, outcome, repeat, kept)
         return kept
 
-    def _report(self, nodeid: str, link: Satlink, outcome: str, said: str, capture: Path | None) -> list[Path]:
+    def _report(
+        self, nodeid: str, link: Satlink, outcome: str, said: str, repeat: str, capture: Path | None
+    ) -> list[Path]:
         from emulator.testing.record import Judged
         from emulator.testing.report import write_report
 
         assert self.report is not None
-        verdicts = [Judged(outcome=verdict.outcome, text=str(verdict)) for verdict in link.verdicts]
+        verdicts = [
+            Judged(outcome=verdict.outcome, text=str(verdict), taken=taken and not verdict)
+            for verdict, taken in zip(link.verdicts, link.taken, strict=True)
+        ]
         folder = self.report / re.sub(r"[^\w.-]+", "_", nodeid)
         kept = []
-        if capture is not None and (self.capture == "all" or outcome not in ("passed", "skipped")):
+        fine = outcome in ("passed", "skipped")
+        if not link.records and not fine and (record := link.watched()) is not None:
+            link.records.append(record)
+        if capture is not None and (self.capture == "all" or not fine):
             kept.append(_moved(capture, folder / "packets.pcapng"))
             capture = kept[0]
         flows = _flows(capture) if link.records and capture is not None else []
         for number, record in enumerate(link.records):
             record.verdicts, record.logs, record.flows = verdicts, dict(link.logs()), flows
+            record.outcome, record.repeat = outcome, repeat
             if said:
                 record.logs["what pytest says"] = said[-LONGEST_LOG:]
             place = folder.with_name(f"{folder.name}-{number}") if number else folder

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator import __version__
-from emulator.errors import EndpointError
 from emulator.testing.selftest.trials import Result
 from emulator.testing.verdicts import Verdict
 from emulator.units import format_utc
@@ -36,6 +35,12 @@ class Certificate:
             if worst in outcomes:
                 return worst
         return "passed" if outcomes else "not measured"
+
+    @property
+    def faults(self) -> list[str]:
+        """Why lines are invalid, each reason once."""
+        verdicts = [each.verdict for each in self.results if each.verdict is not None]
+        return sorted({fault for verdict in verdicts for fault in verdict.faults})
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -113,9 +118,12 @@ def bar_of(verdict: Verdict | None) -> Bar | None:
 
 def write_certificate(certificate: Certificate, directory: Path) -> dict[str, Path]:
     """Writes `certificate.json` and `certificate.html`; returns their paths. Raises EndpointError."""
-    from emulator.testing.report import pages
+    from emulator.testing.report import pages, write_files
 
-    paths = {name: directory / name for name in ("certificate.json", "certificate.html")}
+    proofs: dict[str, list[str]] = {}
+    for each in certificate.results:
+        if each.proof:
+            proofs.setdefault(each.proof, []).append(each.what)
     html = (
         pages()
         .get_template("certificate.html.j2")
@@ -132,12 +140,9 @@ def write_certificate(certificate: Certificate, directory: Path) -> dict[str, Pa
                 }
                 for each in certificate.results
             ],
+            faults=certificate.faults,
+            proofs=[(proof, ", ".join(dict.fromkeys(whats))) for proof, whats in proofs.items()],
         )
     )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        paths["certificate.json"].write_text(json.dumps(certificate.as_json(), indent=1), encoding="utf-8")
-        paths["certificate.html"].write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise EndpointError(f"{error.filename or directory}: cannot write the certificate: {error.strerror}") from error
-    return paths
+    told = json.dumps(certificate.as_json(), indent=1)
+    return write_files(directory, {"certificate.json": told.encode(), "certificate.html": html.encode()})

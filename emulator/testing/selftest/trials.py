@@ -188,6 +188,7 @@ def loss(link: Satlink) -> Iterator[Result]:
         figure = Figure("lost", _percent(int(missing.sum()), len(missing)), "%", len(missing))
         verdict = figure.between(100 * LOSS - 1.5, 100 * LOSS + 1.5)
         yield Result(f"loss, {direction}", "own probe", f"{100 * LOSS:g} %", verdict)
+    for direction in DIRECTIONS:
         reordered = reordered_percent(record, direction).at_most(0.2)
         yield Result(f"reordering, {direction}", "own probe", "none", reordered)
 

@@ -11,6 +11,7 @@ from emulator.timeline.causes import Cause
 
 if TYPE_CHECKING:
     from emulator.bench import Counters
+    from emulator.link.link import DirectionCounters
 
 BESIDE_THE_LINK = (Cause.PORT_QUEUE, Cause.EGRESS, Cause.MEMORY, Cause.TRANSPORT)
 
@@ -73,13 +74,13 @@ def faults(evidence: Evidence, limits: Limits | None = None) -> tuple[str, ...]:
         found.append("packets are missing: offered is not delivered + dropped + held")
     if evidence.lateness_p99_us > limits.lateness_p99_us:
         found.append(
-            f"1 % of {evidence.packets} packets left more than {evidence.lateness_p99_us} µs after their due time, "
-            f"allowed are {limits.lateness_p99_us} µs"
+            f"1 % of {evidence.packets:,} packets left more than {evidence.lateness_p99_us / 1000:g} ms after "
+            f"their due time, allowed are {limits.lateness_p99_us / 1000:g} ms"
         )
     if evidence.ingress_wait_worst_us > limits.ingress_wait_us:
         found.append(
-            f"a packet may have waited {evidence.ingress_wait_worst_us} µs before its arrival was stamped, "
-            f"allowed are {limits.ingress_wait_us} µs"
+            f"a packet may have waited {evidence.ingress_wait_worst_us / 1000:.1f} ms before its arrival was stamped, "
+            f"allowed are {limits.ingress_wait_us / 1000:g} ms"
         )
     if evidence.starved > limits.starved:
         found.append(f"{evidence.starved} packets came before the link was planned for their time")
@@ -99,4 +100,13 @@ def in_words(evidence: Evidence) -> str:
         f"p99 {evidence.lateness_p99_us} µs, at most {evidence.lateness_worst_us} µs; "
         f"{sum(evidence.beside_the_link.values())} dropped beside the link; "
         f"{'every packet accounted for' if evidence.conserved else 'packets are missing'}"
+    )
+
+
+def counted(name: str, direction: DirectionCounters) -> str:
+    """What a direction was offered, and what became of it, on one line."""
+    causes = ", ".join(f"{CAUSE_WORDS[cause.name]} {count}" for cause, count in direction.dropped.items() if count)
+    return (
+        f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
+        f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way"
     )

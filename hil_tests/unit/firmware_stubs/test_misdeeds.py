@@ -77,6 +77,12 @@ def remarks(record: Path) -> list[tuple[str, bytes, int]]:
     return [(line["odd"], bytes.fromhex(line["hex"]), line["utc_ns"]) for line in lines if "odd" in line]
 
 
+def check_told(told: Told, port: str, record: Path, kind: str, data: bytes) -> None:
+    """In the log and in the record, with the bytes and the time."""
+    assert told.message == f"{NOW}: {port}: {kind}" + (f": {as_text(data)}" if data else "")
+    assert remarks(record)[0] == (kind, data, NOW_NS)
+
+
 @pytest.mark.parametrize(
     ("answer", "silence_ms", "kind", "data"),
     [
@@ -112,8 +118,7 @@ def test_what_a_controller_does_wrong_is_told(
     at_ns, oddity = line.oddities[0]
     assert began_ns < at_ns < time.monotonic_ns()
     assert oddity == Oddity(kind, data)
-    assert told.message == f"{NOW}: {port}: {kind}" + (f": {as_text(data)}" if data else "")
-    assert remarks(record)[0] == (kind, data, NOW_NS)
+    check_told(told, port, record, kind, data)
 
 
 @pytest.mark.parametrize(
@@ -146,5 +151,4 @@ def test_what_a_device_behind_a_port_of_ours_does_wrong_is_told(
             program.write(b"GET apiVersion {}\r")
             assert told.came.wait(PATIENCE_S)
     assert bridge.oddities[0][1:] == (kind, data)
-    assert told.message == f"{NOW}: {device_port}: {kind}" + (f": {as_text(data)}" if data else "")
-    assert remarks(record)[0] == (kind, data, NOW_NS)
+    check_told(told, device_port, record, kind, data)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.link.link import LinkOptions
+from emulator.testing.measure import Service
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import drive, new_link
 from hil_tests.unit.link.strategies import MS, offers_of
@@ -92,3 +94,27 @@ def test_where_capacity_is_for_a_volume_each_packet_waits_for_its_own(
 def test_looking_changes_nothing(arrivals: list[tuple[int, int]], polls: list[int]) -> None:
     unwatched = dues(arrivals, frame_ns=FRAME, grant_ns=5 * MS)
     assert dues(arrivals, polls=tuple(polls), frame_ns=FRAME, grant_ns=5 * MS) == unwatched
+
+
+cycle = st.integers(0, 20 * MS)
+
+
+@given(found, cycle, cycle, st.integers(0, 600 * MS), st.integers(0, 30 * MS), st.booleans(), st.integers(0, 10**12))
+def test_what_a_measurement_expects_is_what_the_link_does(
+    arrivals: list[tuple[int, int]], frame: int, grant: int, request: int, kept: int, volume: bool, offset: int
+) -> None:
+    """Of probes, which are all of one size and alone on the link."""
+    probes, size = [at for at, _ in arrivals], 52
+    volume = volume and request > 0
+    service = Service(size * 8, offset, frame, grant, request, kept, volume)
+    launches = service.launches_ns(np.array(probes), np.full(len(probes), RATE_BPS))
+    done = dues(
+        [(at, size) for at in probes],
+        offset,
+        frame_ns=frame,
+        grant_ns=grant,
+        request_ns=request,
+        kept_ns=kept,
+        volume=volume,
+    )
+    assert (launches + 3 * MS).tolist() == done
