@@ -201,7 +201,7 @@ class RotctldDriver(_LineDriver):
 class OpenAmipModem(_LineDriver):
     """OpenAMIP, the modem's role: it names the satellite, and is told whether it may transmit."""
 
-    _STATUS = re.compile(rb"s ([01]) ([01])")
+    _STATUS = re.compile(rb"s ([01]) ([01])( .*)?")  # later versions may say more
     _POSITION = re.compile(rb"w ([01])( .*)?")
 
     def hello(self, satellite_deg: float | None) -> bytes:

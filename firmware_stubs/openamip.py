@@ -3,7 +3,8 @@
 Sans-I/O: `receive` takes what the modem wrote, `poll` gives what the antenna says. The modem says which satellite
 (`S`), the antenna finds it from its own position, points, and tells when the modem may transmit (`s`). Written from a
 summary of the protocol (versions 1.x): not checked against a modem. Taken and not used: limits of skew (`K`), and what
-an antenna would find the satellite's signal by (`H`, `P`, `B`, `T`, `L`). Not there: conical scan (`c`).
+an antenna would find the satellite's signal by (`H`, `P`, `B`, `T`, `L`). Not there: conical scan (`c`). Made up: that
+the time of a position (`w`) is in whole seconds since 1970.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import re
 from collections.abc import Callable
 
 from emulator.terminal import Antenna, TerminalState
+from emulator.terminal.gnss import FixMode
 from emulator.terminal.pointing import geostationary_direction
-from emulator.units import NS_PER_S, format_utc
+from emulator.units import NS_PER_S
 from firmware_stubs.text import Answers, Lines
 
 MAX_LINE = 256
@@ -107,5 +109,6 @@ class OpenAmipAntenna:
 
     def _say_position(self, now_ns: int) -> None:
         here = self._state_at(now_ns)
-        when = format_utc(now_ns)[:19].replace("T", " ")
-        self._answers.add(f"w 1 {here.latitude_deg:.5f} {here.longitude_deg:.5f} {when}\n".encode())
+        when_s = now_ns // NS_PER_S  # since 1970: one word, as every parameter is
+        fixed = here.gnss.mode is not FixMode.NONE
+        self._answers.add(f"w {int(fixed)} {here.latitude_deg:.5f} {here.longitude_deg:.5f} {when_s}\n".encode())

@@ -174,6 +174,7 @@ class Bench:
                 link.set_utc_offset(self._clock.offset_ns)
         self.started_monotonic_ns = time.monotonic_ns()
         utc_ns = self._clock.utc_ns()
+        self.place.begin(utc_ns)
         if utc_ns >= self._planner.first.end_ns:  # the start took longer than the first window lasts
             self._planner.keep_ahead(utc_ns, self._links["uplink"], self._links["downlink"])
 

@@ -51,7 +51,7 @@ log = logging.getLogger("bentpipe.dish")
 def dish_of(scenario: Scenario, start_ns: int) -> DishTerminal:
     """The dish that a scenario describes. One without a site has no position, and says so to its clients."""
     try:
-        site = Terminal.from_scenario(scenario)
+        site = Terminal.from_scenario(scenario, start_ns)
     except ScenarioError:
         site = None
     return DishTerminal(scenario.dish, site, start_ns)

@@ -19,12 +19,17 @@ class Whereabouts:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._terminal: Terminal | None = None
+        self._start_utc_ns = 0
+
+    def begin(self, utc_ns: int) -> None:
+        """The simulated time begins: what the scenario says of times counts from now on."""
+        self._start_utc_ns, self._terminal = utc_ns, None
 
     @property
     def terminal(self) -> Terminal:
         """Raises ScenarioError if the scenario gives it no place on Earth."""
         if self._terminal is None:
-            self._terminal = Terminal.from_scenario(self._scenario)
+            self._terminal = Terminal.from_scenario(self._scenario, self._start_utc_ns)
         return self._terminal
 
     def state(self, utc_ns: int) -> TerminalState:

@@ -143,7 +143,7 @@ def stub(
     from firmware_stubs.wire import LineFault
 
     line_faults = tuple(LineFault.parse(text) for text in faults)
-    found, terminal = find(kind), Terminal.from_scenario(scenario)
+    found = find(kind)
     attached = Hardware(
         antenna=Antenna(_mount(antenna)),
         gateway=MessageGateway(mailbox),
@@ -151,6 +151,7 @@ def stub(
     )
     began_ns = time.time_ns()
     shift_ns = start_utc_ns - began_ns if start_utc_ns is not None else 0
+    terminal = Terminal.from_scenario(scenario, began_ns + shift_ns)
 
     def utc_ns() -> int:
         return time.time_ns() + shift_ns

@@ -131,6 +131,13 @@ class AntennaTable(Table):
     record: str = Field("", description="file for every exchange with the controller, JSON lines; empty: none")
 
 
+class GnssLoss(Table):
+    """A time in which the terminal's GNSS receiver hears no satellite: a tunnel, a jammer."""
+
+    at_s: float = Field(ge=0, description="when it begins, from the start of the bench")
+    duration_s: float = Field(gt=0, description="how long it lasts")
+
+
 class DishEvent(Table):
     """Something that befalls the Starlink dish for a time."""
 

@@ -28,7 +28,7 @@ from emulator.scenario.fields import (
     Table,
     ports_in_order,
 )
-from emulator.scenario.hardware import AntennaTable, Device, DishEvent
+from emulator.scenario.hardware import AntennaTable, Device, DishEvent, GnssLoss
 from emulator.scenario.impairments import QueueKeys
 from emulator.scenario.links import LinkProfile
 from emulator.scenario.script import Step
@@ -64,6 +64,7 @@ class Terminal(Site):
     track_starts_utc: str = Field(
         "", description="the track's first point is moved to this UTC (text, in quotes); empty: its own times"
     )
+    gnss_losses: tuple[GnssLoss, ...] = Field((), max_length=256, description="when its GNSS receiver has no fix")
     track_gap_s: float = Field(60.0, gt=0, le=86_400, description="longest time between two points of the track")
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ from emulator.terminal.dish_record import (
     Outages,
     Second,
 )
-from emulator.terminal.gnss import FixMode, GnssFix
+from emulator.terminal.gnss import NO_SKY, FixMode, GnssFix
 from emulator.terminal.pings import Ping
 from emulator.terminal.state import Terminal
 from emulator.timeline.causes import Cause
@@ -273,6 +273,8 @@ class DishTerminal:
         """What the dish's own GNSS receiver has; None while it boots, or where nobody knows where it is."""
         if self.site is None or self._now_ns < self._boot_end_ns:
             return None
+        if not self.site.hears_sky(self._now_ns):
+            return NO_SKY
         if self._fix is None or not 0 <= self._now_ns - self._fix[0] < FIX_NS:
             self._fix = self._now_ns, self.site.state(self._now_ns).gnss
         return self._fix[1]

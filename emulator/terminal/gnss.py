@@ -79,6 +79,8 @@ class GnssFix:
 
 
 NO_DILUTION = 99.99
+NO_SKY = GnssFix(FixMode.NONE, (), NO_DILUTION, NO_DILUTION, NO_DILUTION)
+"""Of a receiver that hears no satellite."""
 
 
 def gnss_fix(latitude_deg: float, longitude_deg: float, altitude_m: float, utc_ns: int) -> GnssFix:

@@ -23,6 +23,7 @@ from emulator.terminal import Antenna, Mount, Terminal
 from emulator.timeline.causes import Cause, Gate
 from firmware_stubs.registry import Hardware
 from firmware_stubs.transport import SerialStub
+from hil_tests.clients.openamip_peers import AntennaUnit
 
 PATIENCE_S = 60
 FAST = ("azimuth_rate_deg_s=1000", "elevation_rate_deg_s=1000")
@@ -214,19 +215,21 @@ def test_an_antenna_that_a_modem_commands_lets_the_traffic_through_when_it_says_
 ) -> None:
     """OpenAMIP: it finds the satellite by itself, and says that the modem may transmit."""
     more = ["terminal.antenna.protocol=openamip"]
-    antenna = Antenna(Mount(azimuth_rate_deg_s=1000, elevation_rate_deg_s=1000))
+    antenna: AntennaUnit | None = None
     with contextlib.ExitStack() as running:
-        if firmware == "hardware":
-            site, port = Terminal(35.3, 25.1, 100.0), str(tmp_path / "acu")
-            running.enter_context(SerialStub("openamip", site.state, port, hardware=Hardware(antenna=antenna)))
-            more.append(f'terminal.antenna.firmware={{ serial = "{port}" }}')
+        if firmware == "hardware":  # over TCP, and none of ours
+            antenna = running.enter_context(AntennaUnit())
+            antenna.status = ("1", "1")
+            more.append(f'terminal.antenna.firmware={{ serial = "{antenna.url}" }}')
         bench = running.enter_context(Bench(load_scenario("geo_dvbs2", [*SETTINGS, *more])))
         until(lambda: loop_of(bench).state.locked)
         assert dropped_of(bench, 20) == (20, 0)
         heard = {oddity.kind for _, oddity in loop_of(bench).line.oddities}
         assert heard <= {"silence"}  # of a machine that stood still for a while
-        if firmware == "hardware":
-            antenna.point(time.time_ns(), 0.0, 0.0)  # a wave
+        if antenna is not None:
+            assert antenna.heard[0] == ["S", "10.000", "90.000", "0.000"]
+            antenna.until(lambda heard: ["L", "1", "1"] in heard)
+            antenna.status = ("1", "0")  # a wave
             until(lambda: not loop_of(bench).state.locked)
             assert dropped_of(bench, 20) == (0, 20)
 

@@ -7,21 +7,31 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emulator.terminal import Terminal
+from emulator.terminal import Terminal, TerminalState
 from firmware_stubs.transport import SerialStub
 
 SITE = Terminal(-33.8568, 151.2153, 42.0)
+TUNNEL = Terminal(-33.8568, 151.2153, 42.0, without_fix=((0, 1 << 62),))
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
+@pytest.fixture
+def in_tunnel() -> threading.Event:
+    """Whether the receiver is."""
+    return threading.Event()
+
+
 @pytest.fixture(params=["nmea", "ubx", "nmea tcp", "ubx tcp"])
-def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator[dict[str, Any]]]:
+def reports(
+    request: pytest.FixtureRequest, tmp_path: Path, in_tunnel: threading.Event
+) -> Iterator[Iterator[dict[str, Any]]]:
     """What gpspipe prints of a gpsd on the stub's line.
 
     gpsd gets its sockets as systemd would hand them over (first its control socket, then the one for clients): they
@@ -30,10 +40,19 @@ def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator
     gpsd, gpspipe = shutil.which("gpsd", path=PATH), shutil.which("gpspipe", path=PATH)
     assert gpsd
     assert gpspipe
+
+    def state_at(utc_ns: int) -> TerminalState:
+        return (TUNNEL if in_tunnel.is_set() else SITE).state(utc_ns)
+
     kind, _, transport = request.param.partition(" ")
     port_of_stub = "tcp:127.0.0.1:0" if transport else "pty"
     with (
-        SerialStub(kind, SITE.state, port_of_stub, directory=tmp_path) as stub,
+        SerialStub(
+            kind,
+            state_at,
+            port_of_stub,
+            directory=tmp_path,
+        ) as stub,
         socket.socket(socket.AF_UNIX) as control,
         socket.create_server(("127.0.0.1", 0)) as clients,
     ):
@@ -61,6 +80,25 @@ def reports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iterator
             assert pipe.stdout is not None
             pipe.stdout.close()
         assert transport or stub.statistics().received > 0  # the probes that it sends to a serial port, drained
+
+
+def until_mode(reports: Iterator[dict[str, Any]], mode: int) -> None:
+    for report in reports:
+        if report["class"] == "TPV" and report["mode"] == mode:
+            return
+    raise AssertionError("gpspipe has ended")
+
+
+@pytest.mark.needs("gpsd", "gpspipe")
+@pytest.mark.parametrize("reports", ["ubx tcp"], indirect=True)
+def test_gpsd_loses_its_fix_in_a_tunnel_and_has_it_again_behind(
+    reports: Iterator[dict[str, Any]], in_tunnel: threading.Event
+) -> None:
+    until_mode(reports, 3)
+    in_tunnel.set()
+    until_mode(reports, 1)
+    in_tunnel.clear()
+    until_mode(reports, 3)
 
 
 @pytest.mark.needs("gpsd", "gpspipe")

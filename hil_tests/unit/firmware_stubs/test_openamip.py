@@ -63,9 +63,9 @@ def test_a_satellite_below_the_horizon_is_not_found() -> None:
 def test_it_tells_its_position_as_often_as_it_is_asked_to() -> None:
     stub, _ = antenna_with()
     stub.receive(b"W 10\n", START_NS)
-    assert said(stub, 0) == ["w 1 35.30000 25.10000 2027-01-15 08:00:00"]
+    assert said(stub, 0) == ["w 1 35.30000 25.10000 1800000000"]
     assert said(stub, 9) == []
-    assert said(stub, 10) == ["w 1 35.30000 25.10000 2027-01-15 08:00:10"]
+    assert said(stub, 10) == ["w 1 35.30000 25.10000 1800000010"]
     stub.receive(b"W 0\n", START_NS + 11 * NS_PER_S)
     said(stub, 11)
     assert said(stub, 1000) == []
