@@ -15,6 +15,7 @@ from emulator.link.channel import see
 from emulator.link.classify import lane_of
 from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.custom import consult
+from emulator.link.cut_through import cut_through
 from emulator.link.damage import is_copied, lateness_of, spoil
 from emulator.link.leave import undress
 from emulator.link.ledger import note
@@ -104,6 +105,9 @@ def offer(link: LinkState, now: int, offset: int, length: int) -> None:
     segments = entry[SUPER_SEGMENTS]
     place = keep(link, offset, length, segments)
     lane = lane_of(link, entry)
+    advance(link, now)
+    if cut_through(link, lane, now, place):
+        return
     index = 0
     while True:
         advance(link, now)

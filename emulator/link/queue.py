@@ -220,7 +220,13 @@ def find_turn(reg: Ints) -> None:
 @compiled
 def count_time(lanes: Ints, lane: int, column: int, time: int) -> None:
     """Counts a time, ns, in one of a lane's histograms."""
-    lanes[lane, column + min(HISTOGRAM_BINS - 1, bit_length(time >> 10))] += 1
+    lanes[lane, column + bin_of(time)] += 1
+
+
+@compiled
+def bin_of(time: int) -> int:
+    """The bin of a time, ns, in a lane's histograms."""
+    return min(HISTOGRAM_BINS - 1, bit_length(time >> 10))
 
 
 @compiled
