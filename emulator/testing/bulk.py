@@ -34,24 +34,22 @@ ROUND_TRIP_US = struct.Struct("@68xI")  # linux/tcp.h, struct tcp_info: tcpi_rtt
 RETRANSMITTED = struct.Struct("@100xI")  # tcpi_total_retrans
 
 
-def transfer(
-    peers: list[socket.socket], *, sends: bool, duration_ns: int, congestion: str, stop: Stop, out: Path
-) -> None:
+def transfer(peers: list[socket.socket], *, sends: bool, duration_ns: int, stop: Stop, out: Path) -> None:
     """Send for `duration_ns`, or receive until the other side ends."""
     recorder = Recorder(out)
     try:
         for peer in peers:
             peer.setblocking(False)
         if sends:
-            _send(peers, duration_ns, congestion, stop, recorder)
+            _send(peers, duration_ns, stop, recorder)
         else:
             _receive(peers, stop, recorder)
     finally:
         recorder.close()
 
 
-def _send(peers: list[socket.socket], duration_ns: int, congestion: str, stop: Stop, recorder: Recorder) -> None:
-    recorder.put_name(CONGESTION, next(iter([_pin(peer, congestion) for peer in peers])))
+def _send(peers: list[socket.socket], duration_ns: int, stop: Stop, recorder: Recorder) -> None:
+    recorder.put_name(CONGESTION, _congestion(peers[0]))
     sending = {peer.fileno(): peer for peer in peers}
     poll = select.epoll()
     for descriptor in sending:
@@ -75,12 +73,21 @@ def _send(peers: list[socket.socket], duration_ns: int, congestion: str, stop: S
             recorder.flush_if_due(now_ns)
 
 
-def _pin(peer: socket.socket, congestion: str) -> str:
-    """Sets the congestion control if the kernel lets us; returns the one in use."""
+def _pin(peer: socket.socket, congestion: str) -> None:
+    """Sets the congestion control, if one is given and the kernel lets us.
+
+    Of a socket that is not connected yet: where BBR is the default, a connection that began with it stays paced.
+    """
+    if not congestion:
+        return
     try:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
     except OSError as error:
         print(f"bulk: congestion control {congestion}: {error.strerror}; the default is used", file=sys.stderr)
+
+
+def _congestion(peer: socket.socket) -> str:
+    """The congestion control in use."""
     return peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
@@ -125,12 +132,13 @@ def _receive(peers: list[socket.socket], stop: Stop, recorder: Recorder) -> None
     recorder.put(BYTES, time.monotonic_ns(), total)
 
 
-def listen(port: int, address: str, connections: int, stop: Stop) -> list[socket.socket]:
+def listen(port: int, address: str, connections: int, congestion: str, stop: Stop) -> list[socket.socket]:
     """The first `connections` to `port`; those that came if told to end before."""
     dual = not address and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in address else socket.AF_INET
     peers: list[socket.socket] = []
     with socket.create_server((address, port), family=family, backlog=connections, dualstack_ipv6=dual) as server:
+        _pin(server, congestion)
         print("ready", server.getsockname()[1], flush=True)
         server.settimeout(0.2)
         while len(peers) < connections and not stop:
@@ -141,18 +149,19 @@ def listen(port: int, address: str, connections: int, stop: Stop) -> list[socket
     return peers
 
 
-def connect(address: str, port: int, connections: int) -> list[socket.socket]:
+def connect(address: str, port: int, connections: int, congestion: str) -> list[socket.socket]:
     """Connections, all begun at once: one after the other, a thousand would take as many round trips.
 
     Raises OSError if one of them fails, or if they are not there within CONNECT_LIMIT_S.
     """
-    peers = [socket.create_connection((address, port), timeout=CONNECT_LIMIT_S)]
+    family, _, _, _, resolved = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    peers: list[socket.socket] = []
     try:
-        family, resolved = peers[0].family, peers[0].getpeername()
         poll = select.epoll()
         waiting = {}
-        for _ in range(connections - 1):
+        for _ in range(connections):
             peers.append(socket.socket(family, socket.SOCK_STREAM))
+            _pin(peers[-1], congestion)
             peers[-1].setblocking(False)
             peers[-1].connect_ex(resolved)
             waiting[peers[-1].fileno()] = peers[-1]
@@ -195,16 +204,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1,024 are few more than a thousand
+        congestion = chosen.congestion if chosen.send else ""
         if chosen.verb == "listen":
-            peers = listen(chosen.port, chosen.address, chosen.connections, stop)
+            peers = listen(chosen.port, chosen.address, chosen.connections, congestion, stop)
         else:
-            peers = connect(chosen.to, chosen.port, chosen.connections)
+            peers = connect(chosen.to, chosen.port, chosen.connections, congestion)
         if peers:
             transfer(
                 peers,
                 sends=chosen.send,
                 duration_ns=round(chosen.duration * 1e9),
-                congestion=chosen.congestion,
                 stop=stop,
                 out=chosen.out,
             )

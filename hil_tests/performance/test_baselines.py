@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from emulator.testing.performance.baselines import (
     GET_AND_SET,
+    SERVER,
     KernelForwarding,
     _ethtool,
     fill_super_packets,
+    pin_congestion,
     widen_tcp_buffers,
 )
 from emulator.testing.performance.loads import Window, many, tcp, udp
@@ -57,6 +60,16 @@ def test_tcp_buffers_grow_in_the_namespace_and_nowhere_else() -> None:
         assert widen_tcp_buffers(route.server.namespace, BUFFER_BYTES) is None
         assert route.server.namespace.run(lambda: setting.read_text().split()[-1]) == str(BUFFER_BYTES)
         assert setting.read_text() == here
+
+
+def test_the_congestion_control_is_pinned_before_a_connection_begins() -> None:
+    with KernelForwarding(offloads=True) as route:
+        here, there = route.client.namespace, route.server.namespace
+        assert "nosuch" in (pin_congestion(here, "nosuch") or "")
+        assert pin_congestion(here, "reno") is None
+        listening = there.run(lambda: socket.create_server((SERVER, 0)))
+        with listening, here.run(lambda: socket.create_connection(listening.getsockname())) as begun:
+            assert begun.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
 
 
 @pytest.mark.parametrize("tool", ["own", pytest.param("iperf3", marks=pytest.mark.needs("iperf3"))])

@@ -17,9 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from emulator.bench.sides import Station
+from emulator.bench.sides import Side, Station
 from emulator.errors import PrivilegeError
 from emulator.ports.namespace import Namespace
+from emulator.ports.wires import MAIN_TABLE
+from emulator.testing.performance.loads import CONGESTION
 
 SIOCETHTOOL = 0x8946  # linux/sockios.h
 GET_AND_SET = {
@@ -27,6 +29,7 @@ GET_AND_SET = {
     "gso": (0x23, 0x24),
     "gro": (0x2B, 0x2C),
 }  # linux/ethtool.h, ETHTOOL_G… and ETHTOOL_S…
+ROUTE_PARTS = ("dst", "oif", "gateway", "prefsrc", "priority")  # by which a route is known, and what leads over it
 CLIENT, ROUTER_NEAR, ROUTER_FAR, SERVER = "198.18.0.2", "198.18.0.1", "198.18.0.5", "198.18.0.6"  # RFC 2544, two /30
 
 
@@ -118,6 +121,12 @@ def _ethtool(interface: str, command: int, value: int) -> int:
     return words[1]
 
 
+def settle_tcp(side: Side | Station, most_bytes: int) -> list[str]:
+    """TCP at a side that is ours alone as everything measured has it; returns what was refused."""
+    refused = widen_tcp_buffers(side.namespace, most_bytes), pin_congestion(side.namespace, CONGESTION)
+    return [f"{side.name}: {one}" for one in refused if one]
+
+
 def widen_tcp_buffers(namespace: Namespace, most_bytes: int) -> str | None:
     """Lets TCP's buffers grow to `most_bytes` in a namespace; returns what was refused."""
 
@@ -132,6 +141,27 @@ def widen_tcp_buffers(namespace: Namespace, most_bytes: int) -> str | None:
         return None
 
     return namespace.run(widen)
+
+
+def pin_congestion(namespace: Namespace, congestion: str) -> str | None:
+    """TCP connections over IPv4 that begin in a namespace have this congestion control; returns what was refused.
+
+    iperf3 asks for one when it has connected: by then BBR, where it is the default, has switched the kernel's pacing on
+    for good, and each super-packet of whatever follows it sets a timer. A route's is in force from the first.
+    """
+
+    def pin() -> str | None:
+        try:
+            with _netlink() as netlink:
+                for route in netlink.get_routes(family=socket.AF_INET, table=MAIN_TABLE):
+                    wanted = {name: route[name] for name in ("family", "dst_len", "scope", "proto", "type")}
+                    wanted |= {name: route.get(name) for name in ROUTE_PARTS if route.get(name) is not None}
+                    netlink.route("change", **wanted, metrics={"cc_algo": congestion})
+        except OSError as error:
+            return f"congestion control {congestion}: {error}"
+        return None
+
+    return namespace.run(pin)
 
 
 def fill_super_packets(namespace: Namespace) -> None:

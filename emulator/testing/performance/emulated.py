@@ -17,7 +17,7 @@ from emulator.bench.fabrics import Fabric
 from emulator.bench.snapshot import Counters
 from emulator.link.link import DirectionCounters
 from emulator.scenario import load_scenario
-from emulator.testing.performance.baselines import widen_tcp_buffers
+from emulator.testing.performance.baselines import settle_tcp
 from emulator.testing.performance.machine import forget_peak, resident_bytes, thread_cpu_ns
 from emulator.testing.performance.statistics import histogram_percentile
 
@@ -111,9 +111,7 @@ def emulated(
     with Bench(scenario, fabric=fabric, realtime=realtime) as bench:
         warnings = list(bench.warnings)
         for side in (bench.terminal, bench.datacenter):
-            refused = widen_tcp_buffers(side.namespace, tcp_buffer_bytes)
-            if refused:
-                warnings.append(f"{side.name}: {refused}")
+            warnings += settle_tcp(side, tcp_buffer_bytes)
         yield Watch(bench, warnings)
 
 

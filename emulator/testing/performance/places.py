@@ -10,7 +10,7 @@ from typing import Any
 from emulator.bench.fabrics import Fabric
 from emulator.scenario import load_scenario
 from emulator.testing.performance.bare_loop import BareLoop
-from emulator.testing.performance.baselines import KernelForwarding, fill_super_packets, widen_tcp_buffers
+from emulator.testing.performance.baselines import KernelForwarding, fill_super_packets, settle_tcp
 from emulator.testing.performance.emulated import Watch, emulated
 from emulator.testing.performance.loads import Tool
 from emulator.testing.performance.names import FLOWS, SIZES
@@ -63,9 +63,7 @@ def forwarding(
         for station in (route.client, route.server):
             if whole:
                 fill_super_packets(station.namespace)
-            refused = widen_tcp_buffers(station.namespace, settings.tcp_buffer_bytes)
-            if refused:
-                warnings.append(f"{station.name}: {refused}")
+            warnings += settle_tcp(station, settings.tcp_buffer_bytes)
         yield route.client, route.server
 
 
@@ -105,7 +103,5 @@ def bare(settings: Settings, *, realtime: bool = False, warnings: list[str]) -> 
     delay_ns = round(settings.delay_ms * NS_PER_MS)
     with BareLoop(scenario, delay_ns=delay_ns, realtime=realtime) as loop:
         for side in (loop.terminal, loop.datacenter):
-            refused = widen_tcp_buffers(side.namespace, settings.tcp_buffer_bytes)
-            if refused:
-                warnings.append(f"{side.name}: {refused}")
+            warnings += settle_tcp(side, settings.tcp_buffer_bytes)
         yield loop

@@ -33,7 +33,7 @@ LANES = st.builds(
 def both_ways(
     channel: Channel, options: LinkOptions, offers: list[Offer], polls: list[int], made: list[Change], seed: int
 ) -> tuple[tuple[Link, Outcome], tuple[Link, Outcome]]:
-    """The same through a link as it is, and through one whose ledger notes every packet, so that each goes by itself."""
+    """The same through a link as it is, and through one whose ledger notes every packet: each goes by itself."""
     links = [new_link(channel, one, seed=seed, changes=made) for one in (options, replace(options, ledger_events=1))]
     fast, slow = ((link, drive(link, offers, polls=polls)) for link in links)
     return fast, slow
