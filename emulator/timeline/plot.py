@@ -41,6 +41,7 @@ SHADES = {  # cause: colour and words of a closed gate
     "fade": ("#c98a1b", "no MODCOD closes"),
 }
 BETWEEN = ((10, (2, 3, 4, 5, 7)), (1000, (2, 5)))  # most over least rate: what is marked between powers of ten
+BINS = 240  # of a plan with more changes than can be seen: of each, median and range are drawn
 MOST_SLOTS = 64  # that are marked, named and shaded one by one; more would cover each other
 SLOT_NS = 15 * NS_PER_S
 DAY_NS = 86_400 * NS_PER_S
@@ -77,6 +78,7 @@ def draw(
     in_slot = np.searchsorted(slots_ns, starts_ns, side="right")
     has_sky = any(stint.name for stint in stints)
     near = has_sky and len(slots) <= MOST_SLOTS
+    binned = has_sky and len(slots) > BINS and (rows["cause"] != "no_satellite").mean() > 0.5
     heights = [3, 3, 3, 2] if near else [3, 3, 3] if has_sky else [1, 1]
     with mpl.rc_context(
         {
@@ -91,10 +93,10 @@ def draw(
     ):
         figure = Figure(figsize=(12, 0.75 * sum(heights) if has_sky else 5), layout="constrained")
         panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-        _draw_delay(panels[0], edges, rows, in_slot)
-        _draw_rate(panels[1], edges, rows)
+        _draw_delay(panels[0], edges, rows, in_slot, binned=binned, steps=not has_sky)
+        _draw_rate(panels[1], edges, rows, binned=binned)
         if has_sky:
-            _draw_elevation(panels[2], edges, rows, in_slot, stints)
+            _draw_elevation(panels[2], edges, rows, in_slot, stints, binned=binned)
         if near:
             _draw_serving(panels[3], edges, rows, stints)
             for panel in panels:
@@ -102,28 +104,51 @@ def draw(
                     panel.axvline(at, color=FAINT, lw=0.7, zorder=-1)
         shades = _shade_gates(panels, edges, rows, with_handovers=near)
         lines = "changes of path" if slot_phase_s is None else "slots of 15 s"
-        _finish(figure, panels, edges, title, shades, f"lines: {lines}" if near and len(slots) else "")
+        remark = f"lines: {lines}" if near and len(slots) else ""
+        if binned:
+            remark = f"median and 10–90 % of each {(edges[-1] - edges[0]) * 1440 / BINS:.3g} min"
+        _finish(figure, panels, edges, title, shades, remark)
         figure.savefig(file, format=file_format, dpi=130)
 
 
-def _draw_delay(panel: Axes, edges: Floats, rows: Table, in_slot: Places) -> None:
+def _draw_binned(panel: Axes, edges: Floats, values: Floats, colour: str, label: str | None = None) -> None:
+    """Median and 10–90 % of what the rows of each of BINS equal stretches say; a gap where none says anything."""
+    bounds = np.linspace(edges[0], edges[-1], BINS + 1)
+    places = np.searchsorted(edges[:-1], bounds[1:-1])
+    known = [part[np.isfinite(part)] for part in np.split(values, places)]
+    low, median, high = np.array([np.percentile(one, (10, 50, 90)) if len(one) else [np.nan] * 3 for one in known]).T
+    middles = (bounds[:-1] + bounds[1:]) / 2
+    panel.fill_between(middles, low, high, color=colour, alpha=0.22, lw=0)
+    panel.plot(middles, median, color=colour, lw=1.4, label=label)
+
+
+def _draw_delay(panel: Axes, edges: Floats, rows: Table, in_slot: Places, *, binned: bool, steps: bool) -> None:
+    """steps: nobody knows how the delay gets from one row to the next."""
     for name, colour, width in (("downlink", DOWN, 1.8), ("uplink", UP, 1.1)):
         delay = np.where(rows["cause"] == "no_satellite", np.nan, rows[f"{name}_delay_ms"])
-        panel.plot(*_broken(in_slot, edges, delay), color=colour, lw=width, label=name, solid_capstyle="butt")
+        if binned:
+            _draw_binned(panel, edges, delay, colour, name)
+        elif steps:
+            panel.plot(edges, np.append(delay, delay[-1]), drawstyle="steps-post", color=colour, lw=width, label=name)
+        else:
+            panel.plot(*_broken(in_slot, edges, delay), color=colour, lw=width, label=name, solid_capstyle="butt")
     panel.set_ylabel("one-way delay, ms\n(without queue and jitter)")
     panel.set_ylim(0, max(1.0, 1.15 * panel.get_ylim()[1]))
     if (rows["cause"] == "no_satellite").all():
         panel.set_yticks([])
 
 
-def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
+def _draw_rate(panel: Axes, edges: Floats, rows: Table, *, binned: bool) -> None:
     least, most = np.inf, 0.0
     for name, colour, width in (("downlink", DOWN, 1.8), ("uplink", UP, 1.1)):
         rate = rows[f"{name}_rate_mbps"]
         rate = np.where((rate > 0) & rows[f"{name}_open"], rate, np.nan)
         if np.isfinite(rate).any():
             least, most = min(least, float(np.nanmin(rate))), max(most, float(np.nanmax(rate)))
-        panel.plot(edges, np.append(rate, rate[-1]), drawstyle="steps-post", color=colour, lw=width)
+        if binned:
+            _draw_binned(panel, edges, rate, colour)
+        else:
+            panel.plot(edges, np.append(rate, rate[-1]), drawstyle="steps-post", color=colour, lw=width)
     panel.set_ylabel("rate, Mbit/s")
     if most > 0:
         panel.set_yscale("log")
@@ -138,12 +163,17 @@ def _draw_rate(panel: Axes, edges: Floats, rows: Table) -> None:
         panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", color="#888888")
 
 
-def _draw_elevation(panel: Axes, edges: Floats, rows: Table, in_slot: Places, stints: Sequence[Stint]) -> None:
-    time, elevation = _broken(in_slot, edges, rows["elevation_deg"])
-    colour = np.repeat(np.arange(len(stints)) % len(SERVING), [3 * (stint.last - stint.first) for stint in stints])
-    for number in range(min(len(SERVING), len(stints))):
-        own = np.where(colour == number, elevation, np.nan)
-        panel.plot(time, own, color=SERVING[number], lw=2, solid_capstyle="butt")
+def _draw_elevation(
+    panel: Axes, edges: Floats, rows: Table, in_slot: Places, stints: Sequence[Stint], *, binned: bool
+) -> None:
+    if binned:
+        _draw_binned(panel, edges, rows["elevation_deg"], SERVING[-1])
+    else:
+        time, elevation = _broken(in_slot, edges, rows["elevation_deg"])
+        colour = np.repeat(np.arange(len(stints)) % len(SERVING), [3 * (stint.last - stint.first) for stint in stints])
+        for number in range(min(len(SERVING), len(stints))):
+            own = np.where(colour == number, elevation, np.nan)
+            panel.plot(time, own, color=SERVING[number], lw=2, solid_capstyle="butt")
     panel.set_ylabel("elevation of the\nserving satellite, °")
     panel.set_ylim(0, 90)
     panel.set_yticks(range(0, 91, 15))

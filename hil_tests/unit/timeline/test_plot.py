@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from emulator.errors import EndpointError
 from emulator.scenario import load_scenario
 from emulator.scenario.links import FixedLink
 from emulator.scenario.model import Scenario
 from emulator.timeline.build import windows_for
-from emulator.timeline.plot import draw, require_format
+from emulator.timeline.plot import BINS, _draw_binned, draw, require_format
 from emulator.timeline.table import table
 from emulator.units import NS_PER_S, parse_utc_ns
 
@@ -20,7 +22,7 @@ START_NS = parse_utc_ns("2025-10-03T10:00:00Z")
 SPARSE = "constellation.shells=[{name='s',altitude_km=550.0,inclination_deg=53.0,planes=8,satellites_per_plane=4}]"
 
 
-@pytest.mark.parametrize("seconds", [1, 60, 1200])
+@pytest.mark.parametrize("seconds", [1, 60, 1200, 4000])  # slots: one, few, many, more than can be seen
 @pytest.mark.parametrize("overrides", [None, ("link.outages.per_hour=200",), (SPARSE,)])
 def test_a_plan_can_be_drawn(seconds: int, overrides: tuple[str, ...] | None) -> None:
     scenario = Scenario(link=FixedLink()) if overrides is None else load_scenario("starlink_2025", overrides)
@@ -29,6 +31,19 @@ def test_a_plan_can_be_drawn(seconds: int, overrides: tuple[str, ...] | None) ->
     draw([rows], file, file_format="png", title="a plan")
     assert file.getvalue().startswith(b"\x89PNG")
     assert len(file.getvalue()) > 10_000
+
+
+def test_more_than_can_be_seen_is_drawn_by_its_median_and_range() -> None:
+    rows_each = 10
+    values = np.tile(np.arange(float(rows_each)), BINS)
+    values[5 * rows_each : 7 * rows_each] = np.nan
+    panel = Figure().subplots()
+    _draw_binned(panel, np.arange(BINS * rows_each + 1.0), values, "red")
+    median = panel.lines[0].get_ydata()
+    assert np.isnan(median[5:7]).all()
+    assert np.delete(median, [5, 6]).tolist() == [4.5] * (BINS - 2)
+    low, high = panel.collections[0].get_datalim(panel.transData).intervaly
+    assert (low, high) == pytest.approx(np.percentile(np.arange(rows_each), (10, 90)))
 
 
 def test_a_name_that_is_no_picture_is_refused() -> None:
