@@ -36,7 +36,7 @@ LINE_NS = NS_PER_S
 RATE_OVER_NS = NS_PER_S  # throughput is that of the last second
 HISTORY = 240
 BARS = "▁▂▃▄▅▆▇█"
-SLOT_S = 15.0  # LINK_FACTS: Starlink's global slots
+SLOT_S = 15.0  # Starlink's global slots (Tanveer et al., arXiv 2307.00402)
 SPARKLINE_WIDTH = 36
 
 GATE_WORDS = {Gate.PASS: "open", Gate.HOLD: "holding", Gate.DROP: "shut"}

@@ -45,7 +45,7 @@ from emulator.units import NS_PER_MS, NS_PER_S
 
 Ints = npt.NDArray[np.int64]
 
-SLOT_S = 15.0  # LINK_FACTS: Starlink's global slots
+SLOT_S = 15.0  # Starlink's global slots (Tanveer et al., arXiv 2307.00402)
 STATE_STEP_NS = 20 * NS_PER_MS
 HARDWARE_STEP_NS = 100 * NS_PER_MS
 MOST_DB = 999.0  # for JSON, which has no infinity

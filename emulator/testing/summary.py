@@ -20,7 +20,7 @@ from emulator.testing.verdicts.evidence import faults, in_words
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_utc
 
-PHASE_TOLERANCE_S = 0.5  # LINK_FACTS: phase 12 ± 0.5 s mod 15
+PHASE_TOLERANCE_S = 0.5  # a phase of 12 ± 0.5 s mod 15 (Tanveer et al., arXiv 2307.00402)
 PHASE_CONFIDENCE = 0.5  # below it, chance may have made it: nothing is concluded
 
 HOW_MEASURED = """Measured delay is taken outside the link's process: the kernel's receive stamp at the far interface
