@@ -27,8 +27,8 @@ class BeaconReceiver:
         """It takes no orders."""
 
     def poll(self, now_ns: int) -> bytes:
-        """The level of now; what nobody polled for is not made up for."""
-        if now_ns < self._next_ns:
+        """The level of now; what nobody polled for is not made up for, and a clock that was set back is followed."""
+        if self._next_ns - PERIOD_NS <= now_ns < self._next_ns:
             return b""
         self._next_ns = (now_ns // PERIOD_NS + 1) * PERIOD_NS
         level_db, locked = self._level_at(now_ns)

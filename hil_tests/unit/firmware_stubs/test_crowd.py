@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
+from collections import deque
 
 import pytest
 from hypothesis import settings
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from emulator.terminal import Antenna, Mount, Terminal
+from firmware_stubs.beacon import BeaconReceiver
 from firmware_stubs.easycomm import EasycommController
+from firmware_stubs.nmea import NmeaReceiver
 from firmware_stubs.openamip import OpenAmipAntenna
 from firmware_stubs.registry import Hardware
+from firmware_stubs.slip import SlipStub, frame
 from firmware_stubs.transport import SerialStub
 from firmware_stubs.wire import LineFault, WiredStub
 from hil_tests.unit.firmware_stubs.fuzzing import held_bytes, survives
+from hil_tests.unit.firmware_stubs.test_every_kind import QUERIES
 
 PATIENCE_S = 30
 SITE = Terminal(48.5, -123.3, 0.0)
@@ -121,6 +126,56 @@ def test_whoever_comes_after_a_crowd_is_answered(port: str) -> None:
     case("runTest").debug()
 
 
+ANSWERS = {  # to QUERIES
+    "nmea": b"GGA,", "ubx": b"\xb5\x62\x01\x07\x5c", "easycomm2": b" EL", "easycomm3": b"GS", "gs232b": b"AZ=",
+    "rotctld": b"max_el=", "openamip": b"s 1 ", "sbd": b"\r\nOK\r\n", "ntn": b"\r\nOK\r\n",
+    "jspr": b" messageProvisioning ",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_one_who_does_not_read_and_one_who_talks_nonsense_keep_nobody_from_an_answer(kind: str) -> None:
+    query, ended = QUERIES[kind], b"\r" if kind in ("gs232b", "sbd", "ntn", "jspr") else b"\n"
+    with SerialStub(kind, SITE.state, "tcp:127.0.0.1:0") as stub, contextlib.ExitStack() as clients:
+        host, _, port = stub.address.removeprefix("tcp:").rpartition(":")
+        deaf, mad, good = (
+            clients.enter_context(socket.create_connection((host, int(port)), PATIENCE_S)) for _ in range(3)
+        )
+        deaf.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(200):
+                deaf.send(query * 50)
+        mad.sendall(bytes(range(256)) * 4 + b"[{" * 5_000 + b"\x00" * 5_000 + ended)
+        heard = b""
+        for _ in range(PATIENCE_S):  # a line that is shared may lose a question among what others say
+            good.sendall(ended + query)
+            good.settimeout(1.0)
+            with contextlib.suppress(TimeoutError):
+                while ANSWERS[kind] not in heard:
+                    heard += good.recv(4096)
+                break
+        assert ANSWERS[kind] in heard
+    assert held_bytes(stub) < MOST_HELD
+
+
+PACKET = b"\x45\x00\x00\x1c" + bytes(24)
+
+
+class Loopback:
+    """A data path that gives back what it was given, a little of it."""
+
+    fd = -1
+
+    def __init__(self) -> None:
+        self._packets: deque[bytes] = deque(maxlen=16)
+
+    def read(self) -> bytes:
+        return self._packets.popleft() if self._packets else b""
+
+    def write(self, packet: bytes) -> None:
+        self._packets.append(packet)
+
+
 def line_ended(stub: object, now_ns: int) -> int:
     """What a client does to start afresh."""
     stub.receive(b"\n", now_ns)  # type: ignore[attr-defined]
@@ -135,6 +190,31 @@ TestOpenamipSurvives = survives(
     probe=b"A 5\n",
     answered=lambda heard: b"s 1 " in heard,
     ends=b"\n",
+)
+TestNmeaSurvives = survives(
+    lambda now_ns: NmeaReceiver(SITE.state, now_ns),
+    [b"$EIGPQ,GGA", b"$EIGPQ,RMC*3A", b"$EIGPQ,GSV*00", b"$PMTK605*31", b"$PUBX,00*33", b"$GPGGA,,,,,,0", b"$", b"$$*"],
+    settled=line_ended,
+    probe=b"$EIGPQ,GGA\r\n",
+    answered=lambda heard: b"$GPGGA," in heard or b"$GNGGA," in heard,
+    ends=b"\r\n",
+)
+TestBeaconSurvives = survives(
+    lambda now_ns: BeaconReceiver(lambda utc_ns: (None, False), now_ns),
+    [b"$PBPB", b"$PBPQ,1", b"AT"],
+    settled=lambda stub, now_ns: now_ns,
+    probe=b"",
+    answered=lambda heard: b"$PBPB," in heard,
+    ends=b"\r\n",
+)
+TestSlipSurvives = survives(
+    lambda now_ns: SlipStub(Loopback()),
+    [frame(PACKET), frame(PACKET)[:10], b"\xdb", b"\xdb\x00", b"\xc0\xc0", frame(b"no packet"), b"\x60" + bytes(39)],
+    settled=line_ended,
+    probe=frame(PACKET),
+    answered=lambda heard: frame(PACKET) in heard,
+    ends=b"\xc0",
+    most_held=MOST_HELD,
 )
 TestABadLineIsSurvived = survives(
     lambda now_ns: WiredStub(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from emulator.scenario.hardware import DishEvent
 from emulator.scenario.model import Dish
@@ -178,12 +178,26 @@ def test_the_map_takes_any_direction(azimuth: float, elevation: float, clear: bo
 
 
 class DishLaws(RuleBasedStateMachine):
-    """Any orders, any link, any steps of time."""
+    """Any orders, any link, any steps of time, and whatever befalls it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dish = new_dish()
         self.reboots = 0
+
+    @initialize(
+        events=st.lists(
+            st.builds(
+                DishEvent,
+                kind=st.sampled_from(["overheat", "throttle", "motors_stuck", "obstruction"]),
+                at_s=st.integers(0, 300),
+                duration_s=st.integers(1, 300),
+            ),
+            max_size=4,
+        )
+    )
+    def befalls(self, events: list[DishEvent]) -> None:
+        self.dish = new_dish(events=tuple(events))
 
     @rule(steps=st.integers(1, 40), cause=st.sampled_from([None, Cause.OUTAGE, Cause.LOSS, Cause.NO_SATELLITE]))
     def link(self, steps: int, cause: Cause | None) -> None:
@@ -220,8 +234,12 @@ class DishLaws(RuleBasedStateMachine):
     @invariant()
     def what_it_says_of_itself_agrees(self) -> None:
         dish = self.dish
-        own = {OutageCause.BOOTING, OutageCause.STOWED, OutageCause.SLEEPING, OutageCause.NO_SCHEDULE}
-        assert (dish.down_until_ns is not None) == (dish.outage is not None and dish.outage.cause in own)
+        assert (dish.down_until_ns is not None) == (dish.own_cause is not None)
+        if dish.own_cause is not None:
+            assert dish.outage is not None
+            assert dish.outage.cause is dish.own_cause
+        if dish.befallen("overheat") and dish.reachable:
+            assert dish.own_cause in (OutageCause.THERMAL_SHUTDOWN, OutageCause.BOOTING)
         assert dish.down_until_ns is None or dish.down_until_ns > dish.now_ns
         assert dish.reachable or (dish.outage is not None and dish.outage.cause is OutageCause.BOOTING)
         assert 0 <= dish.history.current <= dish.uptime_ns // NS_PER_S
@@ -239,7 +257,7 @@ class DishLaws(RuleBasedStateMachine):
     def its_own_end_is_kept(self) -> None:
         until = self.dish.down_until_ns
         assert until is not None
-        if not self.dish.config.power_save_mode:
+        if not self.dish.config.power_save_mode and not self.dish.settings.events:
             self.dish.advance(until)
             assert self.dish.down_until_ns is None
 
