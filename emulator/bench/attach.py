@@ -21,6 +21,8 @@ from emulator.errors import InterfaceError, PrivilegeError
 from emulator.ports import wires
 from emulator.ports.access import EVERYWHERE4, EVERYWHERE6, SATELLITE
 from emulator.ports.namespace import Namespace
+from emulator.ports.nic import ARPHRD_ETHER
+from emulator.scenario.fields import of_hosts
 
 if TYPE_CHECKING:
     from emulator.bench.bench import Bench
@@ -226,12 +228,15 @@ class Attachments:
         ]
         held = [(ipaddress.ip_network(held.shown.network), held.near, "of the bench") for held in self._held.values()]
         if not wanted:
+            whole = [f", by {net} of {name or 'a route'} {whose}" for net, name, whose in taken if _holds(net, RANGE4)]
             for candidate in RANGE4.subnets(new_prefix=LAN_PREFIX):
                 if not any(_clash(candidate, net) for net, _, _ in [*taken, *held]):
                     return candidate
-            raise InterfaceError(f"{RANGE4}: all its /{LAN_PREFIX} are taken; say which with --network")
+            raise InterfaceError(
+                f"{RANGE4}: all its /{LAN_PREFIX} are taken{''.join(whole[:1])}; say which with --network"
+            )
         try:
-            network = ipaddress.IPv4Network(wanted)
+            network = of_hosts(ipaddress.IPv4Network(wanted))
             if network.prefixlen > LARGEST_LAN_PREFIX:
                 raise ValueError
         except ValueError as error:
@@ -329,14 +334,18 @@ def _clash(one: wires.Network, other: wires.Network) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
-def _index_of(place: Namespace, name: str, kind: str) -> int:
-    """The index of an interface, of that kind if one is asked for. Raises InterfaceError."""
+def _holds(one: wires.Network, other: wires.Network) -> bool:
+    return one.version == other.version and one.supernet_of(other)  # type: ignore[arg-type]
 
-    def look(netlink: Any) -> tuple[int, str] | None:
+
+def _index_of(place: Namespace, name: str, kind: str) -> int:
+    """The index of an interface, of that kind; of a card, if none is asked for. Raises InterfaceError."""
+
+    def look(netlink: Any) -> tuple[int, str, int] | None:
         for link in netlink.get_links():
             if link.get("ifname") == name:
                 info = link.get("linkinfo")
-                return link["index"], (info.get("kind") or "") if info is not None else ""
+                return link["index"], (info.get("kind") or "") if info is not None else "", link["ifi_type"]
         return None
 
     found = wires.with_netlink(place, f"interface {name}", look)
@@ -344,6 +353,8 @@ def _index_of(place: Namespace, name: str, kind: str) -> int:
         raise InterfaceError(f"{name}: expected an interface that exists, but there is none of this name")
     if kind and found[1] != kind:
         raise InterfaceError(f"{name}: expected a {kind}, got {found[1] or 'another interface'}")
+    if found[2] != ARPHRD_ETHER:
+        raise InterfaceError(f"{name}: expected a card of Ethernet's, got {found[1] or 'another kind'}")
     return found[0]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, IPvAnyAddress, model_validator
 
-from emulator.scenario.fields import PortRange, Table, ports_in_order
+from emulator.scenario.fields import IPv4Hosts, IPv6Hosts, PortRange, Table, ports_in_order
 
 Timeout = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -22,15 +22,15 @@ class Access(Table):
     """The operator's network between gateway and datacenter. Without this table there is none: plain addresses."""
 
     nat44: bool = Field(True, description="whether the terminal has a private address, translated by the carrier")
-    terminal_network: ipaddress.IPv4Network = Field(
+    terminal_network: IPv4Hosts = Field(
         ipaddress.IPv4Network("100.64.0.0/10"),  # RFC 6598: shared address space, for carriers' translation
         description="with nat44: .1 of it is the gateway, .2 the terminal",
     )
-    public_network: ipaddress.IPv4Network = Field(
+    public_network: IPv4Hosts = Field(
         ipaddress.IPv4Network("198.19.0.0/16"),  # RFC 2544, the half that the ports' networks do not reach
         description="public addresses; the bench takes a /28 of it, an address for each point of presence in turn",
     )
-    delegated_network: ipaddress.IPv6Network = Field(
+    delegated_network: IPv6Hosts = Field(
         ipaddress.IPv6Network("2001:2:0:8000::/49"),  # RFC 5180, above the ports' networks
         description="delegated prefixes; the bench takes eight /56 of it, one for each point of presence in turn",
     )

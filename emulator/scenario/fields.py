@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import ipaddress
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+NOT_OF_HOSTS = tuple(
+    ipaddress.ip_network(text)  # "this network", loopback, multicast, reserved: RFC 6890; RFC 4291 section 2.4
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/127", "fe80::/10", "ff00::/8")
+)
+AnyNetwork = TypeVar("AnyNetwork", ipaddress.IPv4Network, ipaddress.IPv6Network)
+
+
+def of_hosts(network: AnyNetwork) -> AnyNetwork:
+    """The network, if it is of unicast: hosts can have its addresses. Raises ValueError if not."""
+    for other in NOT_OF_HOSTS:
+        if network.version == other.version and network.overlaps(other):
+            raise ValueError(f"expected a network of unicast, got {network}, which overlaps {other}")
+    return network
+
 
 Latitude = Annotated[float, Field(ge=-90, le=90, description="degrees north, WGS 84")]
 Longitude = Annotated[float, Field(ge=-180, le=180, description="degrees east, WGS 84")]
@@ -24,6 +40,8 @@ QueueDiscipline = Annotated[
     ),
 ]
 PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
+IPv4Hosts = Annotated[ipaddress.IPv4Network, AfterValidator(of_hosts)]
+IPv6Hosts = Annotated[ipaddress.IPv6Network, AfterValidator(of_hosts)]
 Cycle = Annotated[float, Field(ge=0, le=10_000)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -53,7 +53,8 @@ def expectation(node: Node) -> str:
     if kind in {"number", "integer"}:
         return ("a number" if kind == "number" else "a whole number") + _bounds(node)
     if node.get("format", "").endswith("network"):
-        return f"an {node['format'][:4].replace('ipv', 'IPv')} network without host bits, such as {node['default']}"
+        version = node["format"][:4].replace("ipv", "IPv")
+        return f"a unicast {version} network without host bits, such as {node['default']}"
     if node.get("format") == "ipvanyaddress":
         return "an IPv4 or IPv6 address"
     if "pattern" in node:

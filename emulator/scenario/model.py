@@ -17,6 +17,8 @@ from emulator.scenario.access import Access, Daemon, Pep, SitePath
 from emulator.scenario.fields import (
     Altitude,
     Elevation,
+    IPv4Hosts,
+    IPv6Hosts,
     Latitude,
     Longitude,
     Megabits,
@@ -173,11 +175,11 @@ class Ports(Table):
         pattern=r"^[A-Za-z0-9_.-]{0,15}$",
         description="the same at the datacenter's side; empty: the first free bp0, bp1, …",
     )
-    ipv4_network: ipaddress.IPv4Network = Field(
+    ipv4_network: IPv4Hosts = Field(
         ipaddress.IPv4Network("198.18.0.0/15"),  # RFC 2544: reserved for tests of network devices
         description="the bench takes a /30 of it: .1 datacenter, .2 terminal",
     )
-    ipv6_network: ipaddress.IPv6Network = Field(
+    ipv6_network: IPv6Hosts = Field(
         ipaddress.IPv6Network("2001:2::/48"),  # RFC 5180: the same, for IPv6
         description="the bench takes a /64 of it: ::1 datacenter, ::2 terminal",
     )

@@ -132,6 +132,8 @@ def test_a_bridge_and_what_hangs_on_it() -> None:
             bench.network.do("attach", at="terminal", kind="bridge", where=ours.path, target="port0", device="port0")
         with pytest.raises(InterfaceError, match="br9: expected an interface that exists"):
             bench.network.do("attach", at="terminal", kind="bridge", where=ours.path, target="br9", device="br9")
+        with pytest.raises(InterfaceError, match="lo: expected a card of Ethernet's, got another kind"):
+            bench.network.do("attach", at="terminal", kind="nic", where=ours.path, target="lo", device="lo")
 
 
 def test_a_card_and_the_machine_at_its_other_end() -> None:
@@ -253,10 +255,11 @@ def test_addresses_that_overlap_or_run_out_are_named() -> None:
     with process_elsewhere() as process, of_process(process.pid) as space, running("fixed", *FAST) as bench:
         before = seen(space)
         for wanted, said in {
-            "127.0.0.0/24": "overlaps 127.0.0.0/8 of lo",
+            "127.0.0.0/24": "expected an IPv4 network such as",
             "198.18.0.0/24": "overlaps 198.18.0.0/30 of ut0 at the terminal's side",
             "10.1.2.3/24": "expected an IPv4 network such as",
             "10.1.2.0/31": "expected an IPv4 network such as",
+            "224.1.2.0/24": "expected an IPv4 network such as",
         }.items():
             with pytest.raises(InterfaceError, match=said):
                 put_on(bench, "terminal", process.pid, network=wanted)
@@ -264,7 +267,7 @@ def test_addresses_that_overlap_or_run_out_are_named() -> None:
             space, "busy", lambda netlink: netlink.link("add", ifname="busy0", kind="bridge", state="up")
         )
         wires.add_address(space, "busy0", ipaddress.IPv4Interface("198.18.64.1/18"))
-        with pytest.raises(InterfaceError, match=r"198.18.64.0/18: all its /24 are taken"):
+        with pytest.raises(InterfaceError, match=r"all its /24 are taken, by 198.18.64.0/18 of busy0 of the target;"):
             put_on(bench, "terminal", process.pid)
         wires.delete_interface(space, "busy0")
         assert seen(space) == before

@@ -88,39 +88,45 @@ def transfer(sender: Side, receiver: Side, family: int, address: str) -> None:
     assert received == data
 
 
-@pytest.mark.needs("uso")
+@pytest.mark.needs("uso", "ipv6")
 def test_datagrams_sent_as_one_are_lost_one_by_one_and_arrive_sound() -> None:
     """UDP segmentation offload at layer 2, seen through: half of the packets are lost, none of the others is broken."""
     with bench_of("link.loss=0.5", "ports.ipv6_network=2001:2::/48") as bench:
-        sender, receiver = (
-            side.namespace.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            for side in (bench.terminal, bench.datacenter)
-        )
-        with sender, receiver:
-            receiver.bind((bench.datacenter.ipv4, 9))
-            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
-            payload = b"".join(bytes([number]) * 1000 for number in range(40))
-            far = bench.datacenter.port
-            assert isinstance(far, TapPort)
-            know(bench.terminal.namespace, "ut0", bench.datacenter.ipv4, far.mac.hex(":"))  # half of questions are lost
-            before = bench.counters().uplink
-            sender.sendto(payload, (bench.datacenter.ipv4, 9))
-            until(lambda: bench.counters().uplink.offered_packets >= before.offered_packets + 40)
-            until(lambda: bench.counters().uplink.held_packets == 0)
-            after = bench.counters().uplink
-            lost = after.dropped.get(Cause.LOSS, 0) - before.dropped.get(Cause.LOSS, 0)
-            assert 5 < lost < 35
-            receiver.setblocking(False)
-            arrived = []
-            while True:
-                try:
-                    arrived.append(receiver.recv(2000))
-                except BlockingIOError:
-                    break
-            arrived = [one for one in arrived if len(one) == 1000]
-            assert len(arrived) >= 40 - lost
-            assert all(one == bytes([one[0]]) * 1000 for one in arrived)
-            assert [one[0] for one in arrived] == sorted(one[0] for one in arrived)
+        far = bench.datacenter.port
+        assert isinstance(far, TapPort)
+        for family, address in ((socket.AF_INET, bench.datacenter.ipv4), (socket.AF_INET6, bench.datacenter.ipv6)):
+            know(bench.terminal.namespace, "ut0", address, far.mac.hex(":"))  # half of questions are lost
+            datagrams_cross(bench, family, address)
+
+
+def datagrams_cross(bench: Bench, family: int, address: str) -> None:
+    """40 in one super-packet, half of them lost."""
+    sender, receiver = (
+        side.namespace.run(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        for side in (bench.terminal, bench.datacenter)
+    )
+    with sender, receiver:
+        receiver.bind((address, 9))
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+        payload = b"".join(bytes([number]) * 1000 for number in range(40))
+        before = bench.counters().uplink
+        sender.sendto(payload, (address, 9))
+        until(lambda: bench.counters().uplink.offered_packets >= before.offered_packets + 40)
+        until(lambda: bench.counters().uplink.held_packets == 0)
+        after = bench.counters().uplink
+        lost = after.dropped.get(Cause.LOSS, 0) - before.dropped.get(Cause.LOSS, 0)
+        assert 5 < lost < 35
+        receiver.setblocking(False)
+        arrived = []
+        while True:
+            try:
+                arrived.append(receiver.recv(2000))
+            except BlockingIOError:
+                break
+        arrived = [one for one in arrived if len(one) == 1000]
+        assert len(arrived) >= 40 - lost
+        assert all(one == bytes([one[0]]) * 1000 for one in arrived)
+        assert [one[0] for one in arrived] == sorted(one[0] for one in arrived)
 
 
 def test_an_injected_packet_is_addressed_to_the_far_device() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 from pathlib import Path
 
@@ -299,3 +300,18 @@ def test_the_exported_schema_refuses_what_the_loader_refuses(file: Path, tables:
     for faulty in (unknown, wrong, without_profile, {**tables, "source": "x"}):
         problems(file, faulty)
         assert not SCHEMA.is_valid(faulty)
+
+
+@pytest.mark.parametrize("key", ["ports.ipv4_network", "access.public_network", "access.terminal_network"])
+@given(st.ip_addresses(v=4), st.integers(0, 32))
+def test_addresses_that_no_host_can_have_are_refused(key: str, address: ipaddress.IPv4Address, bits: int) -> None:
+    """Loopback, multicast, "this network", what is reserved; parts of them, and what they are a part of."""
+    network = ipaddress.IPv4Network((int(address), bits), strict=False)
+    first, last = network[0].packed[0], network[-1].packed[0]
+    useless = first == 0 or last >= 224 or first <= 127 <= last
+    with contextlib.ExitStack() as stack:
+        if useless:
+            stack.enter_context(pytest.raises(ScenarioError, match=f"{key}.*: expected a unicast IPv4 network"))
+        elif bits > 28:
+            return  # another fault
+        load_scenario("fixed", [f"{key}={network}"])
