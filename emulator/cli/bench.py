@@ -36,7 +36,7 @@ TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, a
     type=click.Choice(list(MEASURES)),
     metavar="NAME",
     help=f"Measure this, and its baseline: {', '.join(MEASURES)}. May be repeated. Without it, all but "
-    f"{' and '.join(BY_NAME)} are measured.",
+    f"{', '.join(BY_NAME)} are measured.",
 )
 @click.option("--realtime", is_flag=True, help="Run the packet loop at real-time priority.")
 @json_option

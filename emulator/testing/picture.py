@@ -131,15 +131,17 @@ def _events(axis: Axes, record: RunRecord, clock: Clock) -> None:
     axis.axis("off")
     for at in _slot_labels(record):
         axis.text(clock.days(at), 0.02, f"slot :{clock.at(at):%S}", ha="center", va="bottom", fontsize=8, color=FAINT)
-    free_from = [0.0, 0.0]  # of either row, as a share of the width
-    for event in record.events:
+    free_from = [-1.0, -1.0]  # of either row, as a share of the width
+    for event in sorted(record.events, key=lambda event: event.at_ns):
         label = event.label if event.duration_ns else f"▼ {event.label}"
         begins_ns, ends_ns = max(event.at_ns, 0), min(event.at_ns + event.duration_ns, record.duration_ns)
         if begins_ns > ends_ns:  # a label out there would squeeze the panels to nothing
             continue
         middle_ns = (begins_ns + ends_ns) / 2
         middle, half = middle_ns / max(record.duration_ns, 1), (len(label) + 3) * LETTER / 2
-        row = 0 if middle - half >= free_from[0] or middle - half < free_from[1] else 1
+        row = next((each for each in (0, 1) if middle - half >= free_from[each]), None)
+        if row is None:  # no room: it has its line in the panels, and its row in the page's table
+            continue
         free_from[row] = middle + half
         axis.text(
             clock.days(middle_ns),

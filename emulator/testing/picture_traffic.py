@@ -54,7 +54,7 @@ def throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
     axis.set_title(
         f"TCP throughput against the rate of the {direction}"
         if transfer
-        else f"Rate of the {direction}; no transfer ran"
+        else f"Rate of the {direction}; nothing was transferred"
     )
     seconds, bits = goodput(record)
     rate = np.array(channel_of(record, direction).rate_bps, float) / 1e6
@@ -96,7 +96,8 @@ def loss(axis: Axes, record: RunRecord, clock: Clock) -> None:
     """Of the probes of each bin, against what the link was told; a shut gate loses all."""
     interval_ns = max(record.probes(direction).interval_ns for direction in DIRECTIONS)
     bin_ns = max(bin_of(record.duration_ns, MOST_LOSS_BINS), next_bin(FEWEST_PROBES * interval_ns))
-    axis.set_title(f"Loss of the probes in bins of {bin_ns / NS_PER_S:g} s, against what was commanded")
+    measured = f"Loss of the probes in bins of {bin_ns / NS_PER_S:g} s, against what was commanded"
+    axis.set_title(measured if interval_ns else "Loss that was commanded; no probes ran")
     edges = np.arange(0, record.duration_ns + bin_ns, bin_ns)
     for direction in DIRECTIONS:
         probes, channel = record.probes(direction), channel_of(record, direction)

@@ -265,6 +265,8 @@ def _packet_rows(record: RunRecord) -> Iterable[Row]:
 
 def _probe_rows(record: RunRecord) -> Iterable[Row]:
     series = [record.probes(direction) for direction in DIRECTIONS]
+    if not any(each.sent_ns for each in series):
+        return
     verdicts = [delay_verdict(each) for each in series]
     window_ns = max(floor_window_ns(each.interval_ns) for each in series)
     figures: list[tuple[str, list[str]]] = [
@@ -290,7 +292,9 @@ def _probe_rows(record: RunRecord) -> Iterable[Row]:
 
 
 def _notes(record: RunRecord) -> tuple[str, ...]:
-    notes = [HOW_MEASURED, HOW_COMMANDED, HOW_COUNTED]
+    notes = [HOW_COMMANDED, HOW_COUNTED]
+    if record.uplink_probes.sent_ns or record.downlink_probes.sent_ns:
+        notes = [HOW_MEASURED, *notes]
     if record.transfer is not None:
         notes.append(HOW_TRANSFERRED)
     if record.slot_s:

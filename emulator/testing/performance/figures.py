@@ -353,6 +353,25 @@ FIGURES = (
         Target("≤", 3),
         "value",
     ),
+    *(
+        Figure(
+            f"tests.{key}",
+            what,
+            unit,
+            Reading(f"{trial}/python", at(name, scale=scale)),
+            target=target,
+            target_of="value",
+        )
+        for key, what, unit, trial, name, scale, target in (
+            ("fixture", "a test's bench, up and down", "ms", "fixture", "ms", 1.0, Target("≤", 300)),
+            ("fixture_longest", "the same, the longest of ten", "ms", "fixture", "longest_ms", 1.0, None),
+            ("report", "report of a run of ten minutes", "s", "report", "seconds", 1.0, Target("≤", 5)),
+            ("report_cores", "the same, time of cores", "s", "report", "cores_s", 1.0, None),
+            ("page", "the same, its page", "MB", "report", "page_bytes", 1e-6, Target("≤", 5)),
+            ("sweep", "200 runs of ten minutes in virtual time", "s", "sweep", "seconds", 1.0, Target("≤", 60)),
+            ("sweep_cores", "the same, time of cores", "s", "sweep", "cores_s", 1.0, None),
+        )
+    ),
     Figure("cpu.tcp", "CPU of the packet loop, TCP", "ns/packet", Reading("tcp/bench", CPU)),
     Figure("cpu.udp", "CPU of the packet loop, UDP", "ns/packet", Reading("udp/bench", CPU)),
     Figure(

@@ -18,6 +18,7 @@ from pathlib import Path
 from emulator.bench.fabrics import Fabric
 from emulator.child import child_command
 from emulator.errors import EmulationError
+from emulator.testing.performance import tests
 from emulator.testing.performance.asked import Beside, nothing, stubs_asked
 from emulator.testing.performance.bare_batches import bare_batches
 from emulator.testing.performance.emulated import Memory
@@ -323,6 +324,9 @@ TRIALS: dict[str, Trial] = {
     "delay/bench": delay_link,
     "start/python": start_python,
     "start/shell": start_shell,
+    "fixture/python": tests.fixture,
+    "report/python": tests.report,
+    "sweep/python": tests.sweep,
 }
 
 
@@ -362,5 +366,8 @@ def takes_s(key: str, settings: Settings) -> float:
         "batches": settings.seconds + 1.5,
         "inject": settings.limit_seconds + 0.5,
         "start": 1.0,
+        "fixture": 6.0,
+        "report": 6.0,
+        "sweep": 15.0,
     }
     return lasts[load] + prepared

@@ -26,11 +26,12 @@ MEASURES = {
     "antenna": ("felt/antenna",),
     "delay": ("delay/forwarding", "delay/bench"),
     "start": ("start/python", "start/shell"),
+    "tests": ("fixture/python", "report/python", "sweep/python"),
 }
 QUICK = ("tcp", "gigabit", "lateness", "udp", "zmq-tcp", "zmq-udp", "start")
 """What a quick run measures; the rest takes longer than its time."""
-BY_NAME = ("stubs", "antenna")
-"""What is measured where it is asked for alone: the terminal's hardware, not the path of the packets."""
+BY_NAME = ("stubs", "antenna", "tests")
+"""What is measured where it is asked for alone: the terminal's hardware and tests, not the path of the packets."""
 USUAL = tuple(name for name in MEASURES if name not in BY_NAME)
 
 FLOWS = (1, 100, 1000)

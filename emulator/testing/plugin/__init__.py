@@ -115,20 +115,18 @@ def pytest_runtest_makereport(
         return report
     link.freeze()
     capture = link.capture_ended()
-    faults = link.faults() or _not_proven(call)
+    faults, said = link.faults() or _not_proven(call), report.longreprtext
     if faults and report.outcome != "skipped":
         reason = f"invalid: the emulation fell behind: {'; '.join(faults)}"
-        failed = f"\nthe test failed: {report.longreprtext}" if report.failed else ""
-        report.sections.append(("satlink: invalid", f"{reason}{failed}"))
+        said = reason + (f"\nthe test failed: {said}" if report.failed else "")
+        report.sections.append(("satlink: invalid", said))
         path, line, _ = item.location
         report.outcome, report.longrepr = "skipped", (path, line or 0, reason)
         setattr(report, INVALID, reason)
     outcome = "invalid" if faults else report.outcome
     told = _told(item, link)
     try:
-        pages = settings_of(item.config).keep(
-            item.nodeid, link, outcome, report.longreprtext, repeat_command(item, link), capture
-        )
+        pages = settings_of(item.config).keep(item.nodeid, link, outcome, said, repeat_command(item, link), capture)
         told = "\n".join([told, *(f"{'report' if page.suffix == '.html' else 'capture'}: {page}" for page in pages)])
     except Exception as error:  # noqa: BLE001 (a full disk, or a defect, takes the report and not the result)
         why = str(error) if isinstance(error, BentpipeError) else f"defect: {type(error).__name__}: {error}"
