@@ -31,7 +31,7 @@ API_VERSION = 42  # shared/INTERFACES.md: mid-2026
 NO_LOCATION = "GetLocation requests are not enabled on this device"  # the same
 UNREADABLE = "grpc: error unmarshalling request: proto: cannot parse invalid data"
 ETHERNET_MBPS = 1000
-FRAME_EARTH, PASSED, OKAY, IDLE, LOCAL, GPS_SOURCE = 1, 1, 1, 1, 1, 4  # values of the enums in dish_messages
+FRAME_EARTH, PASSED, FAILED, OKAY, IDLE, LOCAL, GPS_SOURCE = 1, 1, 2, 1, 1, 1, 4  # values of the enums in dish_messages
 NEVER_S = -1.0  # seconds since an outage that there has not been: a stated choice
 
 
@@ -200,7 +200,8 @@ class DishStub:
         found.alerts.dish_thermal_shutdown = dish.befallen("overheat")
         found.alerts.dish_thermal_throttle = dish.befallen("throttle")
         found.alerts.motors_stuck = dish.befallen("motors_stuck")
-        found.disablement_code, found.hardware_self_test = OKAY, PASSED
+        found.disablement_code = OKAY
+        found.hardware_self_test = FAILED if dish.befallen("fault") else PASSED
         found.location.enabled = dish.settings.location_consent
         place = dish.place
         if dish.settings.location_consent and place is not None and dish.gps_valid:

@@ -43,6 +43,7 @@ WORDS = {
     OutageCause.SLEEPING: "sleeping",
     OutageCause.OBSTRUCTED: "obstructed",
     OutageCause.THERMAL_SHUTDOWN: "overheated",
+    OutageCause.NO_DOWNLINK: "faulty",
 }
 
 log = logging.getLogger("bentpipe.dish")

@@ -141,9 +141,9 @@ class GnssLoss(Table):
 class DishEvent(Table):
     """Something that befalls the Starlink dish for a time."""
 
-    kind: Literal["overheat", "throttle", "motors_stuck", "obstruction"] = Field(
-        description="overheat: it shuts down, and searches afterwards; throttle, motors_stuck: alerts alone; "
-        "obstruction: something stands in its view"
+    kind: Literal["overheat", "fault", "throttle", "motors_stuck", "obstruction"] = Field(
+        description="overheat: it shuts down, and searches afterwards; fault: the same of its radio; throttle, "
+        "motors_stuck: alerts alone; obstruction: something stands in its view"
     )
     at_s: float = Field(ge=0, description="when it begins, from the start of the dish")
     duration_s: float = Field(gt=0, description="how long it lasts")

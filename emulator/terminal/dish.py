@@ -86,7 +86,7 @@ class DishTerminal:
             (start_ns + round(one.at_s * NS_PER_S), start_ns + round((one.at_s + one.duration_s) * NS_PER_S), one.kind)
             for one in settings.events
         ]
-        self._hot = False
+        self._unfit = False
         self._now_ns = start_ns
         self._power_on(start_ns)
         if settings.at_start == "tracking":
@@ -124,8 +124,8 @@ class DishTerminal:
         was_asleep, self._asleep = self._asleep, at_ns >= self._boot_end_ns and self._sleeps_at(at_ns)
         if was_asleep and not self._asleep:
             self._acquired_ns = at_ns + self._search_ns
-        was_hot, self._hot = self._hot, self.befallen("overheat")
-        if was_hot and not self._hot:
+        was_unfit, self._unfit = self._unfit, self.befallen("overheat") or self.befallen("fault")
+        if was_unfit and not self._unfit:
             self._acquired_ns = max(self._acquired_ns, at_ns + self._search_ns)
         own = self._own_cause()
         if own is not self._own:
@@ -139,8 +139,8 @@ class DishTerminal:
     def _own_cause(self) -> OutageCause | None:
         if self._now_ns < self._boot_end_ns:
             return OutageCause.BOOTING
-        if self._hot:
-            return OutageCause.THERMAL_SHUTDOWN
+        if self._unfit:
+            return OutageCause.THERMAL_SHUTDOWN if self.befallen("overheat") else OutageCause.NO_DOWNLINK
         if self.stowed:
             return OutageCause.STOWED
         if self._asleep:

@@ -189,7 +189,7 @@ class DishLaws(RuleBasedStateMachine):
         events=st.lists(
             st.builds(
                 DishEvent,
-                kind=st.sampled_from(["overheat", "throttle", "motors_stuck", "obstruction"]),
+                kind=st.sampled_from(["overheat", "fault", "throttle", "motors_stuck", "obstruction"]),
                 at_s=st.integers(0, 300),
                 duration_s=st.integers(1, 300),
             ),
@@ -240,6 +240,8 @@ class DishLaws(RuleBasedStateMachine):
             assert dish.outage.cause is dish.own_cause
         if dish.befallen("overheat") and dish.reachable:
             assert dish.own_cause in (OutageCause.THERMAL_SHUTDOWN, OutageCause.BOOTING)
+        elif dish.befallen("fault") and dish.reachable:
+            assert dish.own_cause in (OutageCause.NO_DOWNLINK, OutageCause.BOOTING)
         assert dish.down_until_ns is None or dish.down_until_ns > dish.now_ns
         assert dish.reachable or (dish.outage is not None and dish.outage.cause is OutageCause.BOOTING)
         assert 0 <= dish.history.current <= dish.uptime_ns // NS_PER_S
@@ -271,10 +273,11 @@ def test_it_overheats_and_searches_afterwards_and_what_stands_in_its_view_is_tol
         DishEvent(kind="overheat", at_s=10, duration_s=20),
         DishEvent(kind="obstruction", at_s=50, duration_s=5),
         DishEvent(kind="motors_stuck", at_s=12, duration_s=1),
+        DishEvent(kind="fault", at_s=58, duration_s=4),
     )
     dish = new_dish(events=events, at_start="tracking")
     seen: list[tuple[int, OutageCause | None]] = []
-    for second in range(70):
+    for second in range(75):
         dish.advance(START_NS + second * NS_PER_S)
         cause = dish.outage.cause if dish.outage else None
         if not seen or seen[-1][1] is not cause:
@@ -289,7 +292,10 @@ def test_it_overheats_and_searches_afterwards_and_what_stands_in_its_view_is_tol
         (35, None),
         (50, OutageCause.OBSTRUCTED),
         (55, None),
+        (58, OutageCause.NO_DOWNLINK),
+        (62, OutageCause.NO_SCHEDULE),
+        (67, None),
     ]
-    dish.reboot(START_NS + 70 * NS_PER_S)
+    dish.reboot(START_NS + 75 * NS_PER_S)
     assert dish.outage is not None
     assert dish.outage.cause is OutageCause.BOOTING
