@@ -19,6 +19,7 @@ from emulator.link.state import (
     FAIR_NEW_LAST,
     FAIR_OLD_FIRST,
     FAIR_OLD_LAST,
+    FAIR_OLDEST,
     FAIR_QUANTUM,
     FAIR_SINCE,
     FAIR_USED,
@@ -32,8 +33,10 @@ from emulator.link.state import (
     IDLE,
     LANE_HEAD,
     LANE_TAIL,
+    NEVER,
     NEW,
     OLD,
+    Q_ARRIVAL,
     Q_BYTES,
     Q_NEXT,
     Ints,
@@ -52,7 +55,7 @@ def fair_join(lanes: Ints, flows: Ints, queue: Ints, lane: int, flow_hash: int, 
     else:
         lanes[lane, FAIR_FREE] = queue[lane, row, Q_NEXT]
     if lanes[lane, LANE_HEAD] == lanes[lane, LANE_TAIL]:
-        lanes[lane, FAIR_SINCE] = arrival
+        lanes[lane, FAIR_SINCE] = lanes[lane, FAIR_OLDEST] = arrival
     flow = lanes[lane, FAIR_FIRST] + flow_hash % lanes[lane, FAIR_FLOWS]
     queue[lane, row, Q_NEXT] = NOBODY
     if flows[flow, FLOW_FIRST] == NOBODY:
@@ -112,6 +115,21 @@ def fair_longest(lanes: Ints, flows: Ints, lane: int) -> int:
             longest = flow
     lanes[lane, FAIR_FLOW] = longest
     return flows[longest, FLOW_BYTES]
+
+
+@compiled_apart
+def fair_oldest(lanes: Ints, flows: Ints, queue: Ints, lane: int) -> int:
+    """Sets FAIR_FLOW to the flow with the oldest packet, one must wait; returns when that came, and keeps it.
+
+    Until the next time nothing older waits, whatever has come and gone.
+    """
+    first, oldest = lanes[lane, FAIR_FIRST], NEVER
+    for flow in range(first, first + lanes[lane, FAIR_FLOWS]):
+        row = flows[flow, FLOW_FIRST]
+        if row != NOBODY and queue[lane, row, Q_ARRIVAL] < oldest:
+            oldest, lanes[lane, FAIR_FLOW] = queue[lane, row, Q_ARRIVAL], flow
+    lanes[lane, FAIR_OLDEST] = oldest
+    return oldest
 
 
 @compiled

@@ -17,6 +17,7 @@ from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.custom import consult
 from emulator.link.cut_through import cut_through
 from emulator.link.damage import is_copied, lateness_of, spoil
+from emulator.link.held import drop_overdue, next_drop
 from emulator.link.leave import undress
 from emulator.link.ledger import note
 from emulator.link.lose import is_lost
@@ -40,6 +41,7 @@ from emulator.link.state import (
     FREE,
     HAS_DAMAGE,
     HAS_STAGE,
+    HELD_SINCE,
     INDEX_MASK,
     LANE_DELAYS,
     LANE_SERVED,
@@ -147,6 +149,8 @@ def advance(link: LinkState, now: int) -> None:
     reg = link.reg
     while True:
         start = service_start(link)
+        if reg[HELD_SINCE] <= now and drop_overdue(link, reg[HELD_SINCE], min(start - 1, now)):
+            continue
         if start > now:
             return
         lane = reg[TURN]
@@ -260,4 +264,7 @@ def next_event(link: LinkState) -> int:
     due = NEVER
     if reg[F_HEAD] < reg[F_TAIL]:
         due = link.flight[reg[F_HEAD] % len(link.flight), F_DUE]
-    return min(due, service_start(link))
+    start = service_start(link)
+    if reg[HELD_SINCE] < NEVER:
+        start = min(start, next_drop(link, reg[HELD_SINCE]))
+    return min(due, start)

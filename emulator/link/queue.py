@@ -7,8 +7,9 @@
     PIE          packets are dropped as they come, so often that the wait nears a target
     FQ-CoDel     a queue for each flow, served in turns, each with CoDel; a full lane drops from its longest flow
 
-A lane may have a limit in packets, in bytes and in time: what has waited longer when its turn comes is dropped. With
-ECN, CoDel, PIE and FQ-CoDel mark what they would drop, if its sender takes part (RFC 3168).
+A lane may have a limit in packets, in bytes and in time: what has waited longer when its turn comes is dropped; where
+a gate keeps it, see `held`. With ECN, CoDel, PIE and FQ-CoDel mark what they would drop, if its sender takes part
+(RFC 3168).
 
 A lane stands before every lane behind it: while a packet waits in it, those do not move.
 """

@@ -25,6 +25,7 @@ from emulator.link.state import (
     GRANT,
     HAS_BUCKET,
     HAS_OPPORTUNITIES,
+    HELD_SINCE,
     NEVER,
     OVERHEAD_BYTES,
     REQUEST,
@@ -40,8 +41,9 @@ NS_PER_S = 1_000_000_000
 
 @compiled
 def service_start(link: LinkState) -> int:
-    """When the next packet enters service: its turn, or when the gate opens. NEVER if none waits."""
+    """When the next packet enters service: its turn, or when the gate opens. NEVER if none waits. Sets HELD_SINCE."""
     reg = link.reg
+    reg[HELD_SINCE] = NEVER
     arrival = first_arrival(link)
     if arrival == NEVER:
         return NEVER
@@ -55,6 +57,7 @@ def service_start(link: LinkState) -> int:
         see(link, start)
         if reg[CH_GATE] != HOLD:
             return start
+        reg[HELD_SINCE] = min(reg[HELD_SINCE], start)
         start = reg[CH_UNTIL]
         if start >= NEVER:
             return NEVER

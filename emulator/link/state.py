@@ -40,8 +40,8 @@ SPOILT_BIT = 40  # where in the word the number of that bit stands
     LANE_CODEL, _, _, _, _,  # five columns of CoDel's, in the order of CODEL_FIRST_ABOVE …
     PIE_NEXT, PIE_ODDS, PIE_SUM, PIE_BURST, PIE_DELAY, PIE_DELAY_BEFORE,
     FAIR_FIRST, FAIR_FLOWS, FAIR_QUANTUM, FAIR_FLOW, FAIR_SINCE, FAIR_FREE, FAIR_USED,
-    FAIR_NEW_FIRST, FAIR_NEW_LAST, FAIR_OLD_FIRST, FAIR_OLD_LAST,
-) = range(39)  # fmt: skip
+    FAIR_NEW_FIRST, FAIR_NEW_LAST, FAIR_OLD_FIRST, FAIR_OLD_LAST, FAIR_OLDEST,
+) = range(40)  # fmt: skip
 LANE_WAITS = 40  # a histogram of what packets have waited, by powers of two of 1,024 ns
 LANE_DELAYS = 72  # and of their time from arrival until they are due
 HISTOGRAM_BINS = 32
@@ -107,7 +107,8 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     FLOW, STAGE_CODE, STAGE_WORDS, RING_ADDRESS,
     REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
-) = range(95)  # fmt: skip
+    HELD_SINCE,  # as `service_start` has found: since when a gate keeps the packet whose turn it is, or NEVER
+) = range(96)  # fmt: skip
 REGISTERS = 96
 
 CAUSES = 32

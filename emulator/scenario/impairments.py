@@ -126,7 +126,7 @@ class QueueKeys(Table):
         None, description="the same, as a multiple of rate × round trip"
     )
     queue_ms: Annotated[float, Field(gt=0, le=60_000)] | None = Field(
-        None, description="longest wait: what has waited longer when its turn comes is dropped"
+        None, description="longest wait: what has waited longer when its turn comes, or during a hold, is dropped"
     )
     queue_target_ms: Annotated[float, Field(gt=0, le=10_000)] | None = Field(
         None, description="wait that CoDel (5 unless given), FQ-CoDel (5) and PIE (15) aim at"
