@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 2.0
+TICK_S = 0.3
 
 
 @contextmanager
@@ -68,3 +69,23 @@ def working(what: str) -> Iterator[None]:
         patience.cancel()
         patience.join()
         status.stop()
+
+
+@contextmanager
+def elapsing(what: str, duration_s: float) -> Iterator[None]:
+    """The same for work that lasts as long as was asked for."""
+    over = threading.Event()
+
+    def tell(advance: Callable[[int], None]) -> None:
+        began = time.monotonic()
+        while not over.wait(TICK_S):
+            advance(round(10 * min(duration_s, time.monotonic() - began)))
+
+    with progress(what, round(10 * duration_s)) as advance:
+        clock = threading.Thread(target=tell, args=[advance], daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            over.set()
+            clock.join()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emulator.cli.options import duration_option, output_option, parse_duration_ns, read_by
+from emulator.cli.progress import elapsing
 from emulator.errors import EmulationError, EndpointError, ToolMissingError
 from emulator.output import output_file
 from emulator.units import NS_PER_S
@@ -93,9 +94,10 @@ def record(
     bursts: list[Burst] = []
     try:
         try:
-            if heavy_mbps is not None:
-                _load(host, heavy_port, heavy_mbps, every_ns, duration_ns, light, bursts)
-            light.wait(duration_ns / NS_PER_S + SETTLE_S)
+            with elapsing(f"probing {host}", duration_ns / NS_PER_S):
+                if heavy_mbps is not None:
+                    _load(host, heavy_port, heavy_mbps, every_ns, duration_ns, light, bursts)
+                light.wait(duration_ns / NS_PER_S + SETTLE_S)
         except KeyboardInterrupt:
             pass
         light.end()

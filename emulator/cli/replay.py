@@ -56,6 +56,7 @@ def replay(
     (-T fields -e frame.comment). The same input gives the same file, byte for byte. Without --start the capture's own
     stamps are the simulated UTC.
     """
+    from emulator.cli.progress import working
     from emulator.cli.run import direction_report
     from emulator.output import output_file
     from emulator.taps.pcapng import read_capture
@@ -70,7 +71,7 @@ def replay(
     windows = windows_for(scenario, elements=elements, epoch_utc_ns=epoch_ns)
     for note in windows.notes:
         click.echo(f"bentpipe: {note}", err=True)
-    with output_file(output) as file:
+    with working("replaying"), output_file(output) as file:
         result = replay_capture(scenario, windows, capture, file, start_utc_ns=start_utc_ns, terminals=addresses)
     report: dict[str, Any] = {
         "seconds": (result.last_utc_ns - result.first_utc_ns) / 1e9,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from emulator.cli.progress import working
+
 
 @click.command()
 @click.argument("record", type=click.Path(dir_okay=False, path_type=Path), metavar="RUN.json")
@@ -27,14 +29,19 @@ def report(record: Path, other: Path | None, output: Path | None, capture: Path 
     from emulator.testing.record import load_record
     from emulator.testing.report import write_report
 
-    first = load_record(record)
     directory = output or record.parent
-    if other is not None:
-        click.echo(write_comparison(first, load_record(other), directory))
+    with working("reading"):
+        first = load_record(record)
+        second = None if other is None else load_record(other)
+    if second is not None:
+        click.echo(write_comparison(first, second, directory))
         return
     if capture is not None:
         from emulator.testing.flows import flows_of_capture
 
-        first.flows = flows_of_capture(capture)
-    for path in write_report(first, directory).values():
+        with working("reading the capture"):
+            first.flows = flows_of_capture(capture)
+    with working("drawing"):
+        written = write_report(first, directory)
+    for path in written.values():
         click.echo(path)

@@ -11,9 +11,10 @@ import pytest
 
 SLOW = {
     "a bar": "with progress.progress('planning', 10) as advance:\n    wait(0.3)\n    advance(1)\n    wait(0.3)",
+    "a time": "progress.TICK_S = 0.1\nwith progress.elapsing('probing', 9):\n    wait(1.0)",
     "work of unknown length": "with progress.working('drawing'):\n    wait(0.5)",
 }
-WORDS = {"a bar": b"planning", "work of unknown length": "drawing …".encode()}
+WORDS = {"a bar": b"planning", "a time": b"probing", "work of unknown length": "drawing …".encode()}
 
 
 def shown(script: str, patience_s: float) -> bytes:
