@@ -32,6 +32,7 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same bytes under an
 MOST_CALLS = 32  # at once; one more is refused with RESOURCE_EXHAUSTED
 GRACE_S = 0.2  # what a reply under way gets when the ports close
 OPTIONS = [
+    ("grpc.http2.bdp_probe", 0),  # a fifth of what a call costs, to find windows for more than a dish ever says
     ("grpc.so_reuseport", 0),  # a second dish on the same port must fail
     ("grpc.max_receive_message_length", 1 << 16),
     ("grpc.max_concurrent_streams", MOST_CALLS),

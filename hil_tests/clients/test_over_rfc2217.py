@@ -1,10 +1,12 @@
-"""Receivers and controllers behind an RFC 2217 port, as a device server offers one, found by clients that know it."""
+"""Receivers and controllers behind an RFC 2217 port, as a device server has one, for clients that know it and not."""
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import serial
@@ -14,7 +16,7 @@ from pyubx2 import UBXReader
 from emulator.terminal import Antenna, Mount, Terminal
 from emulator.terminal.pointing import Report
 from emulator.units import NS_PER_MS, NS_PER_S
-from firmware_stubs.registry import Hardware, controller_line
+from firmware_stubs.registry import Hardware, bridge, controller_line
 from firmware_stubs.transport import SerialStub
 
 SITE = Terminal(-33.8568, 151.2153, 42.0)
@@ -44,6 +46,21 @@ def test_pyubx2_is_answered_in_binary(receiver: serial.Serial) -> None:
         if message.identity == "NAV-PVT":
             assert message.lat == pytest.approx(-33.8568)
             return
+
+
+@pytest.mark.needs("rotctl")
+def test_rotctl_that_opens_paths_alone_finds_it_behind_one(tmp_path: Path) -> None:
+    antenna = Antenna(Mount(park_azimuth_deg=10, park_elevation_deg=80))
+    with SerialStub("easycomm2", SITE.state, "rfc2217:127.0.0.1:0", hardware=Hardware(antenna=antenna)) as stub:
+        url = stub.address.replace("rfc2217:", "rfc2217://")
+        door = bridge("easycomm2", str(tmp_path / "rotator"), url, None, silence_ns=NS_PER_S, utc_ns=time.time_ns)
+        door.start()
+        try:
+            command = ["rotctl", "-m", "202", "-r", door.address, "p"]
+            told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+        finally:
+            door.stop()
+    assert [float(line) for line in told.stdout.split()] == [10, 80]
 
 
 def test_the_bench_reaches_a_controller_at_a_device_server() -> None:
