@@ -66,12 +66,13 @@ def cut_through(link: LinkState, lane: int, now: int, place: int) -> bool:
     if reg[CH_RATE] != 0 or reg[CH_LOSS] != 0 or reg[CH_GATE] != PASS:
         return False
     due = max(now + delay_at(link, now), reg[LAST_DUE])
+    row = reg[F_TAIL] % len(flight)
     for index in range(segments):
-        row = (reg[F_TAIL] + index) % len(flight)
         flight[row, F_DUE] = due
         flight[row, F_SUPER] = place
         flight[row, F_INDEX] = index
         flight[row, F_BYTES] = wire_bytes(entry, index)
+        row = row + 1 if row + 1 < len(flight) else 0
     reg[F_TAIL] += segments
     reg[LAST_DUE], reg[FREE], reg[TURN] = due, now, lane
     reg[OFFERED_PACKETS] += segments

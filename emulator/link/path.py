@@ -224,9 +224,9 @@ def first_run(link: LinkState, until: int) -> None:
     head, tail, size = reg[F_HEAD], reg[F_TAIL], len(flight)
     first = head % size
     place, index, length = flight[first, F_SUPER], flight[first, F_INDEX], flight[first, F_BYTES]
-    count = 1
+    count, row = 1, first
     while head + count < tail and index & SPOILT == 0:
-        row = (head + count) % size
+        row = row + 1 if row + 1 < size else 0  # a division for each would take as long as all the rest
         if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count or flight[row, F_DUE] > until:
             break
         length += flight[row, F_BYTES]

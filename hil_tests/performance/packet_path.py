@@ -15,7 +15,7 @@ from pathlib import Path
 
 from emulator.link.link import LinkOptions
 from emulator.testing.performance.names import PLAIN
-from emulator.testing.performance.stages import costs, plain, timed, variants
+from emulator.testing.performance.stages import costs, plain, timed, udp_packets, variants
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def in_checkout(path: Path) -> float:
 
 def main(arguments: list[str]) -> None:
     if arguments == ["--one"]:
-        print(costs({PLAIN: timed(LinkOptions(), plain())})[PLAIN])
+        print(costs({PLAIN: timed(LinkOptions(), plain(), udp_packets(1))})[PLAIN])
     elif arguments[:1] == ["--against"]:
         pairs = [(in_checkout(REPOSITORY), in_checkout(Path(arguments[1]))) for _ in range(5)]
         here, there = (min(values) for values in zip(*pairs, strict=True))

@@ -37,8 +37,10 @@ USUAL = tuple(name for name in MEASURES if name not in BY_NAME)
 FLOWS = (1, 100, 1000)
 SIZES = (64, 512, 1500)  # IP bytes of a UDP packet
 PLAIN = "one class"  # the variant of a link beside which all others stand
+SUPERS = "in super-packets, no rate limit"
 STAGES = (
     PLAIN,
+    SUPERS,
     "100 classes",
     "1,000 flows",
     "codel",

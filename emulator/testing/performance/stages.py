@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from emulator.link import wire
 from emulator.link.compiled import compiled_apart
 from emulator.link.link import Bucket, Bursts, CustomStage, Jitter, LaneOptions, Link, LinkOptions, Opportunities, Rule
 from emulator.link.path import depart, due_run, offer
 from emulator.link.state import Bytes, LinkState
 from emulator.link.store import reserve
-from emulator.testing.performance.names import PLAIN
+from emulator.testing.performance.names import PLAIN, SUPERS
 from emulator.timeline.model import Channel
 
 PACKETS = 200_000
@@ -24,11 +25,12 @@ GAP_NS = 2_000
 ROUNDS = 7
 PACKET_BYTES = 64
 DRAIN_NS = 1_000_000_000
+SEGMENTS, MSS = 40, 1460  # a super-packet's wire packets, and what each of them carries
 
 
 @compiled_apart
 def carry(link: LinkState, frames: Bytes, length: int, first: int, packets: int, gap: int) -> None:
-    """Offers frames of `length` bytes, the rows of `frames` in turns, one each `gap` ns; delivers what is due."""
+    """Offers frames of `length` bytes that begin with the rows of `frames`, one each `gap` ns; delivers what is due."""
     now = first
     for number in range(packets):
         now += gap
@@ -36,7 +38,7 @@ def carry(link: LinkState, frames: Bytes, length: int, first: int, packets: int,
             depart(link)
         offset = reserve(link, length)
         row = number % len(frames)
-        for at in range(length):
+        for at in range(frames.shape[1]):
             link.ring[offset + at] = frames[row, at]
         offer(link, now, offset, length)
     now += DRAIN_NS
@@ -50,16 +52,33 @@ def udp_packet(size: int, port: int) -> bytes:
     return bytes(10) + head + struct.pack(">HHHH", port, 5000, size - 20, 0) + bytes(size - 28)
 
 
-def timed(options: LinkOptions, channel: Channel, flows: int = 1) -> Callable[[], float]:
-    """A run of one variant, as ns of the processor per packet."""
-    packets = [np.frombuffer(udp_packet(PACKET_BYTES, 1000 + flow), np.uint8) for flow in range(flows)]
-    frames = np.stack(packets).copy()
+def udp_packets(flows: int) -> list[bytes]:
+    """Small ones, of as many flows."""
+    return [udp_packet(PACKET_BYTES, 1000 + flow) for flow in range(flows)]
+
+
+def super_packet() -> bytes:
+    """Headers of a TCP super-packet of SEGMENTS full wire packets, behind its virtio_net_hdr."""
+    offload = struct.pack("<BBHHHH", wire.NEEDS_CHECKSUM, wire.GSO_TCP4, 40, MSS, 20, wire.TCP_CHECKSUM)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 40 + SEGMENTS * MSS, 0, 0, 64, 6, 0) + bytes(
+        [198, 18, 0, 2, 198, 18, 0, 1]
+    )
+    return offload + head + struct.pack(">HHIIBBHHH", 1000, 5000, 0, 0, 0x50, 0x10, 1000, 0, 0)
+
+
+def timed(options: LinkOptions, channel: Channel, packets: list[bytes], segments: int = 1) -> Callable[[], float]:
+    """A run of one variant, as ns of the processor per wire packet. segments: wire packets for which a packet stands.
+
+    Of super-packets the link looks at the headers alone; their payload is whatever is in the ring.
+    """
+    frames = np.stack([np.frombuffer(packet, np.uint8) for packet in packets]).copy()
+    length = frames.shape[1] + (segments * MSS if segments > 1 else 0)
     link = Link(channel, 1 << 60, seed=1, direction=0, options=options)
     clock = [0]
 
     def run() -> float:
         begun = time.thread_time_ns()
-        carry(link.state, frames, frames.shape[1], clock[0], PACKETS, GAP_NS)
+        carry(link.state, frames, length, clock[0], PACKETS // segments, GAP_NS * segments)
         clock[0] += PACKETS * GAP_NS + 2 * DRAIN_NS
         return (time.thread_time_ns() - begun) / PACKETS
 
@@ -111,7 +130,10 @@ def variants() -> dict[str, Callable[[], float]]:
         "own stage": (LinkOptions(stage=idle), 1),
         "all of them": (everything, 1000),
     }
-    return {name: timed(options, plain(), flows) for name, (options, flows) in made.items()}
+    runs = {name: timed(options, plain(), udp_packets(flows)) for name, (options, flows) in made.items()}
+    unlimited = Channel.constant(0, delay_ns=1_000_000)
+    runs[SUPERS] = timed(LinkOptions(), unlimited, [super_packet()], SEGMENTS)
+    return runs
 
 
 def costs(runs: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:

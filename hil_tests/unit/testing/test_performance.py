@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import EmulationError
+from emulator.link.link import Link
+from emulator.testing.performance import stages
 from emulator.testing.performance.loads import read_iperf3
 from emulator.testing.performance.statistics import Target, histogram_percentile, ratios, spread
 from emulator.testing.performance.table import number, shown
+from emulator.timeline.model import Channel
 
 FIGURES = st.floats(min_value=1e-6, max_value=1e12, allow_nan=False)
 SEVERAL = st.lists(FIGURES, min_size=1, max_size=9)
@@ -137,3 +140,12 @@ def test_what_is_no_report_is_an_error_that_quotes_it(told: str) -> None:
 def test_what_iperf3_complains_of_is_passed_on() -> None:
     with pytest.raises(EmulationError, match="unable to connect"):
         read_iperf3('{"error": "unable to connect to server"}')
+
+
+def test_the_super_packets_that_are_timed_are_sound_and_reach_the_other_end() -> None:
+    frames = np.frombuffer(stages.super_packet(), np.uint8)[None, :].copy()
+    link = Link(Channel.constant(0, delay_ns=1000), 1 << 60, seed=1, direction=0)
+    stages.carry(link.state, frames, frames.shape[1] + stages.SEGMENTS * stages.MSS, 0, 10, 1000)
+    counted = link.counters()
+    assert counted.offered_packets == counted.delivered_packets == 10 * stages.SEGMENTS
+    assert counted.delivered_bytes == counted.delivered_packets * (40 + stages.MSS)
