@@ -32,6 +32,13 @@ from emulator.scenario.access import Pep
 PORT = 5045  # of either end, in namespaces of our own
 DELIVERY_MARK = PEP_MARK + 1  # on what the gateway's end takes off its way
 TABLE = PEP_MARK  # of routes, for marked packets
+KNOWN = f"meta l4proto tcp socket transparent 1 meta mark set {DELIVERY_MARK} accept"
+# Connections to come; those that are open are still led, for their resets are yet to cross the link. In chains that
+# translate only first packets are looked at; without the rules behind, the kernel would forget whom it has redirected.
+UNSPLIT = {
+    "terminal": "insert rule inet pep output accept\ninsert rule inet pep passing accept\n",
+    "gateway": f"flush chain inet pep entry\nadd rule inet pep entry {KNOWN}\n",
+}
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,9 @@ class Proxy:
         if self._stopping:
             return
         self._resets[name] = self.counts()[name].open
-        for space in self._rules.values():  # connections to come go unsplit
+        for side, space in self._rules.items():
             with contextlib.suppress(BentpipeError, OSError):
-                apply_rules(space, "delete table inet pep\n")
+                apply_rules(space, UNSPLIT[side])
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         self._warn(
             f"the proxy's end at the {name} has ended ({how}): {self._resets[name]} connections reset; "
@@ -156,7 +163,7 @@ def gateway_rules(pep: Pep) -> str:
     """Takes off the link what is meant for others, and what comes back to connections of our own."""
     return f"""table inet pep {{
 chain entry {{ type filter hook prerouting priority -150; policy accept;
-meta l4proto tcp socket transparent 1 meta mark set {DELIVERY_MARK} accept
+{KNOWN}
 iifname "{SATELLITE}" {_ports(pep)} tproxy to :{PORT} meta mark set {DELIVERY_MARK} accept
 }}
 }}

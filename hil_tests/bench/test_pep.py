@@ -125,7 +125,8 @@ def test_a_server_that_refuses_is_a_reset_for_the_client() -> None:
 
 @pytest.mark.parametrize("which", ["terminal", "gateway"])
 def test_an_end_that_dies_resets_its_connections_is_named_and_the_rest_goes_on(which: str) -> None:
-    with running("fixed", "link.delay_ms=1", "pep.buffer_bytes=1000000") as bench:
+    """Those at the far side too, where the reset comes when the death has long been told."""
+    with running("fixed", "link.delay_ms=200", "pep.buffer_bytes=1000000") as bench:
         assert bench.network.proxy is not None
         client, accepted = connected(bench.terminal, bench.datacenter)
         with client, accepted:
