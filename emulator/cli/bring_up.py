@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from emulator.bench.dish import BenchDish
     from emulator.ports.accounts import EndCounters
 
+COMPILING = "compiling the packet path for this machine, once: 15 s, on a busy machine a minute …"
+
 TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, as shells count
 
 
@@ -82,7 +84,7 @@ def running_bench(
     end_in_order()
     compiled = relay.is_compiled() if fabric == "direct" and not listen else zmq_fabric.is_compiled()
     if not compiled and not quiet:
-        tell("compiling the packet path for this machine, once: 15 s, on a busy machine a minute …")
+        tell(COMPILING)
     bench = Bench(
         scenario,
         start_utc_ns=start_utc_ns,

@@ -79,7 +79,9 @@ def sweep(
         from emulator.bench.privilege import ensure_network_privilege
 
         ensure_network_privilege()
+    from emulator.cli.bring_up import COMPILING
     from emulator.testing.store import Store, default_path
+    from emulator.testing.sweeps.case import is_compiled
     from emulator.testing.sweeps.crew import run_sweep, work_here, work_on_cluster
     from emulator.testing.sweeps.matrix import Load, expand, parse_parameter, parse_seeds
 
@@ -114,6 +116,8 @@ def sweep(
             + (f"; {len(todo)} to do" if todo else ""),
             err=True,
         )
+        if todo and not (real or scheduler) and not is_compiled():
+            click.echo(f"bentpipe: {COMPILING}", err=True)
         began_s = time.monotonic()
         try:
             with _progress(len(todo)) as told:

@@ -22,6 +22,7 @@ from hil_tests.bench.wires import CARDS, wires
 pytestmark = pytest.mark.needs("netns", "tun", "ping")
 
 INVALID_STATUS = 75
+CONFIGS = Path(__file__).parents[2] / "configs"
 PROJECT = ("-p", "emulator.testing.plugin", "-p", "no:cacheprovider", "--bench", "fixed", "--satlink-lateness", "5000")
 
 
@@ -137,6 +138,7 @@ def test_tests_of_ten_lines_meet_their_links(project: pytest.Pytester) -> None:
     report = (project.path / "junit.xml").read_text()
     assert '<property name="satlink_seed" value="5" />' in report
     assert '<property name="satlink_start" value="2026-01-01T00:00:13' in report
+    assert f'<property name="satlink_repeat" value="{runs["test_ping_takes_80_ms"].details["repeat"]}" />' in report
 
 
 def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytester) -> None:
@@ -327,6 +329,7 @@ def test_and_without_cards(project: pytest.Pytester) -> None:
         (("--satlink-start", "soon"), "--satlink-start"),
         (("--satlink-cores", "0"), "--satlink-cores"),
         (("--satlink-capture", "all"), "--satlink-report"),
+        (("--bench", str(CONFIGS / "fixed.toml")), f"expected --bench={CONFIGS}"),
     ],
 )
 def test_a_wrong_command_line_is_refused(project: pytest.Pytester, arguments: tuple[str, ...], named: str) -> None:

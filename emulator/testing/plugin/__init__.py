@@ -28,7 +28,7 @@ from emulator import __version__
 from emulator.errors import BentpipeError, EmulationError
 from emulator.testing.plugin.fixtures import datacenter, dish, satlink, serial_stub, terminal
 from emulator.testing.plugin.processes import DeadlineExceeded
-from emulator.testing.plugin.settings import LATCH, SETTINGS, Latch, Settings, settings_of
+from emulator.testing.plugin.settings import LATCH, SETTINGS, Latch, Settings, refuse_foreign_root, settings_of
 
 if TYPE_CHECKING:
     from emulator.testing.plugin.satlink import Satlink
@@ -85,6 +85,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    if not hasattr(config, "workerinput"):
+        refuse_foreign_root(config.invocation_params)
     config.stash[SETTINGS] = Settings.from_config(config)
     config.stash[LATCH] = Latch.of_session(config)
     config.stash[INVALID_COUNT] = []
@@ -124,7 +126,7 @@ def pytest_runtest_makereport(
         report.outcome, report.longrepr = "skipped", (path, line or 0, reason)
         setattr(report, INVALID, reason)
     outcome = "invalid" if faults else report.outcome
-    told = _told(item, link)
+    told, repeat = _told(item, link), repeat_command(item, link)
     try:
         pages = settings_of(item.config).keep(item.nodeid, link, outcome, said, repeat_command(item, link), capture)
         told = "\n".join([told, *(f"{'report' if page.suffix == '.html' else 'capture'}: {page}" for page in pages)])
@@ -136,7 +138,11 @@ def pytest_runtest_makereport(
         told = f"{told}\nnot kept: {link.not_captured}"
         _not_kept.append(f"{item.nodeid}: {link.not_captured}")
     report.sections.append(("satlink", told))
-    item.user_properties.append(("satlink_outcome", outcome))
+    item.user_properties += [
+        ("satlink_outcome", outcome),
+        ("satlink_version", __version__),
+        ("satlink_repeat", repeat),
+    ]
     report.user_properties[:] = item.user_properties
     return report
 
@@ -198,7 +204,8 @@ def repeat_command(item: pytest.Item, link: Satlink) -> str:
     from emulator.units import format_utc
 
     settings = settings_of(item.config)
-    words = ["pytest", relative_node(item), "--bench", settings.bench]
+    bench = [f"--bench={settings.bench}"] if Path(settings.bench).is_file() else ["--bench", settings.bench]
+    words = ["pytest", relative_node(item), *bench]
     words += [word for each in settings.overrides for word in ("--satlink-set", each)]
     words += ["--satlink-seed", str(link.seed), "--satlink-start", format_utc(link.start_utc_ns, 9)]
     return shlex.join(words)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.timeline.model import Windows
 
 MARKER_KEYS = ("scenario", "set", "seed", "start", "needs")
+PATH_OPTIONS = ("--bench", "--satlink-report", "--satlink-store")
 LONGEST_LOG = 100_000  # characters of each, from its end
 PLANNED_ANEW_NS = 3_600_000_000_000  # elements age: a planner is used again for an hour
 
@@ -227,6 +229,22 @@ def _flows(capture: Path) -> list[Flow]:
     from emulator.testing.flows import flows_of_capture
 
     return flows_of_capture(capture)
+
+
+def refuse_foreign_root(called: pytest.Config.InvocationParams) -> None:
+    """Refuses a path that pytest has taken for a place of tests: its project would be another one, with other settings.
+
+    Before it knows our options, pytest looks for its settings above all words of the command line that are paths.
+    Raises UsageError.
+    """
+    words = [str(word) for word in called.args]
+    for option, value in pairwise(words):
+        path = called.dir / value
+        if option in PATH_OPTIONS and path.exists() and not path.resolve().is_relative_to(called.dir.resolve()):
+            raise pytest.UsageError(
+                f"{option} {value}: pytest takes what stands apart for a place of tests, and looks for its settings "
+                f"there: expected {option}={value}"
+            )
 
 
 class Latch:
