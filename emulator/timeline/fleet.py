@@ -23,6 +23,8 @@ from pydantic import ValidationError
 from emulator.errors import EmulationError, ScenarioError
 from emulator.orbit.propagate import Propagator, SharedPropagator
 from emulator.orbit.source import Swarm, satellites_of
+from emulator.scenario.files import read_bounded
+from emulator.scenario.keys import Keys, expectation
 from emulator.scenario.links import OrbitLink, StarlinkLink
 from emulator.scenario.model import Scenario, Terminal
 from emulator.timeline.build import windows_for
@@ -62,13 +64,14 @@ def read_places(file: Path, scenario: Scenario) -> tuple[Place, ...]:
 
     What a line does not say is the scenario's, but for track and horizon. Raises ScenarioError with every fault.
     """
+    content = read_bounded(file, LARGEST_FILE_BYTES, what="table of terminals")
     try:
-        if file.stat().st_size > LARGEST_FILE_BYTES:
-            raise ScenarioError([f"{file}: expected a table of terminals, at most {LARGEST_FILE_BYTES >> 20} MB"])
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError([f"{file}: cannot be read: {error}"]) from error
-    rows = csv.reader(lines)
+        rows = csv.reader(content.decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ScenarioError(
+            [f"{file}: line {line}: expected UTF-8, got the byte {content[error.start]:#04x}"]
+        ) from error
     columns = [column.strip() for column in next(rows, [])]
     if not {"latitude_deg", "longitude_deg"} <= set(columns):
         raise ScenarioError([f"{file}: line 1: expected columns latitude_deg and longitude_deg, got {columns}"])
@@ -92,8 +95,9 @@ def read_places(file: Path, scenario: Scenario) -> tuple[Place, ...]:
             })))  # fmt: skip
         except ValidationError as error:
             for fault in error.errors():
-                key = ".".join(map(str, fault["loc"]))
-                faults.append(f"{file}: line {rows.line_num}: {key}: {fault['msg']}, got {fault['input']!r}")
+                key = str(fault["loc"][0])
+                expected = expectation(Keys(None).node(("terminal", key)))
+                faults.append(f"{file}: line {rows.line_num}: {key}: expected {expected}, got {fault['input']!r}")
     if faults or not places:
         raise ScenarioError(faults or [f"{file}: expected a line for each terminal, got none"])
     return tuple(places)

@@ -84,7 +84,8 @@ def test_what_a_line_does_not_say_is_the_scenarios(tmp_path: Path) -> None:
     [
         ("name,lat\na,1\n", ["line 1: expected columns latitude_deg and longitude_deg"]),
         ("latitude_deg,longitude_deg,colour\n1,2,red\n", ["line 1: expected columns name,", "'colour'"]),
-        ("latitude_deg,longitude_deg\n1,2\n91,0\n0\n0,east\n", ["3: latitude_deg", "4: expected 2", "5: longitude"]),
+        ("latitude_deg,longitude_deg\n1,2\n91,0\n0\n0,east\n",
+            ["3: latitude_deg: expected a number from -90 to 90, got '91'", "4: expected 2", "5: longitude_deg"]),
         ("latitude_deg,longitude_deg\n", ["expected a line for each terminal, got none"]),
         ("latitude_deg,longitude_deg\nnan,0\n", ["line 2: latitude_deg"]),
     ],
@@ -95,6 +96,14 @@ def test_faults_are_told_with_file_and_line(tmp_path: Path, text: str, told: lis
         read_places(file, SMALL)
     assert all(problem.startswith(f"{file}: ") for problem in caught.value.problems)
     assert all(part in str(caught.value) for part in told)
+
+
+def test_a_file_that_is_no_table_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"none\.csv: expected a readable table of terminals: No such file"):
+        read_places(tmp_path / "none.csv", SMALL)
+    (tmp_path / "bytes").write_bytes(b"latitude_deg,longitude_deg\n0,\xff\n")
+    with pytest.raises(ScenarioError, match=r"bytes: line 2: expected UTF-8, got the byte 0xff"):
+        read_places(tmp_path / "bytes", SMALL)
 
 
 def test_a_link_without_a_moving_sky_is_refused() -> None:
