@@ -115,7 +115,7 @@ def inject(
         expression, parameters = case_parameters(case, settings)
     with ControlClient.find(pid) as client:
         mtu = describe(client.path.parent).get("mtu")
-        limit = mtu if isinstance(mtu, int) else MAX_PACKET_BYTES
+        limit = mtu if isinstance(mtu, int) and case is None else MAX_PACKET_BYTES  # a case may be `oversized`
         offsets_ns: list[int] | None = None
         if pcap is not None:
             built, offsets_ns = read_packets(pcap, max_bytes=limit)

@@ -10,24 +10,26 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from emulator.units import NS_PER_S, parse_utc_ns
+from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _DURATION = re.compile(
-    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)(?:s|$))?"
+    r"(?:(\d+(?:\.\d+)?)ms)?",
+    re.ASCII,
 )
-_NS_OF_UNIT = (86_400 * NS_PER_S, 3_600 * NS_PER_S, 60 * NS_PER_S, NS_PER_S)
+_NS_OF_UNIT = (86_400 * NS_PER_S, 3_600 * NS_PER_S, 60 * NS_PER_S, NS_PER_S, NS_PER_MS)
 
 
 def parse_duration_ns(text: str) -> int:
-    """`10m`, `45s`, `1h30m`, `2d`, `0.5s`, or plain seconds (`90`) → ns. Raises ValueError; zero is refused."""
+    """`10m`, `45s`, `200ms`, `1h30m`, `2d`, or plain seconds (`90`) → ns. Raises ValueError; zero is refused."""
     match = _DURATION.fullmatch(text.strip().lower())
     numbers = match.groups() if match else ()
     duration_ns = sum(_exact_ns(number, unit) for number, unit in zip(numbers, _NS_OF_UNIT, strict=False) if number)
     if duration_ns <= 0:
-        raise ValueError(f"expected a duration such as 10m, 45s, 1h30m or 90 (seconds), got {text!r}")
+        raise ValueError(f"expected a duration such as 10m, 45s, 200ms, 1h30m or 90 (seconds), got {text!r}")
     return duration_ns
 
 

@@ -101,9 +101,9 @@ CASES: dict[str, Case] = {
         {"dport": 80},
     ),
     "oversized": Case(
-        "a datagram of `total` bytes, by default as long as the usual MTU",
+        "a datagram of `total` bytes, longer than the usual MTU",
         "IP(src=near, dst=far)/UDP(sport=sport, dport=dport)/(b'x' * (total - 28))",
-        {**FLOW, "total": 1500},
+        {**FLOW, "total": 9000},
     ),
     "dns-lie": Case(
         "an answer to a DNS question that names another address; give the question's id and port",

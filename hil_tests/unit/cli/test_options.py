@@ -48,13 +48,18 @@ def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: i
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("10m", 600), ("45s", 45), ("1h30m", 5400), ("90", 90), ("0.1", 0.1), ("1.5h", 5400), ("2d", 172_800), ("1M", 60)],
+    [
+        *(("10m", 600), ("45s", 45), ("1h30m", 5400), ("90", 90), ("0.1", 0.1), ("1.5h", 5400), ("2d", 172_800)),
+        *(("1M", 60), ("200ms", 0.2), ("1m30ms", 60.03), ("2s0.5ms", 2.0005)),
+    ],
 )
 def test_a_duration_as_a_person_types_it(text: str, seconds: float) -> None:
     assert parse_duration_ns(text) == round(seconds * NS_PER_S)
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "-5", "s", "m", "5x", "1e3", "nan", "5 m", "1m1h", "٥"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-5", "s", "m", "5x", "1e3", "nan", "5 m", "1m1h", "٥", "0ms", "1ms1s", "12ms3"]
+)
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration such as"):
         parse_duration_ns(text)

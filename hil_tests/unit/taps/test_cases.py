@@ -41,7 +41,7 @@ def test_every_case_builds_packets_between_the_ends() -> None:
     assert len({packet.data for packet in built["duplicate-acks"]}) == 1
     assert len(built["syn-flood"]) == 500
     assert len(built["tiny-fragments"]) == 9
-    assert len(built["oversized"][0].data) == 1500
+    assert len(built["oversized"][0].data) == 9000
 
 
 def test_a_parameter_is_set_by_name_and_in_its_own_kind() -> None:
