@@ -160,6 +160,14 @@ FIGURES = (
         target_of="value",
     ),
     Figure(
+        "capture.dropped",
+        "lost by the link then, full queues apart",
+        "packets",
+        Reading("gigabit/capture", at("link_lost")),
+        target=Target("≤", 0),
+        target_of="value",
+    ),
+    Figure(
         "inject.rate",
         "injected, prepared packets",
         "packets/s",

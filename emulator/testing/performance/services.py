@@ -50,8 +50,15 @@ def captured_gigabit(settings: Settings, warnings: list[str]) -> Record:
         finally:
             consumer.kill()
             consumer.wait()
-    seen = told["packets"] + told["lost"]
-    return {**asdict(carried), "link": watch.seen(), "captured": told, "lost_share": told["lost"] / max(1, seen)}
+    seen, crossed = told["packets"] + told["lost"], watch.seen()
+    dropped = {way: crossed[way]["dropped_packets"] for way in ("uplink", "downlink")}
+    return {
+        **asdict(carried),
+        "link": crossed,
+        "captured": told,
+        "lost_share": told["lost"] / max(1, seen),
+        "link_lost": sum(count for causes in dropped.values() for cause, count in causes.items() if cause != "queue"),
+    }
 
 
 def injected(settings: Settings, warnings: list[str]) -> Record:
