@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emulator.bench import Bench
     from emulator.bench.dish import BenchDish
     from emulator.ports.accounts import EndCounters
+    from emulator.testing.scripts import Script
 
 COMPILING = "compiling the packet path for this machine, once: 15 s, on a busy machine a minute …"
 
@@ -107,7 +108,10 @@ def running_bench(
             from emulator.testing.scripts import Script
 
             told = (lambda performed: None) if quiet else (lambda performed: tell(str(performed)))
-            running.enter_context(Script(bench, scenario.script, told))
+            script = Script(bench, scenario.script, told)
+            if not quiet:
+                running.callback(tell_pending, script)
+            running.enter_context(script)
         if not quiet:
             sky = bench.state()
             tell(
@@ -128,6 +132,13 @@ def running_bench(
             yield bench
         finally:
             sys.stdout.flush()
+
+
+def tell_pending(script: Script) -> None:
+    """The steps whose moment the bench did not live to see."""
+    for performed in script.performed:
+        if performed.outcome == "pending":
+            tell(f"{performed}: the bench ended before")
 
 
 def _dish(bench: Bench) -> BenchDish:

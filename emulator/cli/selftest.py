@@ -65,6 +65,7 @@ def _print_table(certificate: Certificate) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from emulator.testing.report import figure
     from emulator.testing.selftest.certificate import outcome_of
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -76,8 +77,8 @@ def _print_table(certificate: Certificate) -> None:
             table.add_row(result.what, result.tool, result.commanded, result.fault, "", "not measured")
             continue
         interval = verdict.interval
-        measured = f"{interval.estimate:.5g} {verdict.unit} ({interval.low:.5g} to {interval.high:.5g})"
-        margin = f"{verdict.margin:.3g} {verdict.unit}"
+        measured = f"{figure(interval.estimate)} {verdict.unit} ({figure(interval.low)} to {figure(interval.high)})"
+        margin = f"{figure(verdict.margin)} {verdict.unit}"
         table.add_row(result.what, result.tool, result.commanded, measured, margin, outcome_of(result))
     console = Console(highlight=False)
     if not console.is_terminal:

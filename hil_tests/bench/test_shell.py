@@ -57,6 +57,14 @@ def test_the_exit_status_is_the_commands(world: World, command: str, status: int
     assert world.leftovers() == []
 
 
+def test_a_step_that_the_bench_did_not_live_to_see_is_told(world: World) -> None:
+    script = 'script=[{at="0s", action="mark", label="first"}, {at="86400s", action="mark", label="last"}]'
+    told = world.run("true", "--isolate", "--set", script)
+    assert told.returncode == 0
+    assert "script[0] 0s: first: " in told.stderr
+    assert "script[1] 86400s: last: pending: the bench ended before" in told.stderr
+
+
 def test_stdout_is_the_commands_alone_and_the_rest_is_on_stderr(world: World) -> None:
     result = world.run("echo out; echo err >&2", "--datacenter-cmd", "echo server; echo server-err >&2")
     assert result.returncode == 0

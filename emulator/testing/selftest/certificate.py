@@ -141,7 +141,7 @@ def write_certificate(certificate: Certificate, directory: Path) -> dict[str, Pa
                 for each in certificate.results
             ],
             faults=certificate.faults,
-            proofs=[(proof, ", ".join(dict.fromkeys(whats))) for proof, whats in proofs.items()],
+            proofs=[(proof, "; ".join(dict.fromkeys(whats))) for proof, whats in proofs.items()],
         )
     )
     told = json.dumps(certificate.as_json(), indent=1)
