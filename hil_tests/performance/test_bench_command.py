@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emulator.testing.performance.figures import FIGURES
-from emulator.testing.performance.names import MEASURES, QUICK
+from emulator.testing.performance.names import BY_NAME, MEASURES, QUICK
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
@@ -60,6 +60,24 @@ def test_a_quick_run_reports_every_figure_and_accounts_for_every_packet(tmp_path
             assert record["lost"] == dropped
     assert "verdict" in done.stderr
     assert "measuring for about" in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.needs("netns", "tun", "compiled")
+def test_the_terminals_hardware_is_measured_by_name_and_every_stub_has_answered() -> None:
+    done = run_bench("--quick", "--only", "stubs", "--only", "antenna", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told["trials"]) == {key for name in BY_NAME for key in MEASURES[name]}
+    for key, (record,) in told["trials"].items():
+        if "link" in record:
+            assert_adds_up(record["link"]["uplink"])
+            assert_adds_up(record["link"]["downlink"])
+            assert set(record["asked"]) == ({"dish", "nmea", "antenna"} if key.endswith("/stubs") else set())
+            assert all(record["asked"].values())
+    (felt,) = told["trials"]["felt/antenna"]
+    assert felt["changes"] == len(felt["each_ms"]["uplink"]) == len(felt["each_ms"]["downlink"])
+    assert 0 < felt["reaction_ms"]["p50"] <= felt["reaction_ms"]["longest"]
 
 
 @pytest.mark.needs("netns", "tun")

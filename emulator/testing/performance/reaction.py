@@ -59,6 +59,7 @@ def felt(settings: Settings, warnings: list[str]) -> Record:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a Ctrl-C is ours to handle
     )
     try:
         assert played.stdout is not None

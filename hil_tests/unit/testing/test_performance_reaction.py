@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
+
 import numpy as np
+import serial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.testing.performance.reaction import IN_A_ROW, percentiles_ms, reactions_ns
+from emulator.testing.performance.reaction import CONTROLLER, IN_A_ROW, percentiles_ms, reactions_ns
 
 SPACING_NS = 500_000
 DWELL_NS = 100_000_000
@@ -43,3 +49,36 @@ def test_a_change_without_probes_is_not_felt() -> None:
     nothing = np.array([], np.int64)
     assert reactions_ns([(5, True)], nothing, nothing.astype(np.bool_), 10) == [None]
     assert reactions_ns([], nothing, nothing.astype(np.bool_), 10) == []
+
+
+def test_the_played_controller_turns_on_order_and_tells_when_its_reports_changed() -> None:
+    positions = ["--here", "205.0", "46.0", "--there", "205.0", "36.0"]
+    command = [sys.executable, "-I", "-S", CONTROLLER, *positions, "--changes", "3", "--dwell-ms", "1", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as played:
+        assert played.stdin is not None
+        assert played.stdout is not None
+        ready, path = played.stdout.readline().split()
+        assert ready == "ready"
+        heard: list[tuple[bytes, int]] = []
+        with serial.Serial(path, 19200, timeout=60) as line:
+
+            def ask() -> bytes:
+                line.write(b"AZ EL \n")
+                heard.append((line.read_until(b"\n"), time.monotonic_ns()))
+                return heard[-1][0]
+
+            assert ask() == b"AZ205.0 EL46.0\n"
+            began_ns = time.monotonic_ns()
+            played.stdin.write("go\n")
+            played.stdin.flush()
+            for _ in range(3):
+                before = heard[-1][0]
+                while ask() == before:
+                    pass
+            changes = json.loads(played.stdout.readline())
+        played.stdin.close()
+    turned = [at_ns for (said, at_ns), (before, _) in zip(heard[1:], heard, strict=False) if said != before]
+    assert [here for _, here in changes] == [False, True, False]
+    assert began_ns < changes[0][0]
+    assert all(told_ns < at_ns for (told_ns, _), at_ns in zip(changes, turned, strict=True))
+    assert played.returncode == 0
