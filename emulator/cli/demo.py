@@ -156,6 +156,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop.listening())
         bench = stack.enter_context(running_bench(scenario, isolate=True, start_utc_ns=start_utc_ns, quiet=True))
+        from emulator.bench.readiness import await_lock
         from emulator.cli.live import LiveView
         from emulator.testing.recorder import Recorder
         from emulator.testing.session import Session
@@ -165,6 +166,8 @@ def _run(
         for warning in bench.warnings:
             console.print(f"bentpipe: {warning}", style="yellow")
         session.start_receivers()
+        with console.status("waiting for the antenna to find its satellite"):
+            await_lock(bench)
         stop.orderly = True
         recorder = Recorder(bench, "Bentpipe demo")
         plan = plan_demo(_first_boundary_s(recorder), duration_s)

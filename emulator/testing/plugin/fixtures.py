@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -23,14 +22,10 @@ from emulator.errors import (
 from emulator.testing.plugin.settings import LATCH, Wish, settings_of
 
 if TYPE_CHECKING:
-    from emulator.bench import Bench
     from emulator.bench.dish import BenchDish
     from emulator.testing.plugin.processes import TestSide
     from emulator.testing.plugin.satlink import Satlink
 
-CARRIER_S = 15.0
-LOCK_S = 90.0  # for the slowest mount to come from the far side of the sky
-LOOK_S = 0.02
 BREAKS_THE_BENCH = (EmulationError, EndpointError, InterfaceError, PrivilegeError, ToolMissingError)
 
 
@@ -68,6 +63,7 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
     except PrivilegeError as error:
         raise PrivilegeError(f"{error}; give pytest a --bench, which moves it there at its start") from error
     from emulator.bench import Bench
+    from emulator.bench.readiness import await_carrier, await_lock
     from emulator.bench.runtime import runtime_root
     from emulator.ports.relay import is_compiled
     from emulator.testing.plugin.cores import core
@@ -83,8 +79,8 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
     with core(settings.cores, directory=runtime_root(), longest_wait_s=settings.longest_wait_s, tell=tell):
         windows = settings.windows(scenario, wish.start_utc_ns if wish.start_utc_ns is not None else time.time_ns())
         with Bench(scenario, start_utc_ns=wish.start_utc_ns, windows=windows) as bench:
-            _await_carrier(bench)
-            _await_lock(bench)
+            await_carrier(bench)
+            await_lock(bench)
             limits = Limits(lateness_p99_us=settings.lateness_us)
             link = Satlink(bench, folder, title=request.node.nodeid, limits=limits)
             request.node.user_properties += [
@@ -98,33 +94,6 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
                 if settings.report is not None:
                     link.watch()
                 yield link
-
-
-def _await_carrier(bench: Bench) -> None:
-    """Until both cards have their carrier: one that was set up just now takes a while."""
-    from emulator.ports.nic import NicPort
-
-    pause, ends_s = threading.Event(), time.monotonic() + CARRIER_S
-    cards = [side.port for side in (bench.terminal, bench.datacenter) if isinstance(side.port, NicPort)]
-    while silent := [card.name for card in cards if not card.running()]:
-        if time.monotonic() > ends_s:
-            raise EmulationError(f"{' and '.join(silent)}: no carrier within {CARRIER_S:g} s: is the cable in?")
-        pause.wait(LOOK_S)
-
-
-def _await_lock(bench: Bench) -> None:
-    """Until the antenna that the bench itself points has its satellite, if one serves: before, nothing would pass."""
-    antenna = bench.antenna
-    if antenna is None or antenna.settings.tracking != "program":
-        return
-    pause, patience_s = threading.Event(), LOCK_S + antenna.settings.acquisition_s
-    ends_s = time.monotonic() + patience_s
-    while (now := bench.state()).satellite and not (now.antenna and now.antenna.locked):
-        if time.monotonic() > ends_s:
-            off = now.antenna.off_deg if now.antenna else None
-            where = "its controller tells no position" if off is None else f"its beam is {off:.1f}° off"
-            raise EmulationError(f"the antenna has not found {now.satellite} within {patience_s:g} s: {where}")
-        pause.wait(LOOK_S)
 
 
 @pytest.fixture
