@@ -218,7 +218,7 @@ def test_what_fell_behind_is_invalid_and_neither_passed_nor_failed(project: pyte
 
 def test_a_full_disk_takes_the_report_and_not_the_result(project: pytest.Pytester) -> None:
     project.makepyfile("def test_fine(satlink): pass")
-    result = run(project, "--satlink-store", "/dev/full")
+    result = run(project, "--satlink-store=/dev/full")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["bentpipe: not kept: *test_fine: /dev/full: run store: *"])
 
