@@ -36,6 +36,8 @@ CAUSE_COLOUR = {
 }
 EVENT_COLOUR = {
     "outage": OUTAGE,
+    "obstruct": OUTAGE,
+    "reboot": OUTAGE,
     "hold": OUTAGE,
     "fade": FADE,
     "loss": OUTAGE,

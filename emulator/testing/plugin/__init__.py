@@ -28,7 +28,15 @@ from emulator import __version__
 from emulator.errors import BentpipeError, EmulationError
 from emulator.testing.plugin.fixtures import datacenter, dish, satlink, serial_stub, terminal
 from emulator.testing.plugin.processes import DeadlineExceeded
-from emulator.testing.plugin.settings import LATCH, SETTINGS, Latch, Settings, refuse_foreign_root, settings_of
+from emulator.testing.plugin.settings import (
+    LATCH,
+    SETTINGS,
+    Latch,
+    Settings,
+    keep_name,
+    refuse_foreign_root,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from emulator.testing.plugin.satlink import Satlink
@@ -80,6 +88,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if early_config.known_args_namespace.bench:
         from emulator.bench.privilege import ensure_network_privilege
 
+        keep_name(os.environ, os.getuid())
         ensure_network_privilege()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MARKER_KEYS = ("scenario", "set", "seed", "start", "needs")
 PATH_OPTIONS = ("--bench", "--satlink-report", "--satlink-store")
+NAMED_BY = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where getpass.getuser looks
 LONGEST_LOG = 100_000  # characters of each, from its end
 PLANNED_ANEW_NS = 3_600_000_000_000  # elements age: a planner is used again for an hour
 
@@ -229,6 +231,17 @@ def _flows(capture: Path) -> list[Flow]:
     from emulator.testing.flows import flows_of_capture
 
     return flows_of_capture(capture)
+
+
+def keep_name(environment: MutableMapping[str, str], uid: int) -> None:
+    """Writes an ordinary user's name down where nothing tells it: in a user namespace of its own everybody is root,
+    and pytest's temporary directory would be that of root.
+    """
+    if uid and not any(environment.get(name) for name in NAMED_BY):
+        try:
+            environment["LOGNAME"] = pwd.getpwuid(uid).pw_name
+        except KeyError:  # a user of a container
+            environment["LOGNAME"] = str(uid)
 
 
 def refuse_foreign_root(called: pytest.Config.InvocationParams) -> None:
