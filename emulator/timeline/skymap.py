@@ -24,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 LAND = "#b9b4a6"
 NARROWEST_DEG = 12.0  # of what a map shows: less, and no coast may be in it
 MOST_THICK = 40  # serving satellites; the lines of more would cover each other
+TRACK_POINTS = 60  # of a terminal that moves
 ROOM = 1.2  # times the extent of what is shown
 CORNERS = (("left", "top", 7, -5), ("left", "bottom", 7, 4), ("right", "top", -7, -5), ("right", "bottom", -7, 4))
 
@@ -70,7 +71,8 @@ def draw_map(
     satellites between the first one that serves and the gateway.
     """
     assert scenario.terminal is not None
-    start = Site(scenario.terminal).motion(timeline.start_ns)
+    site = Site(scenario.terminal)
+    start = site.motion(timeline.start_ns)
     middle = start.longitude_deg
 
     def near(longitude_deg: Floats | float) -> Floats:
@@ -95,6 +97,12 @@ def draw_map(
             label="gateway, filled where it serves" if index == 0 else None,
         )  # fmt: skip
     panel.plot(middle, start.latitude_deg, "*", ms=14, color=UP, zorder=4, label="terminal")
+    if site.moves:
+        track = [site.motion(at) for at in np.linspace(timeline.start_ns, timeline.end_ns, TRACK_POINTS).astype(int)]
+        panel.plot(
+            near(np.array([here.longitude_deg for here in track])), [here.latitude_deg for here in track],
+            color=UP, lw=1.8, zorder=4, label="the terminal's way",
+        )  # fmt: skip
     way = [(middle, start.latitude_deg)]
     served = np.flatnonzero(serving >= 0)
     if len(served):

@@ -105,3 +105,11 @@ def test_the_command_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert run([*sky, "--plot", str(tmp_path / "sky.txt")]) == EndpointError.exit_status
     assert run([*sky, "--duration", "7h", "--plot", str(tmp_path / "x.png")]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["sky.svg"]
+
+
+def test_the_way_of_a_terminal_that_moves_is_on_the_map(tmp_path: Path) -> None:
+    track = tmp_path / "track.csv"
+    track.write_text("utc,latitude_deg,longitude_deg\n2025-10-03T10:00:00Z,48,-124\n2025-10-03T10:00:30Z,48.05,-124\n")
+    sky = ("sky", "starlink_2025", "--start", START, "--duration", "10s", "--step", "10s")
+    assert run([*sky, "--set", f'terminal.track="{track}"', "--plot", str(tmp_path / "sky.svg")]) == 0
+    assert "the terminal's way -->" in (tmp_path / "sky.svg").read_text()
