@@ -29,6 +29,7 @@ DEBIAN_PACKAGE_OF_PROGRAM = {
     "birdc": "bird2",
     "chromium": "chromium",
     "curl": "curl",
+    "dhcpcd": "dhcpcd-base",
     "dnsmasq": "dnsmasq-base",
     "ethtool": "ethtool",
     "fping": "fping",

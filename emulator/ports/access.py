@@ -14,6 +14,7 @@ from typing import Any
 
 from emulator.errors import InterfaceError
 from emulator.ports import wires
+from emulator.ports.delegation import Delegation, DelegationServer
 from emulator.ports.multicast import MulticastRoutes
 from emulator.ports.namespace import Namespace
 from emulator.ports.nft import apply_rules, read_counters
@@ -25,6 +26,7 @@ SATELLITE, WORLD = "sat0", "net0"  # the router's interfaces: toward the link, t
 PEP_MARK = 0x5045  # on what a proxy of ours has sent
 DELEGATED_BITS, LAN_BITS = 56, 64
 EVERYWHERE4, EVERYWHERE6 = ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0")
+ROUTER_ON_LINK, TERMINAL_ON_LINK = (ipaddress.IPv6Interface(f"fe80::{end}/64") for end in (1, 2))  # for DHCPv6 alone
 COUNTERS = ("inbound_refused", "mappings_full", "port_blocked", "stray_dropped", "too_large_hidden")
 
 
@@ -140,6 +142,8 @@ def ruleset(access: Access, public: ipaddress.IPv4Network) -> str:
         if access.max_mappings:
             limit = f"ct state new ct count over {access.max_mappings}"
             rule("full", f'oifname "{WORLD}" {limit} counter name mappings_full drop')
+    if access.dhcpv6_lifetime_s:  # the kernel would tell the link which group we have joined there
+        rule("output", f'oifname "{SATELLITE}" icmpv6 type mld2-listener-report drop')
     if access.path_mtu == "black_hole":
         rule("output", "icmp type destination-unreachable icmp code frag-needed counter name too_large_hidden drop")
         rule("output", "icmpv6 type packet-too-big counter name too_large_hidden drop")
@@ -212,6 +216,7 @@ class AccessNetwork:
         self._toward: Any = {"by": SATELLITE, "mtu": self._mtu, "window_packets": window_packets}
         self._number, self._default = 0, default_route
         self._multicast: MulticastRoutes | None = None
+        self._delegation: DelegationServer | None = None
         self._changing = threading.Lock()
         wanted: list[wires.Network] = [plan.public]
         if plan.delegated is not None:
@@ -261,6 +266,11 @@ class AccessNetwork:
         self._take_addresses(0, first=True)
         if access.multicast_groups:
             self._multicast = MulticastRoutes(own, WORLD, SATELLITE, access.multicast_groups)
+        if access.dhcpv6_lifetime_s and plan.delegated is not None:
+            wires.add_address(own, SATELLITE, ROUTER_ON_LINK)
+            self.terminal.add_address(TERMINAL_ON_LINK)
+            delegation = Delegation(lambda: plan.prefix6(self._number), access.dhcpv6_lifetime_s)
+            self._delegation = DelegationServer(own, SATELLITE, delegation)
 
     @property
     def public_ipv4(self) -> str:
@@ -319,8 +329,9 @@ class AccessNetwork:
 
     def close(self) -> None:
         """Takes the cable, and with it the datacenter's addresses and routes, away."""
-        if self._multicast is not None:
-            self._multicast.close()
+        for service in (self._multicast, self._delegation):
+            if service is not None:
+                service.close()
         with contextlib.suppress(InterfaceError, OSError):
             wires.delete_interface(self.namespace, WORLD)
 

@@ -34,6 +34,9 @@ class Access(Table):
         ipaddress.IPv6Network("2001:2:0:8000::/49"),  # RFC 5180, above the ports' networks
         description="delegated prefixes; the bench takes eight /56 of it, one for each point of presence in turn",
     )
+    dhcpv6_lifetime_s: int = Field(
+        0, ge=0, le=1_000_000, description="so long a client has a delegated prefix by DHCPv6; 0: it is routed and told"
+    )
     inbound: bool = Field(
         False, description="whether connections from outside reach the terminal: IPv6, and IPv4 without nat44"
     )

@@ -152,6 +152,30 @@ def test_a_network_behind_the_terminal_lives_in_the_delegated_prefix() -> None:
         assert reaches().returncode != 0, "the prefix of before leads nowhere"
 
 
+@pytest.mark.long
+@pytest.mark.needs("ipv6", "dhcpcd")
+def test_a_dhcpv6_client_is_delegated_the_prefix_and_follows_to_another(tmp_path: Path) -> None:
+    """dhcpcd at the terminal gives lan0 the second /64; there is a host behind it."""
+    (tmp_path / "conf").write_text("duid\nipv6only\nnoipv6rs\nscript /bin/true\ninterface ut0\nia_pd 1 lan0/1/64\n")
+    folders = "mkdir -p /var/lib/dhcpcd; mount -t tmpfs none /var/lib/dhcpcd; mount -t tmpfs none /run"  # its own alone
+    client = ["unshare", "--mount", "sh", "-c", f"{folders}; exec dhcpcd -6 -B -f {tmp_path}/conf ut0"]
+    keys = ("access.nat44=true", "access.inbound=true", "access.dhcpv6_lifetime_s=4")
+    with running("fixed", *FAST, *keys) as bench, Namespace.create() as host:
+        wires.cable(bench.terminal.namespace, "lan0", host, "eth0", mtu=1500)
+        wires.set_kernel(bench.terminal.namespace, {"ipv6.conf.all.forwarding": 1})
+        look = functools.partial(run, bench.terminal, "ip", "-6", "-o", "address", "show", "dev", "lan0")
+        bench.terminal.popen(client, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for number in (0, 1):
+            inside = ipaddress.IPv6Network(f"2001:2:0:8{number}01::/64")
+            until(lambda: str(inside[1]) in (told := look().stdout) and "tentative" not in told)  # noqa: B023
+            wires.add_address(host, "eth0", ipaddress.IPv6Interface((int(inside[2]), 64)))
+            wires.add_route(host, ipaddress.IPv6Network("::/0"), by="eth0", via=inside[1])
+            assert run(bench.datacenter, "ping", "-c", "1", "-W", "5", str(inside[2])).returncode == 0
+            if number == 0:
+                bench.network.do("new_address")
+        assert "2001:2:0:8001::" not in look().stdout, "what leads nowhere is taken away"
+
+
 def test_without_translation_the_public_address_is_the_terminals_own() -> None:
     with running("fixed", *FAST, "access.nat44=false", "access.inbound=true") as bench:
         assert bench.access is not None
@@ -175,8 +199,10 @@ def test_points_of_presence_by_script() -> None:
 @pytest.mark.needs("ipv6")
 def test_the_router_says_nothing_of_its_own_on_the_link() -> None:
     """It has joined no group of IPv6's routers there, of which it would report."""
-    with running("fixed", *FAST, "access.nat44=true") as bench:
+    with running("fixed", *FAST, "access.nat44=true", "access.dhcpv6_lifetime_s=600") as bench:
         assert bench.access is not None
+        assert run(bench.terminal, "ping", "-c", "1", bench.datacenter.ipv4).returncode == 0
+        assert [way.offered_packets for way in (bench.counters().uplink, bench.counters().downlink)] == [1, 1]
         for name, joined in (("sat0", False), ("net0", True)):
             groups = in_space(bench.access.namespace, "ip", "-6", "maddress", "show", "dev", name).stdout
             assert ("ff02::2\n" in groups.replace(" users", "\n")) is joined
@@ -350,7 +376,7 @@ def test_rules_are_text_that_nft_takes_whatever_is_asked_for() -> None:
     for nat44 in (False, True):
         for inbound in (False, True):
             access = Access(nat44=nat44, inbound=inbound, max_mappings=5, blocked_ports=("25", "1-9"), mss_clamp=True,
-                            dscp="bleach", path_mtu="black_hole", strays="drop")  # fmt: skip
+                            dscp="bleach", path_mtu="black_hole", strays="drop", dhcpv6_lifetime_s=60)  # fmt: skip
             with Namespace.create() as space:
                 apply_rules(space, ruleset(access, access.public_network))
                 if nat44:
