@@ -66,7 +66,8 @@ def ask(port: serial.Serial, command: bytes, end: bytes = b"OK\r\n") -> bytes:
     return answer
 
 
-def test_a_message_service_is_there_when_the_link_is(tmp_path: Path) -> None:
+def test_a_message_service_is_there_when_the_link_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emulator.bench.devices.SESSION_NS", 50_000_000)
     with (
         bench_with(f'devices=[{{ kind = "sbd", port = "{tmp_path}/modem", mailbox = "{tmp_path}/mail" }}]') as bench,
         serial.Serial(address_of(bench), 19200, timeout=PATIENCE_S) as port,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from emulator.cli.main import run
 from emulator.cli.stub import stub
 from emulator.errors import EndpointError, ScenarioError
 from firmware_stubs.registry import KINDS
@@ -49,3 +50,11 @@ def test_a_mailbox_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_service_that_listens_beyond_this_machine_is_refused() -> None:
     assert isinstance(failure("rotctld", "--port", "tcp:0.0.0.0:4533"), EndpointError)
+
+
+@pytest.mark.parametrize("port", ["0.0.0.0:9200", "192.168.100.1:9200", "127.0.0.1", "127.0.0.1:99999", "pty"])
+def test_a_dish_alone_listens_to_this_machine_alone(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["stub", "dish", "--port", port, "fixed"]) == EndpointError.exit_status
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"bentpipe: {port}: expected a loopback address and a port")
