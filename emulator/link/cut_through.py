@@ -37,6 +37,7 @@ from emulator.link.state import (
     LANE_WAITS,
     LANE_WORST,
     LAST_DUE,
+    LAST_START,
     OFFERED_BYTES,
     OFFERED_PACKETS,
     QUEUED,
@@ -74,7 +75,7 @@ def cut_through(link: LinkState, lane: int, now: int, place: int) -> bool:
         flight[row, F_BYTES] = wire_bytes(entry, index)
         row = row + 1 if row + 1 < len(flight) else 0
     reg[F_TAIL] += segments
-    reg[LAST_DUE], reg[FREE], reg[TURN] = due, now, lane
+    reg[LAST_DUE], reg[FREE], reg[LAST_START], reg[TURN] = due, now, now, lane
     reg[OFFERED_PACKETS] += segments
     reg[OFFERED_BYTES] += all_wire_bytes(entry)
     reg[WORST_QUEUE] = max(reg[WORST_QUEUE], 1)

@@ -17,6 +17,7 @@ from emulator.link.state import (
     LANE_HEAD,
     LANE_LIMIT_NS,
     LANE_TAIL,
+    LAST_START,
     NEVER,
     PIE,
     Q_ARRIVAL,
@@ -69,5 +70,6 @@ def drop_overdue(link: LinkState, since: int, until: int) -> bool:
         return True
     if lanes[lane, LANE_DISCIPLINE] == PIE:
         pie_update(lanes, lane, max(at, since))
+    link.reg[LAST_START] = max(at, since)
     drop_head(link, lane, QUEUE, max(at, since))
     return True

@@ -48,6 +48,7 @@ from emulator.link.state import (
     LANE_WAIT_SUM,
     LANE_WAIT_WORST,
     LANE_WAITS,
+    LAST_START,
     LONGEST,
     NEVER,
     OFFERED_BYTES,
@@ -153,6 +154,7 @@ def advance(link: LinkState, now: int) -> None:
             continue
         if start > now:
             return
+        reg[LAST_START] = start
         lane = reg[TURN]
         if not thin_out(link, lane, start):
             continue

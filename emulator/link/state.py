@@ -108,8 +108,9 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
     HELD_SINCE,  # as `service_start` has found: since when a gate keeps the packet whose turn it is, or NEVER
-) = range(96)  # fmt: skip
-REGISTERS = 96
+    LAST_START,  # when the last packet entered service, or was dropped before it could: no arrival may be earlier now
+) = range(97)  # fmt: skip
+REGISTERS = 104
 
 CAUSES = 32
 

@@ -26,6 +26,7 @@ from emulator.link.state import (
     F_INDEX,
     F_SUPER,
     F_TAIL,
+    LAST_START,
     NEVER,
     OFFERED_BYTES,
     OFFERED_PACKETS,
@@ -151,7 +152,8 @@ def offer_batch(
     """Offers a batch of arrivals, which `is_message`, to the link. False: cut short; what was whole has been offered.
 
     words, data: the same memory, of which the message has `size` bytes. arrived: (2,), the latest arrival by way; one
-    that claims to be earlier counts as that, and one from after `now` as of now.
+    that claims to be earlier counts as that, and one from after `now` as of now; one from before the link's last doing
+    as of then, so that whoever repeats the arrivals in order gets the same drops and delays.
     """
     at, count = HEADER_WORDS, size // 8
     for _ in range(words[H_RECORDS]):
@@ -160,7 +162,7 @@ def offer_batch(
         length, start = words[at + 1], (at + 2) * 8
         if length < 0 or length > LARGEST_SUPER or start + length > size or not is_time(words[at]):
             return False
-        arrived[way] = max(arrived[way], min(words[at] - offset, now))
+        arrived[way] = max(arrived[way], min(words[at] - offset, now), link.reg[LAST_START])
         place = reserve(link, length)
         if place < 0:
             if capture.reg[ON]:

@@ -11,6 +11,7 @@ from emulator.link.leave import dress
 from emulator.link.ledger import note
 from emulator.link.path import depart, discard, due_run, offer, refuse_frame
 from emulator.link.state import (
+    LAST_START,
     OFFERED_PACKETS,
     RUN_BODY,
     RUN_BODY_AT,
@@ -78,9 +79,9 @@ def new_scratch() -> Scratch:
 
 
 @compiled
-def latest(arrived: Ints, way: int, at: int) -> int:
-    """`at`, but never before the arrival before it in the same direction."""
-    arrived[way] = max(arrived[way], at)
+def latest(link: LinkState, arrived: Ints, way: int, at: int) -> int:
+    """`at`, but never before the arrival before it in the same direction, nor before what the link has done already."""
+    arrived[way] = max(arrived[way], at, link.reg[LAST_START])
     return arrived[way]
 
 
@@ -105,7 +106,7 @@ def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, p
             length = read_frame(descriptor, scratch.spare, 0, reading)
             if length <= 0:
                 return count
-            at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
+            at, now = reading[FRAME_OFFSET], latest(link, scratch.arrived, way, reading[FRAME_ARRIVAL])
             if capture.reg[ON]:
                 remember(link, capture, scratch.spare, at, length, now, port // 2, scratch.entry)
             refuse_noted(link, scratch.spare, at, length, scratch.entry, now)
@@ -113,7 +114,7 @@ def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, p
         length = read_frame(descriptor, link.ring, offset, reading)
         if length <= 0:
             return count
-        at, now = reading[FRAME_OFFSET], latest(scratch.arrived, way, reading[FRAME_ARRIVAL])
+        at, now = reading[FRAME_OFFSET], latest(link, scratch.arrived, way, reading[FRAME_ARRIVAL])
         if capture.reg[ON]:
             remember(link, capture, link.ring, at, length, now, port // 2, scratch.entry)
         offer(link, now, at, length)

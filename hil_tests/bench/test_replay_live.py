@@ -14,6 +14,7 @@ import pytest
 
 from emulator.bench import Bench
 from emulator.bench.captures import serving_captures
+from emulator.bench.fabrics import Fabric
 from emulator.scenario import load_scenario
 from emulator.taps.consumer import CaptureStream, blocks, packet_of
 from emulator.taps.replay import replay
@@ -98,15 +99,19 @@ def traffic(bench: Bench) -> None:
 
 @pytest.mark.needs("tun", "netns", "compiled")
 @pytest.mark.parametrize(
-    ("name", "settings"),
-    [("fixed", FIXED), pytest.param("starlink_2025", ("link.uplink.loss=0.02",), marks=pytest.mark.long)],
+    ("name", "settings", "fabric"),
+    [
+        ("fixed", FIXED, "direct"),
+        pytest.param("fixed", FIXED, "zmq", marks=pytest.mark.long),
+        pytest.param("starlink_2025", ("link.uplink.loss=0.02",), "direct", marks=pytest.mark.long),
+    ],
 )
 def test_each_packet_of_a_live_bench_fares_the_same_in_a_replay(
-    tmp_path: Path, name: str, settings: tuple[str, ...]
+    tmp_path: Path, name: str, settings: tuple[str, ...], fabric: Fabric
 ) -> None:
     scenario = load_scenario(name, list(settings))
     windows = windows_for(scenario, epoch_utc_ns=START_UTC_NS)
-    with Bench(scenario, start_utc_ns=START_UTC_NS) as bench, serving_captures(bench):
+    with Bench(scenario, start_utc_ns=START_UTC_NS, fabric=fabric) as bench, serving_captures(bench):
         assert bench.counters().uplink.offered_packets == bench.counters().downlink.offered_packets == 0
         terminals = [ipaddress.ip_address(bench.terminal.ipv4)]
         with CaptureStream(bench.runtime_dir, directions=("uplink", "downlink"), places=("before",)) as stream:
