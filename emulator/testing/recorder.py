@@ -214,8 +214,9 @@ class Recorder:
         channel: ChannelSeries = getattr(self._states, direction)
         if len(at) < 2 or not channel.rate_bps:
             return []
-        probes = np.histogram(sent, at)[0]
-        carried = np.diff(getattr(self._counters, direction).offered_bytes) - probes * self._probe_bytes
+        offered = np.array(getattr(self._counters, direction).offered_bytes, np.int64)
+        others = offered - np.searchsorted(sent, at) * self._probe_bytes
+        carried = np.diff(np.maximum.accumulate(others))  # less it was where probes were stamped and not offered yet
         row = np.clip(np.searchsorted(self._states.at_ns, at[:-1], side="right") - 1, 0, None)
         rate = np.array(channel.rate_bps, np.int64)[row]
         share = 0.0 if service.on_demand else STRANGERS_SHARE

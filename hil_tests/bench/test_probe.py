@@ -93,11 +93,15 @@ def test_each_lost_probe_is_a_counted_drop() -> None:
         (None, ("link.jitter_ms=4",)),
         (
             1_700_000_000 * NS_PER_S,
-            ("link.jitter_ms=4", 'link.jitter={distribution="lognormal", spread=0.7, correlation=0.5}'),
+            (
+                "link.jitter_ms=4",
+                'link.jitter={distribution="lognormal", spread=0.7, correlation=0.5}',
+                "link.frame_ms=40",
+                "link.grant_ms=40",
+            ),
         ),
-        (None, ("link.frame_ms=40", "link.grant_ms=40")),
     ],
-    ids=["jitter", "jitter that remembers", "frames and grants"],
+    ids=["jitter", "jitter that remembers, frames and grants"],
 )
 def test_the_jitter_the_cycles_and_the_overlay_of_a_run_are_foreseen_to_the_packet(
     start_utc_ns: int | None, more: tuple[str, ...]
