@@ -42,7 +42,6 @@ def end_in_order() -> None:
 
     for number in TERMINATED_STATUS:
         signal.signal(number, terminated)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain sh starts what ends in `&` with SIGINT ignored
 
 
 @contextlib.contextmanager

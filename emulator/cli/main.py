@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -129,6 +130,7 @@ def bentpipe() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Does not return."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain sh starts what ends in `&` with SIGINT ignored
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -25,13 +25,14 @@ SITE = (
     "terminal.altitude_m=42",
 )
 PATIENCE_S = 60
+IN_BACKGROUND = "sh", "-c", 'trap "" INT; exec "$@"', "sh"  # POSIX has a shell ignore SIGINT there
 
 
 @contextmanager
 def stub(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command, and the line that it prints when the port can be opened."""
+    """The command, begun as a script does with `&`, and the line that it prints when the port can be opened."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "emulator.cli.main", "stub", "nmea", *arguments],
+        [*IN_BACKGROUND, sys.executable, "-m", "emulator.cli.main", "stub", "nmea", *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         text=True,
