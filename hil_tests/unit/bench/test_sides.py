@@ -44,7 +44,7 @@ def test_benches_side_by_side_share_no_address_and_no_network(numbers: list[int]
         (Ports(ipv4_network=ipaddress.IPv4Network("10.0.0.0/31")), 0),
         (Ports(ipv6_network=ipaddress.IPv6Network("2001:2::/64")), 1),
         (Ports(ipv6_network=ipaddress.IPv6Network("2001:2::/96")), 0),
-        (Ports(ipv4_network=ipaddress.IPv4Network("255.255.255.252/30")), 1000),
+        (Ports(ipv4_network=ipaddress.IPv4Network("223.255.255.252/30")), 1000),
     ],
 )
 def test_a_network_that_is_too_small_is_told_with_its_key(ports: Ports, number: int) -> None:
