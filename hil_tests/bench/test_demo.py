@@ -73,7 +73,7 @@ def test_a_short_demo_shows_and_reports_it_all(tmp_path: Path, monkeypatch: pyte
     assert nothing_is_left(runtime, monkeypatch)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_demo_reports_what_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

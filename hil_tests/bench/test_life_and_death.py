@@ -272,7 +272,7 @@ class TestInProcess:
             ("make_relay", "zmq"),
             ("FabricRelay.start", "zmq"),
             ("Overlay.add", "direct"),
-            ("Overlay.add", "zmq"),
+            pytest.param("Overlay.add", "zmq", marks=pytest.mark.long),
             ("RuntimeDirectory.describe", "direct"),
         ],
     )
