@@ -193,10 +193,9 @@ def _serving(axis: Axes, record: RunRecord, clock: Clock) -> None:
     changes = np.flatnonzero((np.diff(satellite) != 0) | (np.diff(gateway) != 0)) + 1
     edges = np.concatenate([[0], changes, [len(satellite)]])
     elevation = np.array(states.elevation_deg, float)
-    lines, bands = [], []
+    lines = []
     for number, (first, last) in enumerate(pairwise(edges)):
         end_ns = states.at_ns[last] if last < len(satellite) else record.duration_ns
-        bands.append((states.at_ns[first], end_ns))
         start, end = clock.days(states.at_ns[first]), clock.days(end_ns)
         axis.axvspan(start, end, color=BAND[number % 2], linewidth=0, zorder=0.2)
         if satellite[first] >= 0:
@@ -204,14 +203,14 @@ def _serving(axis: Axes, record: RunRecord, clock: Clock) -> None:
                 (
                     start,
                     end,
+                    (end_ns - states.at_ns[first]) / max(record.duration_ns, 1),
                     states.satellites[satellite[first]],
                     states.gateways[gateway[first]] if gateway[first] >= 0 else "",
                 )
             )
             axis.plot(clock.days(states.at_ns[first:last]), elevation[first:last], color=ELEVATION, linewidth=2)
-    whole = bands[-1][1] - bands[0][0]
-    for (begin, stop), (start, end, name, site) in zip(bands, lines, strict=False):
-        room = (stop - begin) / max(whole, 1) / LETTER
+    for start, end, share, name, site in lines:
+        room = share / LETTER
         if text := next((each for each in (f"{name}  ·  {site}" if site else name, name) if len(each) + 1 < room), ""):
             axis.text(
                 (start + end) / 2,

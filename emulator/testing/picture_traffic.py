@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from emulator.testing.measure import drops_over_time, goodput
+from emulator.testing.measure import GOODPUT_BIN_NS, drops_over_time, goodput
 from emulator.testing.picture_style import (
     CAUSE_COLOUR,
     COLOUR,
@@ -25,6 +25,7 @@ from emulator.units import NS_PER_S
 
 BINS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 MOST_DROP_BINS, MOST_LOSS_BINS = 300, 120  # more are thinner than can be seen
+FEWEST_PACKETS = 20  # of 1,500 bytes, in a bin at the link's rate: fewer, and their arrivals are drawn, not the rate
 FEWEST_PROBES = 50  # in a bin: less, and one lost probe is more than 2 %
 
 
@@ -56,10 +57,13 @@ def throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
         if transfer
         else f"Rate of the {direction}; nothing was transferred"
     )
-    seconds, bits = goodput(record)
     rate = np.array(channel_of(record, direction).rate_bps, float) / 1e6
     rate[np.array(channel_of(record, direction).gate, int) != Gate.PASS] = 0.0
-    if len(rate) and rate.max() > 0:
+    open_rate = rate[rate > 0]
+    packets_ns = round(FEWEST_PACKETS * 1.2e4 / np.median(open_rate) * 1e3) if len(open_rate) else 0
+    bin_ns = max(GOODPUT_BIN_NS, next_bin(packets_ns))
+    seconds, bits = goodput(record, bin_ns)
+    if len(open_rate):
         axis.plot(
             clock.days(record.states.at_ns),
             rate,
@@ -77,10 +81,10 @@ def throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
             color=GOODPUT,
             alpha=0.55,
             linewidth=0,
-            label=f"TCP goodput ({_how(transfer)}), bins of 100 ms" if transfer else "",
+            label=f"TCP goodput ({_how(transfer)}), bins of {bin_ns / NS_PER_S:g} s" if transfer else "",
         )
         axis.plot(days, bits / 1e6, drawstyle="steps-mid", color=COLOUR["downlink"], linewidth=0.8)
-    elif not (len(rate) and rate.max() > 0):
+    elif not len(open_rate):
         axis.text(0.5, 0.5, "a rate without end", transform=axis.transAxes, ha="center", va="center", color=FAINT)
     axis.set_ylim(0, throughput_top(rate, bits / 1e6))
     axis.set_ylabel("Mbit/s")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from emulator.errors import EndpointError, ScenarioError
 from emulator.testing.compare import compare, write_comparison
+from emulator.testing.picture import draw
 from emulator.testing.picture_traffic import throughput_top
 from emulator.testing.record import Direction, Evidence, Judged, RunRecord, StateSeries, load_record
 from emulator.testing.report import main, to_html, write_report
@@ -145,6 +146,21 @@ def test_a_run_that_fell_behind_or_was_judged_wanting_does_not_hold(record: RunR
 def test_a_long_run_has_a_small_page(tmp_path: Path) -> None:
     page = to_html(synthetic_record(duration_s=600))
     assert len(page.encode()) <= 5_000_000
+
+
+def test_who_serves_is_named_even_where_nobody_did_before_and_slow_links_have_wide_bins() -> None:
+    record = synthetic_record(duration_s=12)
+    record.states.satellite[:20] = [-1] * 20
+    record.states.downlink.rate_bps = [350_000] * len(record.states.at_ns)
+    figure = draw(record)
+    try:
+        told = [text.get_text() for axis in figure.axes for text in axis.texts]
+        labels = [label for axis in figure.axes for label in axis.get_legend_handles_labels()[1]]
+    finally:
+        figure.clear()
+    served = {record.states.satellites[number] for number in record.states.satellite if number >= 0}
+    assert all(any(text.startswith(name) for text in told) for name in served)
+    assert any("bins of 1 s" in label for label in labels)
 
 
 def test_what_was_done_after_the_run_leaves_its_picture_alone() -> None:
