@@ -243,7 +243,7 @@ class _Show:
             insort(self._due, (later_s, lambda: self._when_up(action, calm_s)), key=lambda item: item[0])
 
     def finish(self, *, interrupted: bool) -> RunRecord:
-        probes, bulk = self._session.finish(self._nothing_held)
+        probes, bulk = self._session.finish(self._bench)
         if not interrupted:
             wait(self._pending, PENDING_LIMIT_S)
         self._collect()
@@ -251,10 +251,6 @@ class _Show:
         return self._recorder.finish(
             probes, bulk, interval_ns=self._interval_ns, connections=CONNECTIONS, interrupted=interrupted
         )
-
-    def _nothing_held(self) -> bool:
-        counters = self._bench.counters()
-        return counters.uplink.held_packets == counters.downlink.held_packets == 0
 
     def _note(self, text: str, style: str = "") -> None:
         self._view.note(text, self._bench.utc_ns(), style)

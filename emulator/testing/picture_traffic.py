@@ -25,7 +25,7 @@ from emulator.units import NS_PER_S
 
 BINS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 MOST_DROP_BINS, MOST_LOSS_BINS = 300, 120  # more are thinner than can be seen
-FEWEST_PACKETS = 20  # of 1,500 bytes, in a bin at the link's rate: fewer, and their arrivals are drawn, not the rate
+FEWEST_BITS = 20 * 1500 * 8  # 20 packets in a bin at the link's rate: fewer, and their arrivals are drawn, not the rate
 FEWEST_PROBES = 50  # in a bin: less, and one lost probe is more than 2 %
 
 
@@ -60,7 +60,7 @@ def throughput(axis: Axes, record: RunRecord, clock: Clock) -> None:
     rate = np.array(channel_of(record, direction).rate_bps, float) / 1e6
     rate[np.array(channel_of(record, direction).gate, int) != Gate.PASS] = 0.0
     open_rate = rate[rate > 0]
-    packets_ns = round(FEWEST_PACKETS * 1.2e4 / np.median(open_rate) * 1e3) if len(open_rate) else 0
+    packets_ns = round(FEWEST_BITS / (np.median(open_rate) * 1e6) * NS_PER_S) if len(open_rate) else 0
     bin_ns = max(GOODPUT_BIN_NS, next_bin(packets_ns))
     seconds, bits = goodput(record, bin_ns)
     if len(open_rate):

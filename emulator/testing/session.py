@@ -10,16 +10,19 @@ import select
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.testing.readings import BulkRun, ProbeRun, read_bulk, read_probes
 from emulator.testing.record import DIRECTIONS, Direction
 from emulator.units import NS_PER_MS, NS_PER_S
+
+if TYPE_CHECKING:
+    from emulator.bench import Bench
 
 START_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
@@ -135,17 +138,17 @@ class Session:
             )
         )
 
-    def finish(self, settled: Callable[[], bool] = lambda: True) -> tuple[dict[Direction, ProbeRun], BulkRun | None]:
+    def finish(self, bench: Bench | None = None) -> tuple[dict[Direction, ProbeRun], BulkRun | None]:
         """Ends all that runs, waits for what is on its way, and reads what was measured.
 
-        The wait is half a second, and longer until `settled` (does the link hold nothing any more?), within limits.
+        The wait is half a second, and longer until the link of `bench`, if given, holds nothing more, within limits.
         """
         for process in (*self.senders, *self.transfers):
             end(process)
         pause = threading.Event()
         for turn in range(LONGEST_SETTLING):
             pause.wait(SETTLE_S)
-            if turn and settled():
+            if turn and (bench is None or _nothing_held(bench)):
                 break
         for process in self._receivers:
             end(process)
@@ -222,3 +225,8 @@ def end(process: subprocess.Popen[str]) -> int:
     if process.stdout is not None:
         process.stdout.close()
     return status
+
+
+def _nothing_held(bench: Bench) -> bool:
+    counters = bench.counters()
+    return counters.uplink.held_packets == counters.downlink.held_packets == 0

@@ -92,7 +92,7 @@ def turned(settings: Settings, bench: Bench, played: subprocess.Popen[str]) -> R
         told = played.stdout.readline() if readable else ""
         for sender in session.senders:
             sender.wait(lasts_s + END_LIMIT_S)
-        runs, _ = session.finish(lambda: nothing_held(bench))
+        runs, _ = session.finish(bench)
     try:
         changes = [(int(at_ns), bool(here)) for at_ns, here in json.loads(told)]
     except ValueError as error:
@@ -113,11 +113,6 @@ def turned(settings: Settings, bench: Bench, played: subprocess.Popen[str]) -> R
             for name, each in by_direction.items()
         },
     }
-
-
-def nothing_held(bench: Bench) -> bool:
-    counters = bench.counters()
-    return counters.uplink.held_packets == counters.downlink.held_packets == 0
 
 
 def reactions_ns(

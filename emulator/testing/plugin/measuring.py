@@ -102,14 +102,10 @@ class Measuring:
             runs: dict[Direction, ProbeRun] = {}
             bulk: BulkRun | None = None
             if self._probes or self._connections:
-                runs, bulk = self._session.finish(self._nothing_held)
+                runs, bulk = self._session.finish(self._satlink.bench)
             self._watch.end()
             if self._watch.failure is not None:
                 raise self._watch.failure
             recorder = self._watch.recorder
             record = recorder.finish(runs, bulk, interval_ns=self._interval_ns, connections=max(1, self._connections))
             self._record = self._satlink.told(recorder, record, self._first_event)
-
-    def _nothing_held(self) -> bool:
-        counters = self._satlink.counters()
-        return counters.uplink.held_packets == counters.downlink.held_packets == 0
