@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ from hil_tests import containers
 
 REFERENCE_DATA = "BENTPIPE_REFERENCE_DATA"
 NOBODY = 65_534  # the user that owns nothing, on every Linux
+BECOME_WITH_TUN = """
+mount -t tmpfs -o mode=0755 tmpfs /dev/net && mknod -m 0666 /dev/net/tun c 10 200 &&
+exec setpriv --reuid "$0" --regid "$0" --clear-groups -- "$@"
+"""  # 10, 200: linux/miscdevice.h
 
 DEBIAN_PACKAGE_OF_PROGRAM = {
     "apache2": "apache2-bin",
@@ -80,6 +84,14 @@ class OtherUser:
     uid: int
     python: str
     options: dict[str, Any]
+
+    def with_tun(self, command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a command as him, who may open /dev/net/tun, as udev has it: here in a mount namespace of his own, for
+        a machine without udev keeps it to root.
+        """
+        mine = {name: value for name, value in self.options.items() if name in ("env", "cwd")} | more
+        become = ["unshare", "--mount", "sh", "-c", BECOME_WITH_TUN, str(self.uid), *command]
+        return subprocess.run(become, **mine, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 @functools.cache
@@ -155,6 +167,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "user-namespaces": _probed(lambda found: found.user_namespace_fault),
     "tun": _probed(lambda found: found.tun_fault),
     "nft": _probed(lambda found: found.nft_fault),
+    "bpf": _probed(lambda found: found.tun_fault or found.stamps_fault),
     "uso": _probed(lambda found: found.tun_fault or ("" if found.udp_segmentation else "needs a kernel from 6.2 on")),
     "ipv6": _probed(lambda found: "" if found.ipv6 else "IPv6 is switched off in this kernel"),
     "realtime": _probed(lambda found: found.realtime_fault),

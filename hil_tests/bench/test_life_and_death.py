@@ -350,7 +350,7 @@ def test_an_ordinary_user_has_a_bench_of_his_own() -> None:
     user = other_user()
     assert user is not None
     quickly_compiled = {**user.options["env"], "NUMBA_OPT": "0"}  # his Python, hence his cache, is not ours
-    result = subprocess.run(
+    result = user.with_tun(
         [
             user.python,
             "-B",
@@ -364,12 +364,8 @@ def test_an_ordinary_user_has_a_bench_of_his_own() -> None:
             "-c",
             "id -u; ping -q -c 2 -i 0.2 $BENTPIPE_DATACENTER && ping -q -c 1 $BENTPIPE_DATACENTER6; exit 5",
         ],
-        **{**user.options, "env": quickly_compiled},
-        capture_output=True,
-        text=True,
+        env=quickly_compiled,
         timeout=COMPILING_S,
-        check=False,
-        stdin=subprocess.DEVNULL,
     )
     assert result.returncode == 5, result.stderr
     assert result.stdout.splitlines()[0] == "0", "root, of a user namespace of his own"
