@@ -45,7 +45,7 @@ class OpenEnd:
 
     side: Side
     settings: dict[str, Any]
-    descriptors: tuple[int, ...]
+    descriptors: dict[str, int]
     failures: list[EmulationError] = field(default_factory=list)
 
 
@@ -91,7 +91,7 @@ def _open_card(
     _describe(runtime, scenario, role, sides[0], card_marking(ports, runtime))
     port = cards.ports[0]
     settings = _settings(scenario, port) | {"index": port.card.index}
-    return OpenEnd(sides[0], settings, (port.descriptor, port.statistics), failures)
+    return OpenEnd(sides[0], settings, _descriptors(port), failures)
 
 
 def _open_device(
@@ -110,8 +110,8 @@ def _open_device(
             "set another one, at all three parts"
         )
     interface = ports.terminal_interface if role == "terminal" else ports.datacenter_interface or FREE_NAME
-    make = TapPort if ports.kind == "tap" else TunPort
-    device = make(namespace, interface, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
+    make, stamped = (TapPort if ports.kind == "tap" else TunPort), ports.arrival == "kernel"
+    device = make(namespace, interface, mtu=ports.mtu, queue_packets=ports.tx_queue_packets, stamped=stamped)
     stack.callback(device.close)
     addresses = plan_addresses(ports, 0, ipv6=has_ipv6())
     addresses = _give(addresses, name, device, warn)
@@ -120,7 +120,7 @@ def _open_device(
     side = Side(name, namespace, device, str(own4.ip), str(own6.ip) if own6 else "", marking, own_namespace=isolate)
     stack.callback(side.close)
     _describe(runtime, scenario, role, side, marking)
-    return OpenEnd(side, _settings(scenario, device), (device.descriptor, device.statistics))
+    return OpenEnd(side, _settings(scenario, device), _descriptors(device))
 
 
 def _settings(scenario: Scenario, port: TunPort | NicPort) -> dict[str, Any]:
@@ -131,6 +131,11 @@ def _settings(scenario: Scenario, port: TunPort | NicPort) -> dict[str, Any]:
         "ethernet": int(scenario.ports.kind != "tun"),
         "interface": port.name,
     }
+
+
+def _descriptors(port: TunPort | NicPort) -> dict[str, int]:
+    """What the process is given, as `EndProcess.prepare` takes it."""
+    return {"port": port.descriptor, "statistics": port.statistics, "stamps": port.stamps_descriptor}
 
 
 def _describe(runtime: RuntimeDirectory, scenario: Scenario, role: Role, side: Side, marking: dict[str, str]) -> None:

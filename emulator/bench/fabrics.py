@@ -110,7 +110,9 @@ def make_relay(
     near, far = (side.port for side in sides)
     if fabric == "direct" and listening is None:
         kinds = near.kind, far.kind
-        return Relay(*links, near.descriptor, far.descriptor, injection, kinds=kinds, quantum_ns=quantum_ns)
+        stamps = near.stamps, far.stamps
+        devices = near.descriptor, far.descriptor
+        return Relay(*links, *devices, injection, kinds=kinds, stamps=stamps, quantum_ns=quantum_ns)
     agreement = agreement_of(scenario)
     how: Any = {"agreement": agreement, "quantum_ns": quantum_ns, "tell": tell}
     if listening is not None:
@@ -130,6 +132,6 @@ def make_relay(
         end = EndProcess(role)
         stack.callback(end.stop)
         settings = {"kind": port.kind, "agreement": agreement, "ethernet": int(scenario.ports.kind != "tun"), **known}
-        end.prepare(settings, [port.descriptor])
+        end.prepare(settings, {"port": port.descriptor, "stamps": port.stamps_descriptor})
         ends.append(end)
     return FabricRelay(*links, injection, endpoints=[endpoint], ends=ends, keys=keys, **how)

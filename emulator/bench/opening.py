@@ -168,10 +168,10 @@ def _open_devices(
     first = within is None
     far_name = ports.datacenter_interface or FREE_NAME
     places = (terminal, ports.terminal_interface), (router, far_name if access is None else SATELLITE)
-    make = TapPort if ports.kind == "tap" else TunPort
+    make, stamped = (TapPort if ports.kind == "tap" else TunPort), ports.arrival == "kernel"
     devices = []
     for namespace, name in places:
-        device = make(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
+        device = make(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets, stamped=stamped)
         stack.callback(device.close)
         devices.append(device)
     network: AccessNetwork | None = None

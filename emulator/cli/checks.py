@@ -151,6 +151,17 @@ def check_network_cards() -> Finding:
     return Finding(name, "ok", "read and written with offload, VLAN tags and the kernel's arrival stamps")
 
 
+def check_arrival_stamps() -> Finding:
+    name = "arrival stamps at TUN and TAP"
+    if probe().tun_fault:
+        return Finding(name, "missing", "unknown: no TUN interface to ask")
+    if not probe().stamps_fault:
+        return Finding(name, "ok", "by the kernel")
+    found = f"refused ({probe().stamps_fault}): a packet comes when the loop reads it, some 30 µs later"
+    remedy = "root of the machine with CAP_BPF, and a kernel from 5.12 on with BPF and clsact; nothing else needs it"
+    return Finding(name, "limited", found, remedy)
+
+
 def check_transmit_queue() -> Finding:
     if probe().tun_fault:
         return Finding("txqueuelen", "missing", "unknown: no TUN interface to ask")
@@ -273,6 +284,7 @@ CHECKS: tuple[Callable[[], Finding | Iterator[Finding]], ...] = (
     check_tun_creation,
     check_runtime_directory,
     check_udp_segmentation,
+    check_arrival_stamps,
     check_tap,
     check_network_cards,
     check_transmit_queue,

@@ -40,6 +40,8 @@ class Probe:
     """Creating a TUN device with segmentation offload in a new namespace."""
     udp_segmentation: bool
     """The TUN device takes UDP segments (USO: kernels from 6.2 on)."""
+    stamps_fault: str
+    """Having the kernel note when packets come to the device (BPF)."""
     transmit_queue_packets: int
     """txqueuelen that the device took, of the PROBED_QUEUE_PACKETS asked for."""
     ipv6: bool
@@ -106,7 +108,7 @@ def _try_all() -> Probe:
     user_namespace_fault = _user_namespace_fault()
     namespace_fault = _namespace_fault()
     tun_fault, udp_segmentation, queue_packets, ipv6 = namespace_fault, False, 0, False
-    nft_fault = tap_fault = card_fault = namespace_fault
+    nft_fault = tap_fault = card_fault = stamps_fault = namespace_fault
     if not namespace_fault:
         from emulator.ports.namespace import Namespace
         from emulator.ports.tap import TapPort
@@ -122,7 +124,7 @@ def _try_all() -> Probe:
             except (BentpipeError, OSError) as error:
                 tun_fault = _one_line(error)
             else:
-                udp_segmentation = port.sees_udp_segments
+                udp_segmentation, stamps_fault = port.sees_udp_segments, port.stamps_fault
                 queue_packets = namespace.run(lambda: _transmit_queue_packets(port.name))
                 port.close()
     return Probe(
@@ -130,6 +132,7 @@ def _try_all() -> Probe:
         user_namespace_fault=user_namespace_fault,
         tun_fault=tun_fault,
         udp_segmentation=udp_segmentation,
+        stamps_fault=stamps_fault,
         transmit_queue_packets=queue_packets,
         ipv6=ipv6,
         nft_fault=nft_fault,

@@ -58,6 +58,11 @@ def le16(data: Bytes, at: int) -> int:
 
 
 @compiled
+def le32(data: Bytes, at: int) -> int:
+    return (le16(data, at + 2) << 16) | le16(data, at)
+
+
+@compiled
 def be32(data: Bytes, at: int) -> int:
     return (be16(data, at) << 16) | be16(data, at + 2)
 

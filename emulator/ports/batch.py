@@ -60,7 +60,7 @@ from emulator.ports.messages import (
     MAGIC,
 )
 from emulator.ports.syscalls import FRAME_ARRIVAL, FRAME_OFFSET
-from emulator.ports.turn import refuse_noted
+from emulator.ports.turn import Scratch, refuse_noted
 from emulator.timeline.causes import Cause
 
 MOST_RECORDS = 256
@@ -96,16 +96,18 @@ def is_time(at: int) -> bool:
 
 
 @compiled_apart
-def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, reading: Ints) -> int:
+def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, scratch: Scratch) -> int:
     """Reads what waits at a port into a batch that has `used` words; at most `most` records. Returns the words used.
 
-    words, data: the same memory, as words and as bytes. reading: as `read_frame` takes it.
+    words, data: the same memory, as words and as bytes. scratch: its `reading` as `read_frame` takes it; stamps of
+    port 0.
     """
+    reading = scratch.reading
     for _ in range(most):
         start = (used + 2) * 8
         if words[H_RECORDS] >= MOST_RECORDS or start + LARGEST_SUPER > len(data):
             break
-        length = read_frame(descriptor, data, start, reading)
+        length = read_frame(descriptor, data, start, reading, scratch.stamps[0])
         if length <= 0:
             break
         if reading[FRAME_OFFSET] > start:

@@ -25,11 +25,10 @@ from emulator.ports.messages import (
     H_RECORDS,
     HEADER_WORDS,
 )
-from emulator.ports.syscalls import EMPTY_SINCE, POLLERR, POLLIN, PORT_KIND, monotonic_ns, wait_readable
-from emulator.ports.turn import WRITES_PER_TURN, Scratch, give_out, rest_ns
+from emulator.ports.syscalls import EMPTY_SINCE, GUESSED, POLLERR, POLLIN, PORT_KIND, monotonic_ns, wait_readable
+from emulator.ports.turn import WAKE_EARLY_NS, WRITES_PER_TURN, Scratch, give_out, rest_ns, wake_early
 from emulator.ports.zeromq import has_more, receive, send
 
-WAKE_EARLY_NS = 60_000  # as in the relay
 LONGEST_WAIT_NS = 5_000_000
 READS_PER_BATCH = 128
 FULL_BYTES = 1 << 19  # a batch with so much, or so many records, waits no longer for more
@@ -113,7 +112,7 @@ def end_loop(
     memory for a batch each, as words and as bytes; note: the same for a header alone.
     """
     clock, empty_since = scratch.clock, scratch.empty_since
-    rested = monotonic_ns(clock)
+    rested, early = monotonic_ns(clock), WAKE_EARLY_NS
     while shared[STOP] == 0:
         busy = False
         for _ in range(MESSAGES_PER_TURN):
@@ -153,35 +152,37 @@ def end_loop(
         if now >= shared[UNTIL]:
             return LOOK
         free = next_event(line) - now
-        wait = free - WAKE_EARLY_NS
-        if wait <= 0 or written == WRITES_PER_TURN:
+        wait = min(free - early, LONGEST_WAIT_NS)
+        sleeps = wait > 0 and written < WRITES_PER_TURN
+        if not sleeps:
             wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
         if busy:
             wait = 0
-        if wait > 0:
-            rested = now
-        wait = min(wait, LONGEST_WAIT_NS)
         if ends[E_USED] != 0:
             wait = max(0, min(wait, ends[E_OPENED] + shared[FLUSH] - now))
         ready = wait_readable(port, events, wait, poll)
+        woken = monotonic_ns(clock)
+        if wait > 0:
+            rested = woken
+        if sleeps and 0 < wait <= woken - now:
+            early = wake_early(early, woken - now - wait)
         if ready == 0:
             empty_since[0] = now + wait
         if ready <= 0:
             continue
-        woken = monotonic_ns(clock)
         if not events[0] & POLLIN and not (kind != DEVICE and events[0] & POLLERR):
             empty_since[0] = woken
             if events[0] & FAULTS[kind]:
                 ends[E_FAULT], port[0] = 1, -1
             continue
         came = woken if woken - now > 2 * wait else max(now, woken - wait)  # as in the relay
-        if kind == DEVICE:
-            ends[E_WAIT_WORST] = max(ends[E_WAIT_WORST], came - empty_since[0])
-        scratch.reading[PORT_KIND], scratch.reading[EMPTY_SINCE] = kind, empty_since[0]
+        scratch.reading[PORT_KIND], scratch.reading[EMPTY_SINCE], scratch.reading[GUESSED] = kind, empty_since[0], 0
         if ends[E_USED] == 0:
             ends[E_USED], ends[E_OPENED], out[H_RECORDS] = HEADER_WORDS, woken, 0
         before = out[H_RECORDS]
-        ends[E_USED] = collect(port[0], out, out_data, ends[E_USED], READS_PER_BATCH, scratch.reading)
+        ends[E_USED] = collect(port[0], out, out_data, ends[E_USED], READS_PER_BATCH, scratch)
+        if scratch.reading[GUESSED]:
+            ends[E_WAIT_WORST] = max(ends[E_WAIT_WORST], came - empty_since[0])
         taken = out[H_RECORDS] - before
         if taken < READS_PER_BATCH:
             empty_since[0] = woken

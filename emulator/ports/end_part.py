@@ -26,6 +26,7 @@ from zmq.utils.monitor import recv_monitor_message
 from emulator.link import state
 from emulator.link.compiled import compiling
 from emulator.link.link import Link, LinkOptions
+from emulator.link.state import Ints
 from emulator.ports import batch, end_loop
 from emulator.ports.curve import secure_client
 from emulator.ports.frames import DEVICE
@@ -64,6 +65,8 @@ from emulator.ports.scheduling import (
     run_transport_in_real_time,
     sleep_exactly,
 )
+from emulator.ports.stamp_ring import NO_STAMPS
+from emulator.ports.stamper import ring_of
 from emulator.ports.turn import LATENESS_BINS, new_scratch
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
@@ -89,7 +92,7 @@ def delay_line(options: LinkOptions) -> Link:
 class EndLoop:
     """The compiled loop with what it works on. Everything is called from one thread."""
 
-    def __init__(self, way: int, descriptor: int, kind: int) -> None:
+    def __init__(self, way: int, descriptor: int, kind: int, stamps: Ints = NO_STAMPS) -> None:
         self.way, self.kind = way, kind
         self.line = delay_line(SMALL_LINE)
         self.ends, self.late = np.zeros(end_loop.END_WORDS, np.int64), np.zeros(2, np.int64)
@@ -101,7 +104,7 @@ class EndLoop:
         self._note, self._note_data = batch.batch_memory(HEADER_WORDS)
         self.lateness = np.zeros(LATENESS_BINS, np.int64)
         self._total, self._events = np.zeros(2, np.int64), np.zeros(2, np.int64)
-        self._poll, self._scratch = np.zeros(4, np.int64), new_scratch()
+        self._poll, self._scratch = np.zeros(4, np.int64), new_scratch(stamps)
 
     def run(self, socket: int) -> int:
         return int(
@@ -123,14 +126,16 @@ def warm_up() -> None:
 
 class EndPart:
     """The end that `settings` describes: role, endpoint, kind, agreement, ethernet, and whose drops are counted:
-    interface, or the index of a network card; for tcp:// also keys and name. statistics: a descriptor by which these
-    drops are asked for, −1 for none.
+    interface, or the index of a network card; for tcp:// also keys and name. given: descriptors by name, as
+    `EndProcess.prepare` has them.
     """
 
-    def __init__(self, settings: dict[str, Any], descriptor: int, statistics: int, parent: sockets.socket) -> None:
-        self._settings, self._parent, self._drops = settings, parent, drops_of(settings, descriptor, statistics)
+    def __init__(self, settings: dict[str, Any], given: dict[str, int], parent: sockets.socket) -> None:
+        self._settings, self._parent = settings, parent
+        self._drops = drops_of(settings, given["port"], given.get("statistics", -1))
         self._way = ROLES.index(settings["role"])
-        self._loop = EndLoop(self._way, descriptor, settings["kind"])
+        stamps = ring_of(given["stamps"]) if "stamps" in given else NO_STAMPS
+        self._loop = EndLoop(self._way, given["port"], settings["kind"], stamps)
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._connect()
         self._loop.port[1] = self._socket.getsockopt(zmq.FD)
@@ -382,7 +387,7 @@ def main() -> None:
         if not order:
             return
         settings = json.loads(order)
-        part = EndPart(settings, descriptors[0], descriptors[1] if len(descriptors) > 1 else -1, parent)
+        part = EndPart(settings, dict(zip(settings["given"], descriptors, strict=True)), parent)
         try:
             part.run()
         finally:

@@ -7,7 +7,7 @@ import json
 import select
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from emulator.child import child_command
@@ -27,20 +27,21 @@ class EndProcess:
             self.process = subprocess.Popen(child_command("emulator.ports.end_part"), stdin=theirs.fileno())
         self.totals: dict[str, int] = {}
         self._settings: dict[str, Any] = {"role": role}
-        self._descriptors: tuple[int, ...] = ()
+        self._descriptors: list[int] = []
 
-    def prepare(self, settings: dict[str, Any], descriptors: Sequence[int]) -> None:
-        """settings: as `end_part.EndPart` takes them, but for the endpoint; descriptors: of the port, and of its open
-        statistics, if any.
+    def prepare(self, settings: dict[str, Any], descriptors: Mapping[str, int]) -> None:
+        """settings: as `end_part.EndPart` takes them, but for the endpoint; descriptors: `port`, and, if there are any
+        (−1: none), `statistics`, by which the port's drops are known, and `stamps`, of its ring of arrivals.
         """
-        self._settings |= settings
-        self._descriptors = tuple(descriptors)
+        given = {name: number for name, number in descriptors.items() if number >= 0}
+        self._settings |= settings | {"given": list(given)}
+        self._descriptors = list(given.values())
 
     def begin(self, endpoint: str) -> None:
         """Has it carry packets between what it was prepared for and the link at this endpoint."""
         order = json.dumps({**self._settings, "endpoint": endpoint}).encode()
         try:
-            socket.send_fds(self._ours, [order], list(self._descriptors))
+            socket.send_fds(self._ours, [order], self._descriptors)
         except OSError:
             self.check()
             raise

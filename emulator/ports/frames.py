@@ -1,11 +1,13 @@
 """Reads one frame from a port, whatever kind it is, and says when it arrived.
 
-    DEVICE   TUN, TAP or a socket of our own: read(2) gives virtio_net_hdr and packet; nobody stamped its arrival
+    DEVICE   TUN, TAP or a socket of our own: read(2) gives virtio_net_hdr and packet; where the kernel has noted the
+             arrival at the device, that is in the port's ring of stamps (`stamp_ring`)
     PACKET   an AF_PACKET socket on a network card: the kernel stamped the arrival (SO_TIMESTAMPNS), and took the outer
              VLAN tag off (PACKET_AUXDATA): it is put back where it stood on the wire
 
-The stamp is on the world's clock. Its age at the time of reading is what counts: that is subtracted from the packets'
-clock, and bounded by when the port was last seen empty, so that a step of the world's clock in between bends nothing.
+A card's stamp is on the world's clock. Its age at the time of reading is what counts: that is subtracted from the
+packets' clock, and bounded by when the port was last seen empty, so that a step of the world's clock in between bends
+nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from emulator.link.wire import (
     put_be16,
     put_le16,
 )
+from emulator.ports.stamp_ring import HEAD, forget, stamp_of
 from emulator.ports.syscalls import (
     CONTROL,
     CONTROL_BYTES,
     EMPTY_SINCE,
     FRAME_ARRIVAL,
     FRAME_OFFSET,
+    GUESSED,
     MESSAGE_FLAGS,
     MSG_TRUNC,
     NS_PER_S,
@@ -53,22 +57,32 @@ SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6  # linux/if_packet.h
 MACS_BYTES = 12
 STAMP_MARGIN_NS = 2_000_000  # from the stamp to the socket's queue: softirq, on a busy machine
+DEVICE_MARGIN_NS = 500_000  # from the stamp to the device's queue: an interrupt in between
 CONTROL_HEADER_WORDS = 2  # struct cmsghdr: length, then level and type
 STAMP_BYTES, AUXDATA_BYTES = 32, 36  # such a message with its header: struct timespec, struct tpacket_auxdata
 
 
 @compiled_apart
-def read_frame(descriptor: int, data: Bytes, at: int, reading: Ints) -> int:
+def read_frame(descriptor: int, data: Bytes, at: int, reading: Ints, stamps: Ints) -> int:
     """Reads a frame to `at` or a little behind it, of LARGEST_SUPER bytes at most; its length, or −1 if there is none.
 
     reading: (READING_WORDS,); PORT_KIND and EMPTY_SINCE (monotonic ns) are the port's. FRAME_OFFSET gets where the
-    frame begins in `data`, FRAME_ARRIVAL when it arrived (monotonic ns). A frame that is too long comes back empty,
-    which the link counts as malformed.
+    frame begins in `data`, FRAME_ARRIVAL when it arrived (monotonic ns); GUESSED counts those of which nobody but this
+    function can say when. stamps: the port's ring. A frame that is too long comes back empty, which the link counts as
+    malformed.
     """
     reading[FRAME_OFFSET] = at
     if reading[PORT_KIND] == DEVICE:
+        begun = stamps[HEAD]
         length = read_into(descriptor, data, at, LARGEST_SUPER)
-        reading[FRAME_ARRIVAL] = monotonic_ns(reading)
+        now = monotonic_ns(reading)
+        if length <= 0:
+            forget(stamps, begun)
+            return length
+        stamp = stamp_of(stamps, data, at + VNET_BYTES, length - VNET_BYTES)
+        known = max(1, reading[EMPTY_SINCE] - DEVICE_MARGIN_NS) <= stamp <= now
+        reading[FRAME_ARRIVAL] = stamp if known else now
+        reading[GUESSED] += 0 if known else 1
         return length
     length = receive_message(descriptor, data, at + VLAN_TAG, LARGEST_SUPER - VLAN_TAG, reading)
     if length <= 0:

@@ -17,6 +17,7 @@ from typing import Any
 from emulator.errors import InterfaceError, PrivilegeError
 from emulator.ports.frames import PACKET, PACKET_AUXDATA, SOL_PACKET
 from emulator.ports.namespace import Namespace
+from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.tun import KernelDrops
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h, linux/sockios.h, linux/if.h, linux/ethtool.h
@@ -147,6 +148,7 @@ class NicPort:
     """
 
     kind = PACKET
+    stamps, stamps_descriptor = NO_STAMPS, -1  # each frame brings its own
 
     def __init__(self, namespace: Namespace, name: str, *, queue_packets: int, force: bool = False) -> None:
         self.namespace, self.name = namespace, name

@@ -4,8 +4,8 @@
                        ◀─ downlink ─
     ports 2 and 3: injected packets, into the uplink and the downlink
 
-A thread that sleeps wakes some 100 µs late: the loop sleeps to shortly before the next due time and spins the rest,
-with short rests (`scheduling`) where it would spin for long.
+A thread that sleeps wakes some 10 to 100 µs late: the loop sleeps to shortly before the next due time, as shortly as
+its sleeps so far allow, and spins the rest, with short rests (`scheduling`) where it would spin for long.
 The work of one turn is bounded, so that neither direction, nor the other threads under real-time priority, starve.
 """
 
@@ -39,7 +39,9 @@ from emulator.ports.scheduling import (
     run_in_real_time,
     sleep_exactly,
 )
+from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.syscalls import (
+    GUESSED,
     POLLERR,
     POLLIN,
     monotonic_ns,
@@ -49,19 +51,20 @@ from emulator.ports.syscalls import (
 from emulator.ports.turn import (
     LATENESS_BINS,
     READS_PER_TURN,
+    WAKE_EARLY_NS,
     WRITES_PER_TURN,
     Scratch,
     give_out,
     new_scratch,
     rest_ns,
     take_in,
+    wake_early,
 )
 from emulator.timeline.model import Channel
 
 if TYPE_CHECKING:
     from emulator.ports.accounts import EndCounters
 
-WAKE_EARLY_NS = 60_000  # a sleep this much shorter is made up for by spinning
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
 
 STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST, KIND_0, KIND_1 = range(11)
@@ -73,8 +76,8 @@ class RelayCounters:
     """A snapshot, taken between two turns of the loop, so that it adds up.
 
     lateness_us: (LATENESS_BINS,) packets by how many µs after their due time they were written, last bin: or more.
-    ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped, at
-    ports where that is the loop's to do.
+    ingress_wait_worst_ns: the longest that a packet can have waited in the kernel before its arrival was stamped, where
+    that was the loop's to do, and not done by the kernel.
     starved: how often the Timeline had ended before the planner went on. broken_batches: between the processes of the
     ZeroMQ fabric, messages that were not understood. ends: what the fabric knows of its two ends; none without it.
     """
@@ -128,7 +131,7 @@ def relay(
     """The loop, until shared[STOP] is set. ports: (4,) file descriptors, −1 for none; a port that fails sets FAULT."""
     clock, events, empty_since = scratch.clock, scratch.events, scratch.empty_since
     empty_since[:] = monotonic_ns(clock)
-    rested = monotonic_ns(clock)
+    rested, early = monotonic_ns(clock), WAKE_EARLY_NS
     while shared[STOP] == 0:
         written = give_out(up, ports[1], shared[QUANTUM], lateness, scratch)
         written = max(written, give_out(down, ports[0], shared[QUANTUM], lateness, scratch))
@@ -136,28 +139,30 @@ def relay(
         shared[TURN] += 1
         now = monotonic_ns(clock)
         free = min(next_event(up), next_event(down)) - now
-        wait = free - WAKE_EARLY_NS
-        if wait <= 0 or written == WRITES_PER_TURN:
+        wait = min(free - early, LONGEST_WAIT_NS)
+        sleeps = wait > 0 and written < WRITES_PER_TURN
+        if not sleeps:
             wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
-        if wait > 0:
-            rested = now
-        wait = min(wait, LONGEST_WAIT_NS)
         ready = wait_readable(ports, events, wait, scratch.poll)
+        woken = monotonic_ns(clock)
+        if wait > 0:
+            rested = woken
+        if sleeps and woken - now >= wait:  # whether or not something has come meanwhile
+            early = wake_early(early, woken - now - wait)
         if ready == 0:
             empty_since[:] = now + wait
         if ready <= 0:
             continue
-        woken = monotonic_ns(clock)
         # A sleep that was not longer than asked for ended with an arrival; of one more than twice as long, nobody knows
         # when in it the packet came.
         came = woken if woken - now > 2 * wait else max(now, woken - wait)
         for port in range(4):
             taken, kind = 0, shared[KIND_0 + port] if port < 2 else DEVICE
             if events[port] & POLLIN or (kind == PACKET and events[port] & POLLERR):
-                if kind == DEVICE:
-                    shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
                 link, capture = (up, capture_up) if port % 2 == 0 else (down, capture_down)
                 taken = take_in(link, capture, ports[port], kind, port, scratch)
+                if scratch.reading[GUESSED]:
+                    shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
                 if taken < READS_PER_TURN:  # since the last reading of the clock, when it was not yet
                     empty_since[port] = scratch.arrived[port % 2] if taken > 0 else woken
             else:
@@ -191,7 +196,7 @@ class Relay:
     """Runs the compiled loop between two descriptors (virtio_net_hdr) and two links in a thread of its own.
 
     injection: two descriptors from which injected packets are read, for the uplink and the downlink. kinds: of the two
-    ports, DEVICE or PACKET (`frames`).
+    ports, DEVICE or PACKET (`frames`); stamps: their rings (`stamp_ring`).
     """
 
     def __init__(
@@ -203,6 +208,7 @@ class Relay:
         injection: tuple[int, int],
         *,
         kinds: tuple[int, int] = (DEVICE, DEVICE),
+        stamps: tuple[Ints, Ints] = (NO_STAMPS, NO_STAMPS),
         quantum_ns: int = 0,
     ) -> None:
         self.uplink, self.downlink = uplink, downlink
@@ -212,7 +218,7 @@ class Relay:
         answer_words = state.REGISTERS + state.CAUSES + LANE_COLUMNS * max(self._lanes)
         self._answers = np.zeros((3, max(LATENESS_BINS, answer_words)), np.int64)
         self._lateness = np.zeros(LATENESS_BINS, np.int64)
-        self._scratch = new_scratch()
+        self._scratch = new_scratch(*stamps)
         self.captures = new_ring(), new_ring()
         self._shared[QUANTUM] = quantum_ns
         self._shared[KIND_0], self._shared[KIND_1] = kinds

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.ports.frames import DEVICE
+from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.tun import KernelDrops
 
 
@@ -12,6 +13,7 @@ class RemotePort:
     """Has no descriptor here. drops: what its end says that the kernel dropped before it could be read."""
 
     kind = DEVICE
+    stamps, stamps_descriptor = NO_STAMPS, -1
     descriptor = -1
 
     def __init__(self, name: str, *, ethernet: bool, drops: Callable[[], int]) -> None:

@@ -9,12 +9,14 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from emulator.errors import InterfaceError, PrivilegeError
 from emulator.link.store import VNET_BYTES
 from emulator.ports.frames import DEVICE
 from emulator.ports.namespace import Namespace
+from emulator.ports.stamp_ring import NO_STAMPS
+from emulator.ports.stamper import Stamper
 
 # linux/if_tun.h
 TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
@@ -41,6 +43,7 @@ class KernelDrops:
 class TunPort:
     """A TUN device in a network namespace. `descriptor` is non-blocking and carries virtio_net_hdr.
 
+    stamped: the kernel shall note when packets come to it, in the ring `stamps`; `stamps_fault` tells why it does not.
     With `%d` in its name the kernel puts the first free number there, whoever else may be looking for one.
     The device is gone when the descriptor is closed, or its holder dies.
     Raises InterfaceError if the name is taken, PrivilegeError if the kernel refuses.
@@ -49,18 +52,20 @@ class TunPort:
     layer = IFF_TUN
     kind = DEVICE
 
-    def __init__(self, namespace: Namespace, name: str, *, mtu: int, queue_packets: int) -> None:
+    def __init__(self, namespace: Namespace, name: str, *, mtu: int, queue_packets: int, stamped: bool = True) -> None:
         self.namespace, self.name, self.mtu, self.queue_packets = namespace, name, mtu, queue_packets
         self.sees_udp_segments = False
+        self.stamps, self.stamps_fault = NO_STAMPS, "" if stamped else "not asked for"
+        self._stamper: Stamper | None = None
         self.descriptor = -1
         self._statistics: TextIO | None = None
         try:
-            namespace.run(self._open)
+            namespace.run(lambda: self._open(stamped=stamped))
         except BaseException:
             self.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, *, stamped: bool) -> None:
         from pyroute2 import IPRoute
 
         try:
@@ -88,6 +93,8 @@ class TunPort:
                 fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, TCP_OFFLOADS)
             index = netlink.link_lookup(ifname=self.name)[0]
             self._stay_apart()
+            if stamped:
+                self._have_arrivals_stamped(netlink, index)
             netlink.link("set", index=index, mtu=self.mtu, txqlen=self.queue_packets, state="up")
         # an open file of /proc/net stays with the namespace in which it was opened
         self._statistics = Path("/proc/thread-self/net/dev").open(encoding="ascii")  # noqa: SIM115
@@ -104,6 +111,20 @@ class TunPort:
                 Path(f"/proc/sys/net/ipv6/conf/{self.name}/{key}").write_text(str(value))
             except OSError:  # no IPv6 here: nothing to quieten
                 return
+
+    def _have_arrivals_stamped(self, netlink: Any, index: int) -> None:
+        """From before the device is up, so that no packet is without."""
+        try:
+            self._stamper = Stamper(netlink, index, self.queue_packets)
+        except (OSError, InterfaceError) as error:
+            self.stamps_fault = str(error)
+        else:
+            self.stamps = self._stamper.ring
+
+    @property
+    def stamps_descriptor(self) -> int:
+        """By which another process finds the ring (`stamper.ring_of`); −1: there is none."""
+        return -1 if self._stamper is None else self._stamper.descriptor
 
     def add_address(self, address: Interface, *, default_route: bool = False, gateway: str = "") -> None:
         """Gives the device an address, usable at once; with `default_route` all that is not local goes this way.
@@ -146,6 +167,9 @@ class TunPort:
 
     def close(self) -> None:
         """Removes the device."""
+        if self._stamper is not None:
+            self._stamper.close()
+            self._stamper, self.stamps = None, NO_STAMPS
         if self._statistics is not None:
             self._statistics.close()
             self._statistics = None

@@ -27,10 +27,12 @@ from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports.capture_ring import ON, CaptureRing, remember
 from emulator.ports.frames import read_frame
+from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.syscalls import (
     EMPTY_SINCE,
     FRAME_ARRIVAL,
     FRAME_OFFSET,
+    GUESSED,
     PORT_KIND,
     READING_WORDS,
     monotonic_ns,
@@ -42,6 +44,8 @@ EGRESS, MEMORY = int(Cause.EGRESS), int(Cause.MEMORY)
 
 READS_PER_TURN = 16  # 16 super-packets of 64 KB: 1 MB, about 0.5 ms at the fastest
 WRITES_PER_TURN = 64
+WAKE_EARLY_NS = 60_000  # to begin with: a sleep this much shorter is made up for by spinning
+WAKE_EARLIEST_NS, WAKE_LATEST_NS, WAKE_STEP_NS = 300_000, 20_000, 200
 LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
 
 
@@ -55,12 +59,15 @@ class Scratch(NamedTuple):
     events: Ints  # (4,) poll events by port
     poll: Ints  # (6,) for `wait_readable`
     empty_since: Ints  # (4,) when each port was last seen empty
+    stamps: tuple[Ints, Ints, Ints, Ints]  # of each port, the kernel's notes of what came when
     entry: Ints  # (SUPER_COLUMNS,)
     head: Bytes  # headers of a run
     spare: Bytes  # a super-packet that found no memory
 
 
-def new_scratch() -> Scratch:
+def new_scratch(terminal: Ints = NO_STAMPS, datacenter: Ints = NO_STAMPS) -> Scratch:
+    """terminal, datacenter: rings of stamps (`stamp_ring`); an end of the fabric has the first alone, its own."""
+
     def ints(length: int) -> Ints:
         return np.zeros(length, np.int64)
 
@@ -72,6 +79,7 @@ def new_scratch() -> Scratch:
         events=ints(4),
         poll=ints(6),
         empty_since=ints(4),
+        stamps=(terminal, datacenter, NO_STAMPS, NO_STAMPS),
         entry=ints(SUPER_COLUMNS),
         head=np.zeros(LARGEST_HEADER + VNET_BYTES, np.uint8),
         spare=np.zeros(LARGEST_SUPER, np.uint8),
@@ -98,12 +106,12 @@ def refuse_noted(link: LinkState, data: Bytes, at: int, length: int, entry: Ints
 @compiled_apart
 def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, port: int, scratch: Scratch) -> int:
     """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
-    reading, way = scratch.reading, port % 2
-    reading[PORT_KIND], reading[EMPTY_SINCE] = kind, scratch.empty_since[port]
+    reading, way, stamps = scratch.reading, port % 2, scratch.stamps[port]
+    reading[PORT_KIND], reading[EMPTY_SINCE], reading[GUESSED] = kind, scratch.empty_since[port], 0
     for count in range(READS_PER_TURN):
         offset = reserve(link, LARGEST_SUPER)
         if offset < 0:
-            length = read_frame(descriptor, scratch.spare, 0, reading)
+            length = read_frame(descriptor, scratch.spare, 0, reading, stamps)
             if length <= 0:
                 return count
             at, now = reading[FRAME_OFFSET], latest(link, scratch.arrived, way, reading[FRAME_ARRIVAL])
@@ -111,7 +119,7 @@ def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, p
                 remember(link, capture, scratch.spare, at, length, now, port // 2, scratch.entry)
             refuse_noted(link, scratch.spare, at, length, scratch.entry, now)
             continue
-        length = read_frame(descriptor, link.ring, offset, reading)
+        length = read_frame(descriptor, link.ring, offset, reading, stamps)
         if length <= 0:
             return count
         at, now = reading[FRAME_OFFSET], latest(link, scratch.arrived, way, reading[FRAME_ARRIVAL])
@@ -133,10 +141,15 @@ def write_run(link: LinkState, descriptor: int, scratch: Scratch) -> int:
 
 @compiled_apart
 def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scratch: Scratch) -> int:
-    """Writes what is due, at most WRITES_PER_TURN runs. Returns how many were written."""
+    """Writes what is due by now, at most WRITES_PER_TURN runs. Returns how many were written.
+
+    By now, and not while it writes: who ran after packets that fall due every µs would not come to read for a
+    millisecond, and what the sender has sent would wait at the port.
+    """
+    due_by = monotonic_ns(scratch.clock)
+    now = due_by
     for count in range(WRITES_PER_TURN):
-        now = monotonic_ns(scratch.clock)
-        if not due_run(link, now, quantum):
+        if not due_run(link, due_by, quantum):
             return count
         late = min(LATENESS_BINS - 1, max(0, now - link.reg[RUN_DUE]) // 1000)
         lateness[late] += link.reg[RUN_COUNT]
@@ -144,7 +157,19 @@ def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scr
             discard(link, EGRESS)
         else:
             depart(link)
+        now = monotonic_ns(scratch.clock)
     return WRITES_PER_TURN
+
+
+@compiled
+def wake_early(early: int, overslept: int) -> int:
+    """By how much to end the next sleep before something is due, after one that ended `overslept` ns too late.
+
+    In the long run one sleep in a hundred ends later than that: the quantile to which such steps lead.
+    """
+    if overslept > early:
+        return min(WAKE_EARLIEST_NS, early + 99 * WAKE_STEP_NS)
+    return max(WAKE_LATEST_NS, early - WAKE_STEP_NS)
 
 
 @compiled

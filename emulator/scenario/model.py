@@ -183,6 +183,11 @@ class Ports(Table):
         ipaddress.IPv6Network("2001:2::/48"),  # RFC 5180: the same, for IPv6
         description="the bench takes a /64 of it: ::1 datacenter, ::2 terminal",
     )
+    arrival: Literal["kernel", "loop"] = Field(
+        "kernel",
+        description="who says when a packet came to a TUN or TAP device: the kernel, where it lets us ask for that "
+        "(root), or the packet loop as it reads the packet",
+    )
     egress_rate_mbps: Megabits = Field(
         0.0, description="line rate of the far interface, which spaces what comes due together"
     )

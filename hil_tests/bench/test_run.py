@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from hil_tests.bench.living import PATIENCE_S, World, children, finished, new_wo
 
 pytestmark = pytest.mark.needs("netns", "tun", "compiled")
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD  # linux/if_ether.h
+SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 STOPPED_S = 0.4
 
 
@@ -48,6 +50,20 @@ def running(world: World, *options: str, **more: Any) -> tuple[subprocess.Popen[
 def family(pid: int) -> list[int]:
     """A process and what it has started."""
     return [pid, *(one for child in children(pid) for one in family(child))]
+
+
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Within this, and for STOPPED_S, nobody of its family runs: over ZeroMQ it is the link's end that looks."""
+    everybody = family(process.pid)
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: all("State:\tT" in Path(f"/proc/{pid}/status").read_text() for pid in everybody))
+    yield
+    begun = time.monotonic()
+    until(lambda: time.monotonic() > begun + STOPPED_S)
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -80,23 +96,35 @@ def test_its_counters_are_its_last_words_whatever_ends_it(world: World, number: 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("fabric", ["direct", "zmq"])
 def test_the_time_for_which_nobody_looked_is_told(world: World, fabric: str) -> None:
-    process, facts = running(world, "--fabric", fabric, "--set", "link.delay_ms=1")
-    everybody = family(process.pid)  # over ZeroMQ it is the link's end that looks
-    with at_the_terminal(facts) as terminal:
-        for pid in everybody:
-            os.kill(pid, signal.SIGSTOP)
-        until(lambda: all("State:\tT" in Path(f"/proc/{pid}/status").read_text() for pid in everybody))
+    process, facts = running(world, "--fabric", fabric, "--set", "link.delay_ms=1", "--set", "ports.arrival=loop")
+    with at_the_terminal(facts) as terminal, stopped(process):
         terminal.run(send(facts["datacenter_ipv4"]))
-        begun = time.monotonic()
-        until(lambda: time.monotonic() > begun + STOPPED_S)
-        for pid in everybody:
-            os.kill(pid, signal.SIGCONT)
     with ControlClient(next(world.runtime.glob("*/control.ipc"))) as client:
         until(lambda: client.counters()["uplink"]["offered_packets"] >= 1)
     process.send_signal(signal.SIGTERM)
     told = json.loads(finished(process).stdout)
     assert told["uplink"]["offered_packets"] >= 1
     assert told["ingress_wait_worst_us"] >= STOPPED_S * 1e6
+
+
+@pytest.mark.needs("root", "bpf")
+@pytest.mark.parametrize("fabric", ["direct", "zmq"])
+def test_what_came_while_nobody_looked_stays_no_longer_than_its_delay(world: World, fabric: str) -> None:
+    """The kernel has noted when it came: a bench that stood still for less than the delay delays nothing."""
+    process, facts = running(world, "--fabric", fabric, "--set", "link.delay_ms=1000")
+    datacenter = Namespace(os.open(facts["namespaces"]["datacenter"], os.O_RDONLY))
+    with datacenter, datacenter.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        receiver.settimeout(PATIENCE_S)
+        receiver.bind((facts["datacenter_ipv4"], 9))
+        with at_the_terminal(facts) as terminal, stopped(process):
+            sent_s = time.time()
+            terminal.run(send(facts["datacenter_ipv4"]))
+        _, ancillary, _, _ = receiver.recvmsg(100, 100)
+    seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+    assert 1.0 <= seconds + nanoseconds / 1e9 - sent_s < 1.0 + STOPPED_S / 2
+    process.send_signal(signal.SIGTERM)
+    assert json.loads(finished(process).stdout)["ingress_wait_worst_us"] == 0
 
 
 @pytest.mark.needs("root")

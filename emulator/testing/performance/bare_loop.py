@@ -19,7 +19,7 @@ from emulator.link.compiled import compiled_apart
 from emulator.link.state import Bytes, Ints
 from emulator.link.store import LARGEST_SUPER
 from emulator.ports.namespace import Namespace
-from emulator.ports.relay import LONGEST_WAIT_NS, WAKE_EARLY_NS
+from emulator.ports.relay import LONGEST_WAIT_NS
 from emulator.ports.scheduling import (
     REALTIME_REST_NS,
     REALTIME_SPIN_NS,
@@ -30,7 +30,7 @@ from emulator.ports.scheduling import (
 )
 from emulator.ports.syscalls import monotonic_ns, read_into, wait_readable, write_two
 from emulator.ports.tun import TunPort
-from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WRITES_PER_TURN
+from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WAKE_EARLY_NS, WRITES_PER_TURN
 from emulator.scenario.model import Scenario
 
 NEVER = 1 << 62
@@ -173,7 +173,9 @@ class BareLoop:
         namespace = Namespace.create()
         self._opened.append(namespace)
         ports = self._scenario.ports
-        device = TunPort(namespace, ports.terminal_interface, mtu=ports.mtu, queue_packets=ports.tx_queue_packets)
+        device = TunPort(
+            namespace, ports.terminal_interface, mtu=ports.mtu, queue_packets=ports.tx_queue_packets, stamped=False
+        )
         self._opened.append(device)
         address = addresses.terminal4 if name == "terminal" else addresses.datacenter4
         device.add_address(address, default_route=True)

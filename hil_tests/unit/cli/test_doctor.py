@@ -19,6 +19,7 @@ HEALTHY = Probe(
     user_namespace_fault="",
     tun_fault="",
     udp_segmentation=True,
+    stamps_fault="",
     transmit_queue_packets=10_000,
     ipv6=True,
     nft_fault="",
@@ -104,6 +105,7 @@ def test_what_a_bench_cannot_do_without_is_named_with_a_remedy(
     [
         ({"udp_segmentation": False}, "UDP segmentation offload"),
         ({"transmit_queue_packets": 500}, "txqueuelen"),
+        ({"stamps_fault": "Operation not permitted"}, "arrival stamps at TUN and TAP"),
         ({"tap_fault": "no"}, "TAP interface"),
         ({"card_fault": "no"}, "network cards inline"),
         ({"ipv6": False}, "IPv6"),

@@ -11,7 +11,7 @@ from emulator.cli.shell import SERVER_PATIENCE_S
 from emulator.link.link import LinkOptions
 from emulator.link.state import OVERLAY_ROWS
 from emulator.link.store import LARGEST_SUPER
-from emulator.ports import assembly, batch, clocks, end_loop, link_loop, messages, relay
+from emulator.ports import assembly, batch, clocks, end_loop, link_loop, messages, stamp_ring, turn
 from emulator.scenario import load_scenario
 from hil_tests.unit.docs.pages import CHECKOUT
 
@@ -19,7 +19,9 @@ from hil_tests.unit.docs.pages import CHECKOUT
 def quoted() -> Iterator[tuple[str, str]]:
     """(page, words that must stand in it)."""
     lag_ms = clocks.LAG_NS / 1e6
-    yield "limits.md", f"sleeps to {relay.WAKE_EARLY_NS / 1000:.0f} µs before"
+    yield "limits.md", f"sleeps to {turn.WAKE_LATEST_NS // 1000}–{turn.WAKE_EARLIEST_NS // 1000} µs before"
+    yield "limits.md", f"packets of less than {stamp_ring.LEAST_BYTES} bytes"
+    yield "decisions/arrival_stamps.md", f"packets of less than {stamp_ring.LEAST_BYTES} bytes"
     yield "limits.md", f"up to {lag_ms:g} ms behind the clock"
     yield "limits.md", f"at most {assembly.MOST_MEMORY_BYTES >> 20} MiB and {assembly.MOST_FLIGHT_PACKETS:,} packets"
     yield "limits.md", f"At 300 ms that is {assembly.MOST_MEMORY_BYTES * 8 / 0.3e9:.0f} Gbit/s"

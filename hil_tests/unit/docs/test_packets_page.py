@@ -15,7 +15,6 @@ from emulator.link.wire import LARGEST_HEADER
 from emulator.ports import batch, messages
 from emulator.ports.capture_ring import new_ring
 from emulator.ports.messages import Ask, Header, Hello, Status, Welcome
-from emulator.ports.syscalls import READING_WORDS
 from emulator.ports.turn import new_scratch
 from emulator.timeline.model import Channel
 from hil_tests.unit.docs.pages import CHECKOUT, blocks
@@ -181,7 +180,7 @@ def test_a_port_makes_the_arrival_of_what_it_reads() -> None:
     with reader, writer:
         os.set_blocking(reader.fileno(), False)
         writer.send(record.frame)
-        used = batch.collect(reader.fileno(), words, data, messages.HEADER_WORDS, 16, np.zeros(READING_WORDS, np.int64))
+        used = batch.collect(reader.fileno(), words, data, messages.HEADER_WORDS, 16, new_scratch())
     made = decode(data[: used * 8].tobytes())
     assert made.records[0].frame == record.frame
     assert encode(made._replace(records=(record,))) == VECTORS[0]

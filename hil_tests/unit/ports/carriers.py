@@ -91,6 +91,6 @@ def fabric_of(
     endpoint = f"ipc://{directory / SOCKET_NAME}"
     for role, descriptor in zip(ROLES, (terminal, datacenter), strict=True):
         end = EndProcess(role)
-        end.prepare({"kind": DEVICE, "agreement": 0, "ethernet": 0}, [descriptor])
+        end.prepare({"kind": DEVICE, "agreement": 0, "ethernet": 0}, {"port": descriptor})
         ends.append(end)
     return FabricRelay(up, down, injection, endpoints=[endpoint], ends=ends, quantum_ns=quantum_ns)

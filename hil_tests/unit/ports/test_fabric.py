@@ -108,7 +108,7 @@ def test_an_end_says_that_the_link_has_another_version() -> None:
             link.bind(f"ipc://{base}/{SOCKET_NAME}")
             end = end_process.EndProcess("gateway")
             try:
-                end.prepare({"kind": DEVICE, "agreement": 0, "ethernet": 0}, [far.fileno()])
+                end.prepare({"kind": DEVICE, "agreement": 0, "ethernet": 0}, {"port": far.fileno()})
                 end.begin(f"ipc://{base}/{SOCKET_NAME}")
                 identity, hello = link.recv_multipart()
                 assert parse(hello)[0].kind == messages.HELLO

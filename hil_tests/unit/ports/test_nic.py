@@ -17,6 +17,7 @@ from emulator.link.state import Ints
 from emulator.link.store import LARGEST_SUPER
 from emulator.ports.frames import PACKET, PACKET_AUXDATA, SCM_TIMESTAMPNS, SOL_PACKET, read_frame, stamp_and_tag
 from emulator.ports.nic import LEAST_RECEIVE_BYTES, NicPort
+from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.syscalls import (
     CONTROL,
     CONTROL_BYTES,
@@ -57,7 +58,7 @@ def new_reading(empty_since_ns: int = 0) -> Ints:
 def read(port: NicPort, reading: Ints) -> bytes:
     """The next frame, without its virtio_net_hdr; empty if there is none."""
     data = np.zeros(LARGEST_SUPER + 64, np.uint8)
-    length = int(read_frame(port.descriptor, data, 16, reading))
+    length = int(read_frame(port.descriptor, data, 16, reading, NO_STAMPS))
     at = int(reading[FRAME_OFFSET])
     return data[at + 10 : at + length].tobytes() if length > 0 else b""
 
