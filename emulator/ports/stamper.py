@@ -171,7 +171,7 @@ def ring_of(descriptor: int) -> Ints:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     memory = (ctypes.c_int64 * (size // 8)).from_address(where)
     weakref.finalize(memory, libc.munmap, ctypes.c_void_p(where), ctypes.c_size_t(size))
-    return np.frombuffer(memory, np.int64)
+    return np.ctypeslib.as_array(memory)
 
 
 def _bytes_of(descriptor: int) -> int:
