@@ -152,6 +152,18 @@ def _reference_data() -> str | None:
     return f"set {REFERENCE_DATA} to the folder that holds the reference data"
 
 
+def _tbf() -> str | None:
+    """A queueing discipline that shapes, tried in a namespace."""
+    if fault := _program("tc") or probe().namespace_fault:
+        return fault
+    from emulator.ports.namespace import Namespace
+
+    with Namespace.create() as space:
+        command = ["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "2k", "latency", "1s"]
+        tried = space.run(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
+    return f"this kernel has no queueing discipline tbf: {tried.stderr.strip()}" if tried.returncode else None
+
+
 def _mptcp() -> str | None:
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close()  # linux/in.h: IPPROTO_MPTCP
@@ -171,6 +183,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "uso": _probed(lambda found: found.tun_fault or ("" if found.udp_segmentation else "needs a kernel from 6.2 on")),
     "ipv6": _probed(lambda found: "" if found.ipv6 else "IPv6 is switched off in this kernel"),
     "realtime": _probed(lambda found: found.realtime_fault),
+    "tbf": _tbf,
     "compiled": _compiled,
     "mptcp": _mptcp,
     "podman": lambda: _root() or containers.lacking() or None,

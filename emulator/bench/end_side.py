@@ -113,6 +113,8 @@ def _open_device(
     make, stamped = (TapPort if ports.kind == "tap" else TunPort), ports.arrival == "kernel"
     device = make(namespace, interface, mtu=ports.mtu, queue_packets=ports.tx_queue_packets, stamped=stamped)
     stack.callback(device.close)
+    if device.stamps_warning:
+        warn(device.stamps_warning)
     addresses = plan_addresses(ports, 0, ipv6=has_ipv6())
     addresses = _give(addresses, name, device, warn)
     own4, own6 = addresses.of(name)

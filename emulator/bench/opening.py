@@ -174,6 +174,8 @@ def _open_devices(
         device = make(namespace, name, mtu=ports.mtu, queue_packets=ports.tx_queue_packets, stamped=stamped)
         stack.callback(device.close)
         devices.append(device)
+        if device.stamps_warning:
+            warn(device.stamps_warning)
     network: AccessNetwork | None = None
     if access is None:
         wanted = plan_addresses(ports, number, ipv6=has_ipv6())

@@ -158,7 +158,7 @@ def check_arrival_stamps() -> Finding:
     if not probe().stamps_fault:
         return Finding(name, "ok", "by the kernel")
     found = f"refused ({probe().stamps_fault}): a packet comes when the loop reads it, some 30 µs later"
-    remedy = "root of the machine with CAP_BPF, and a kernel from 5.12 on with BPF and clsact; nothing else needs it"
+    remedy = "root of the machine with CAP_BPF, and a kernel from 5.12 on; nothing else needs it"
     return Finding(name, "limited", found, remedy)
 
 

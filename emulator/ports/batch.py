@@ -59,7 +59,7 @@ from emulator.ports.messages import (
     HEADER_WORDS,
     MAGIC,
 )
-from emulator.ports.syscalls import FRAME_ARRIVAL, FRAME_OFFSET
+from emulator.ports.syscalls import EMPTY_AT, FRAME_ARRIVAL, FRAME_OFFSET, GUESSED
 from emulator.ports.turn import Scratch, refuse_noted
 from emulator.timeline.causes import Cause
 
@@ -103,6 +103,7 @@ def collect(descriptor: int, words: Ints, data: Bytes, used: int, most: int, scr
     port 0.
     """
     reading = scratch.reading
+    reading[GUESSED] = reading[EMPTY_AT] = 0
     for _ in range(most):
         start = (used + 2) * 8
         if words[H_RECORDS] >= MOST_RECORDS or start + LARGEST_SUPER > len(data):

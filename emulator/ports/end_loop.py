@@ -25,8 +25,18 @@ from emulator.ports.messages import (
     H_RECORDS,
     HEADER_WORDS,
 )
-from emulator.ports.syscalls import EMPTY_SINCE, GUESSED, POLLERR, POLLIN, PORT_KIND, monotonic_ns, wait_readable
-from emulator.ports.turn import WAKE_EARLY_NS, WRITES_PER_TURN, Scratch, give_out, rest_ns, wake_early
+from emulator.ports.syscalls import (
+    EMPTY_AT,
+    EMPTY_SINCE,
+    GUESSED,
+    LOOKED,
+    POLLERR,
+    POLLIN,
+    PORT_KIND,
+    monotonic_ns,
+    wait_readable,
+)
+from emulator.ports.turn import WRITES_PER_TURN, Scratch, give_out, looked_at, rest_ns, wake_early
 from emulator.ports.zeromq import has_more, receive, send
 
 LONGEST_WAIT_NS = 5_000_000
@@ -39,7 +49,7 @@ ACKNOWLEDGE_BYTES = 1 << 19  # at the latest after so much
 MESSAGE, LOOK, ENDED = range(3)  # why a loop returned: a message for Python lies in its memory; its time is up; STOP
 
 # words shared with Python
-STOP, UNTIL, SIZE, QUANTUM, SPIN_LONGEST, REST, FLUSH = range(7)
+STOP, UNTIL, SIZE, QUANTUM, SPIN_LONGEST, REST, FLUSH, EARLY = range(8)
 SHARED_WORDS = 8
 
 # what is counted, in a session
@@ -111,8 +121,8 @@ def end_loop(
     way: of what comes in at the port. port: (2,) its descriptor, −1 once it has gone, and the socket's own. into, out:
     memory for a batch each, as words and as bytes; note: the same for a header alone.
     """
-    clock, empty_since = scratch.clock, scratch.empty_since
-    rested, early = monotonic_ns(clock), WAKE_EARLY_NS
+    clock, empty_since, reading = scratch.clock, scratch.empty_since, scratch.reading
+    rested = monotonic_ns(clock)
     while shared[STOP] == 0:
         busy = False
         for _ in range(MESSAGES_PER_TURN):
@@ -152,7 +162,7 @@ def end_loop(
         if now >= shared[UNTIL]:
             return LOOK
         free = next_event(line) - now
-        wait = min(free - early, LONGEST_WAIT_NS)
+        wait = min(free - shared[EARLY], LONGEST_WAIT_NS)
         sleeps = wait > 0 and written < WRITES_PER_TURN
         if not sleeps:
             wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
@@ -161,31 +171,31 @@ def end_loop(
         if ends[E_USED] != 0:
             wait = max(0, min(wait, ends[E_OPENED] + shared[FLUSH] - now))
         ready = wait_readable(port, events, wait, poll)
-        woken = monotonic_ns(clock)
+        woken = reading[LOOKED] = monotonic_ns(clock)
         if wait > 0:
             rested = woken
         if sleeps and 0 < wait <= woken - now:
-            early = wake_early(early, woken - now - wait)
+            shared[EARLY] = wake_early(shared[EARLY], woken - now - wait)
         if ready == 0:
             empty_since[0] = now + wait
         if ready <= 0:
             continue
         if not events[0] & POLLIN and not (kind != DEVICE and events[0] & POLLERR):
-            empty_since[0] = woken
+            empty_since[0] = looked_at(now, woken)
             if events[0] & FAULTS[kind]:
                 ends[E_FAULT], port[0] = 1, -1
             continue
         came = woken if woken - now > 2 * wait else max(now, woken - wait)  # as in the relay
-        scratch.reading[PORT_KIND], scratch.reading[EMPTY_SINCE], scratch.reading[GUESSED] = kind, empty_since[0], 0
+        reading[PORT_KIND], reading[EMPTY_SINCE] = kind, empty_since[0]
         if ends[E_USED] == 0:
             ends[E_USED], ends[E_OPENED], out[H_RECORDS] = HEADER_WORDS, woken, 0
         before = out[H_RECORDS]
         ends[E_USED] = collect(port[0], out, out_data, ends[E_USED], READS_PER_BATCH, scratch)
-        if scratch.reading[GUESSED]:
+        if reading[GUESSED]:
             ends[E_WAIT_WORST] = max(ends[E_WAIT_WORST], came - empty_since[0])
         taken = out[H_RECORDS] - before
-        if taken < READS_PER_BATCH:
-            empty_since[0] = woken
+        if reading[EMPTY_AT]:
+            empty_since[0] = reading[EMPTY_AT]
         if taken == 0 and events[0] & FAULTS[kind]:
             ends[E_FAULT], port[0] = 1, -1
         if out[H_RECORDS] == 0:

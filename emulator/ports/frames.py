@@ -28,14 +28,16 @@ from emulator.link.wire import (
     put_be16,
     put_le16,
 )
-from emulator.ports.stamp_ring import HEAD, forget, stamp_of
+from emulator.ports.stamp_ring import CAME, seen_empty, stamp_of
 from emulator.ports.syscalls import (
     CONTROL,
     CONTROL_BYTES,
+    EMPTY_AT,
     EMPTY_SINCE,
     FRAME_ARRIVAL,
     FRAME_OFFSET,
     GUESSED,
+    LOOKED,
     MESSAGE_FLAGS,
     MSG_TRUNC,
     NS_PER_S,
@@ -57,7 +59,7 @@ SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6  # linux/if_packet.h
 MACS_BYTES = 12
 STAMP_MARGIN_NS = 2_000_000  # from the stamp to the socket's queue: softirq, on a busy machine
-DEVICE_MARGIN_NS = 500_000  # from the stamp to the device's queue: an interrupt in between
+DEVICE_MARGIN_NS = 10_000_000  # between looking and noting the time of it: a thread that is pre-empted there
 CONTROL_HEADER_WORDS = 2  # struct cmsghdr: length, then level and type
 STAMP_BYTES, AUXDATA_BYTES = 32, 36  # such a message with its header: struct timespec, struct tpacket_auxdata
 
@@ -66,26 +68,29 @@ STAMP_BYTES, AUXDATA_BYTES = 32, 36  # such a message with its header: struct ti
 def read_frame(descriptor: int, data: Bytes, at: int, reading: Ints, stamps: Ints) -> int:
     """Reads a frame to `at` or a little behind it, of LARGEST_SUPER bytes at most; its length, or −1 if there is none.
 
-    reading: (READING_WORDS,); PORT_KIND and EMPTY_SINCE (monotonic ns) are the port's. FRAME_OFFSET gets where the
-    frame begins in `data`, FRAME_ARRIVAL when it arrived (monotonic ns); GUESSED counts those of which nobody but this
-    function can say when. stamps: the port's ring. A frame that is too long comes back empty, which the link counts as
-    malformed.
+    reading: (READING_WORDS,); PORT_KIND and EMPTY_SINCE (monotonic ns) are the port's, LOOKED is the last look at the
+    clock. FRAME_OFFSET gets where the frame begins in `data`, FRAME_ARRIVAL when it arrived (monotonic ns), EMPTY_AT
+    when there was none; GUESSED counts those of which nobody but this function can say when. stamps: the port's ring.
+    A frame that is too long comes back empty, which the link counts as malformed.
     """
     reading[FRAME_OFFSET] = at
     if reading[PORT_KIND] == DEVICE:
-        begun = stamps[HEAD]
+        came = stamps[CAME]
         length = read_into(descriptor, data, at, LARGEST_SUPER)
-        now = monotonic_ns(reading)
         if length <= 0:
-            forget(stamps, begun)
+            seen_empty(stamps, came)
+            reading[EMPTY_AT] = reading[LOOKED]
             return length
-        stamp = stamp_of(stamps, data, at + VNET_BYTES, length - VNET_BYTES)
-        known = max(1, reading[EMPTY_SINCE] - DEVICE_MARGIN_NS) <= stamp <= now
+        now = reading[LOOKED] = monotonic_ns(reading)
+        not_before = max(1, reading[EMPTY_SINCE] - DEVICE_MARGIN_NS)
+        stamp = stamp_of(stamps, data, at + VNET_BYTES, length - VNET_BYTES, not_before)
+        known = 0 < stamp <= now
         reading[FRAME_ARRIVAL] = stamp if known else now
         reading[GUESSED] += 0 if known else 1
         return length
     length = receive_message(descriptor, data, at + VLAN_TAG, LARGEST_SUPER - VLAN_TAG, reading)
     if length <= 0:
+        reading[EMPTY_AT] = reading[LOOKED]
         return length
     reading[FRAME_OFFSET] = at + VLAN_TAG
     stamp, status, tag, kind_of_tag = stamp_and_tag(reading)
@@ -123,6 +128,7 @@ def stamp_and_tag(reading: Ints) -> tuple[int, int, int, int]:
 def arrival_of(stamp: int, reading: Ints) -> int:
     """The stamp on the packets' clock; now, if there is none or it is not from between EMPTY_SINCE and now."""
     world, now = realtime_ns(reading), monotonic_ns(reading)
+    reading[LOOKED] = now
     if stamp == 0:
         return now
     age = max(0, world - stamp)

@@ -41,7 +41,9 @@ from emulator.ports.scheduling import (
 )
 from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.syscalls import (
+    EMPTY_AT,
     GUESSED,
+    LOOKED,
     POLLERR,
     POLLIN,
     monotonic_ns,
@@ -50,11 +52,11 @@ from emulator.ports.syscalls import (
 )
 from emulator.ports.turn import (
     LATENESS_BINS,
-    READS_PER_TURN,
     WAKE_EARLY_NS,
     WRITES_PER_TURN,
     Scratch,
     give_out,
+    looked_at,
     new_scratch,
     rest_ns,
     take_in,
@@ -129,7 +131,7 @@ def relay(
     scratch: Scratch,
 ) -> None:
     """The loop, until shared[STOP] is set. ports: (4,) file descriptors, −1 for none; a port that fails sets FAULT."""
-    clock, events, empty_since = scratch.clock, scratch.events, scratch.empty_since
+    clock, events, empty_since, reading = scratch.clock, scratch.events, scratch.empty_since, scratch.reading
     empty_since[:] = monotonic_ns(clock)
     rested, early = monotonic_ns(clock), WAKE_EARLY_NS
     while shared[STOP] == 0:
@@ -142,9 +144,9 @@ def relay(
         wait = min(free - early, LONGEST_WAIT_NS)
         sleeps = wait > 0 and written < WRITES_PER_TURN
         if not sleeps:
-            wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
+            wait = rest_ns(now - rested - early, free, shared[SPIN_LONGEST], shared[REST])  # who wakes early spins
         ready = wait_readable(ports, events, wait, scratch.poll)
-        woken = monotonic_ns(clock)
+        woken = reading[LOOKED] = monotonic_ns(clock)
         if wait > 0:
             rested = woken
         if sleeps and woken - now >= wait:  # whether or not something has come meanwhile
@@ -161,12 +163,12 @@ def relay(
             if events[port] & POLLIN or (kind == PACKET and events[port] & POLLERR):
                 link, capture = (up, capture_up) if port % 2 == 0 else (down, capture_down)
                 taken = take_in(link, capture, ports[port], kind, port, scratch)
-                if scratch.reading[GUESSED]:
+                if reading[GUESSED]:
                     shared[INGRESS_WAIT_WORST] = max(shared[INGRESS_WAIT_WORST], came - empty_since[port])
-                if taken < READS_PER_TURN:  # since the last reading of the clock, when it was not yet
-                    empty_since[port] = scratch.arrived[port % 2] if taken > 0 else woken
+                if reading[EMPTY_AT]:
+                    empty_since[port] = reading[EMPTY_AT]
             else:
-                empty_since[port] = woken
+                empty_since[port] = looked_at(now, woken)
             if taken == 0 and events[port] & FAULTS[kind]:
                 shared[FAULT] |= 1 << port
                 ports[port] = -1

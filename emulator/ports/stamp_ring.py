@@ -1,14 +1,15 @@
 """When a packet came to a TUN or TAP device, as the kernel has noted it: the ring in which it does, and its reader.
 
-    HEAD  TAIL  …  │  number · stamp_ns · key · length  │  number · …        a power of two of rows
+    CAME  READ  HEAD  TAIL  │  number · stamp_ns · key · length  │  number · …        a power of two of rows
 
-The device has no receive stamp of its own. A program in the kernel (`stamper`) runs as a packet leaves for the device,
-and writes a row: the monotonic clock, the length, and a key of its first and last bytes. So arrival is known to the
-nanosecond, whenever the loop comes to read the packet: asleep, busy, or stopped.
+The device has no receive stamp of its own. A program in the kernel (`stamper`) runs as a packet is put into the
+device's queue, and writes a row: the monotonic clock, the length, and a key of its first and last bytes. So arrival is
+known to the nanosecond, whenever the loop comes to read the packet: asleep, busy, or stopped.
 
-Packets are read in the order of their rows, or nearly: two processors may swap neighbours, and what a full device drops
-has a row, but is never read. So a frame takes the first row that has its length and key, which are as good as never
-those of another packet in the queue; what finds none has its arrival from the loop's clock, as without the program.
+Packets are read in the order of their rows, or nearly: two processors may swap neighbours. And not each has a row: none
+that came when the queue was about to be full, for a dropped packet's row would be taken for that of another. So a frame
+takes the first of the next rows that has its length and key; what finds none has its arrival from the loop's clock, as
+without the program, which is never too early.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.state import Bytes, Ints
 from emulator.link.wire import le32
 
-HEAD, TAIL, MISSES = 0, 8, 9  # rows begun, by the kernel alone; rows done with, frames in a row without one, by us
+# Packets that came and rows begun are counted by the kernel, packets read and rows done with by us: a cache line each.
+CAME, HEAD, READ, TAIL = 0, 1, 8, 9
 RING_HEADER = 16
 ROW_NUMBER, ROW_STAMP, ROW_KEY, ROW_LENGTH = range(4)  # number: from 1 on, written last; negative once it is taken
 ROW_WORDS = 4
-SWAPPED = 32  # rows before the newest taken that may still find their frame
-MOST_MISSES = 8  # in a row: whatever the rows are of, it is not what is read
+SWAPPED = 32  # how many rows behind the first unread one a frame's may be
 
 # A packet of LONG_BYTES or more is known by its first LONG_BYTES and last 8: they hold the headers of TCP over IPv4,
 # or a datagram's checksum and what its program numbers it by. A shorter one by its first and last SHORT_BYTES.
@@ -54,31 +55,42 @@ def key_of(data: Bytes, at: int, length: int) -> int:
 
 
 @compiled_apart
-def stamp_of(ring: Ints, data: Bytes, at: int, length: int) -> int:
-    """When the packet of `length` bytes at `at` came (monotonic ns), and its row is taken; 0 if that is not known."""
+def stamp_of(ring: Ints, data: Bytes, at: int, length: int, not_before: int) -> int:
+    """When the packet of `length` bytes at `at` came (monotonic ns), and its row is taken; 0 if that is not known.
+
+    not_before: rows from before that time are nobody's any more.
+    """
     rows = (len(ring) - RING_HEADER) // ROW_WORDS
-    if rows <= 0 or length < LEAST_BYTES:
+    if rows <= 0:
         return 0
-    head, tail = ring[HEAD], ring[TAIL]
-    if head - tail > rows:  # rows were written over before they were read: the device's queue has overflowed
-        tail = ring[TAIL] = head
+    ring[READ] += 1
+    if length < LEAST_BYTES:
+        return 0
+    head, tail = ring[HEAD], max(ring[TAIL], ring[HEAD] - rows)
+    while tail < head and is_done(ring, tail, rows, not_before):
+        tail += 1
+    ring[TAIL] = tail
+    if tail == head:
+        return 0
     key = key_of(data, at, length)
-    for number in range(tail, head):
-        row = RING_HEADER + number % rows * ROW_WORDS
+    for number in range(tail, min(head, tail + SWAPPED)):
+        row = RING_HEADER + (number & (rows - 1)) * ROW_WORDS
         if ring[row + ROW_NUMBER] == number + 1 and ring[row + ROW_KEY] == key and ring[row + ROW_LENGTH] == length:
             ring[row + ROW_NUMBER] = -number - 1
-            tail = max(tail, number - SWAPPED)
-            while tail < head and ring[RING_HEADER + tail % rows * ROW_WORDS + ROW_NUMBER] == -tail - 1:
-                tail += 1
-            ring[TAIL], ring[MISSES] = tail, 0
-            return ring[row + ROW_STAMP]
-    ring[MISSES] += 1
-    if ring[MISSES] > MOST_MISSES:
-        ring[TAIL], ring[MISSES] = head, 0
+            return ring[row + ROW_STAMP] if ring[row + ROW_STAMP] >= not_before else 0
     return 0
 
 
 @compiled
-def forget(ring: Ints, head: int) -> None:
-    """The port was empty when the rows up to `head` had been begun: what has not been read by now was dropped."""
-    ring[TAIL] = max(ring[TAIL], head)
+def is_done(ring: Ints, number: int, rows: int, not_before: int) -> bool:
+    """Whether a row is taken, or too old to be anybody's; one that the kernel is still writing is neither."""
+    row = RING_HEADER + (number & (rows - 1)) * ROW_WORDS
+    if ring[row + ROW_NUMBER] == -number - 1:
+        return True
+    return ring[row + ROW_NUMBER] == number + 1 and ring[row + ROW_STAMP] < not_before
+
+
+@compiled
+def seen_empty(ring: Ints, came: int) -> None:
+    """The port was empty when `came` packets had come: all of them are read by now, or were dropped."""
+    ring[READ] = max(ring[READ], came)

@@ -1,10 +1,11 @@
-"""The program in the kernel that notes when a packet leaves for a TUN or TAP device (in what form: `stamp_ring`).
+"""The program in the kernel that notes when a packet comes to a TUN or TAP device (in what form: `stamp_ring`).
 
-    application ─▶ TCP, UDP, IP ─▶ egress of the device: the program ─▶ the device's queue ─▶ read(2), by the loop
+    application ─▶ TCP, UDP, IP ─▶ queueing discipline ─▶ the program ─▶ the device's queue ─▶ read(2), by the loop
 
-It is BPF, attached as a classifier (clsact) that passes everything on as it is. It wants CAP_BPF and CAP_NET_ADMIN on
-the machine, which an ordinary user has not, and Linux 5.12 or later; where it is refused, arrivals are the loop's.
-Nothing is left behind: it goes with the device.
+It is BPF, attached as the device's own filter (TUNSETFILTEREBPF), and lets everything pass as it is. It runs behind
+whatever shapes, paces or cuts packets on the device, for exactly what will be read, as it is put into the queue. It
+wants CAP_BPF on the machine, which an ordinary user has not, and Linux 5.12 (arm64: 5.18) or later; where it is
+refused, arrivals are the loop's. Nothing is left behind: it goes with the device.
 
 Opcodes and layouts: linux/bpf.h; instructions: RFC 9669.
 """
@@ -13,21 +14,22 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import struct
 import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from emulator.errors import InterfaceError
 from emulator.link.state import Ints
 from emulator.ports.stamp_ring import (
+    CAME,
     HEAD,
     LEAST_BYTES,
     LONG_BYTES,
+    READ,
     RING_HEADER,
     ROW_KEY,
     ROW_LENGTH,
@@ -40,23 +42,24 @@ from emulator.ports.stamp_ring import (
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280}  # asm/unistd.h
 MAP_CREATE, PROG_LOAD = 0, 5  # enum bpf_cmd
-ARRAY, SCHED_CLS = 2, 3  # BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_SCHED_CLS
+ARRAY, SOCKET_FILTER = 2, 1  # BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_SOCKET_FILTER
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 ATTRIBUTE_BYTES = 128  # union bpf_attr; what is not used is 0
 KTIME_GET_NS, SKB_LOAD_BYTES = 5, 26  # helpers
-PASS_ON = -1  # TC_ACT_UNSPEC
 SKB_LENGTH, SKB_VLAN_PRESENT = 0, 20  # places in struct __sk_buff
-EGRESS = "ffff:fff3"  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
+TUNSETFILTEREBPF = 0x800454E1  # linux/if_tun.h
+PASS_WHOLE = -1  # how many bytes of a packet may pass: all
 
-LEAST_ROWS, MOST_ROWS = 1 << 12, 1 << 17
+LEAST_ROWS, MOST_ROWS = 1 << 12, 1 << 16
+MOST_SENDERS = 64  # processors that put packets into the queue at once, between the program and the queue
 
 # opcodes: class, operation, and K (immediate) or X (register)
-MOV_K, MOV_X, ADD_K, ADD_X, AND_K, LSH_K, MUL_K = 0xB7, 0xBF, 0x07, 0x0F, 0x57, 0x67, 0x27
+MOV_K, MOV_X, ADD_K, ADD_X, SUB_X, AND_K, LSH_K, MUL_K = 0xB7, 0xBF, 0x07, 0x0F, 0x1F, 0x57, 0x67, 0x27
 LOAD_WORD, LOAD_LONG, STORE_LONG, ATOMIC_LONG, IMMEDIATE_LONG = 0x61, 0x79, 0x7B, 0xDB, 0x18
-JUMP, JUMP_IF_LESS, JUMP_IF_NOT, CALL, EXIT = 0x05, 0xA5, 0x55, 0x85, 0x95
+JUMP, JUMP_IF_LESS, JUMP_IF_NOT, JUMP_IF_NOT_LESS_SIGNED, CALL, EXIT = 0x05, 0xA5, 0x55, 0x75, 0x85, 0x95
 MAP_VALUE = 2  # BPF_PSEUDO_MAP_VALUE
-FETCH_ADD = 0x01
-R0, R1, R2, R3, R4, CONTEXT, LENGTH, KEY, NUMBER, FRAME = 0, 1, 2, 3, 4, 6, 7, 8, 9, 10
+FETCH_ADD, EXCHANGE = 0x01, 0xE1
+R0, R1, R2, R3, R4, CONTEXT, LENGTH, KEY, RING, FRAME = 0, 1, 2, 3, 4, 6, 7, 8, 9, 10
 BUFFER = -64  # on the stack
 
 
@@ -103,11 +106,21 @@ class _Program:
         )
 
 
-def program(ring: int, rows: int) -> bytes:
-    """The instructions; ring: the descriptor of the map that holds it, of `rows` rows."""
+def program(ring: int, rows: int, room: int) -> bytes:
+    """The instructions. ring: the descriptor of the map that holds it, of `rows` rows.
+
+    room: from so many packets in the device's queue on, none is noted: it might be dropped, and its row would be there.
+    """
     long_words, short_words = LONG_BYTES // 4, SHORT_BYTES // 4
     made = _Program()
     made.add(MOV_X, CONTEXT, R1)
+    made.add(IMMEDIATE_LONG, RING, MAP_VALUE, value=ring)
+    made.add(0)
+    made.add(MOV_K, R1, value=1)
+    made.add(ATOMIC_LONG, RING, R1, CAME * 8, FETCH_ADD)
+    made.add(LOAD_LONG, R2, RING, READ * 8)
+    made.add(SUB_X, R1, R2)
+    made.jump(JUMP_IF_NOT_LESS_SIGNED, R1, room, "out")
     made.add(LOAD_WORD, R1, CONTEXT, SKB_VLAN_PRESENT)  # its tag stands beside the frame, and is put back behind us
     made.jump(JUMP_IF_NOT, R1, 0, "out")
     made.add(LOAD_WORD, LENGTH, CONTEXT, SKB_LENGTH)
@@ -121,20 +134,19 @@ def program(ring: int, rows: int) -> bytes:
     made.load(SHORT_BYTES, WEIGHTS[:short_words], from_end=False)
     made.load(SHORT_BYTES, WEIGHTS[short_words : 2 * short_words], from_end=True)
     made.label("note")
-    made.add(IMMEDIATE_LONG, CONTEXT, MAP_VALUE, value=ring)
-    made.add(0)
-    made.add(MOV_K, R1, value=1)
-    made.add(ATOMIC_LONG, CONTEXT, R1, HEAD * 8, FETCH_ADD)
-    made.add(MOV_X, NUMBER, R1)
-    made.add(ADD_K, NUMBER, value=1)
-    made.add(AND_K, R1, value=rows - 1)
-    made.add(LSH_K, R1, value=(ROW_WORDS * 8).bit_length() - 1)
-    made.add(ADD_X, CONTEXT, R1)
     made.add(CALL, value=KTIME_GET_NS)
-    for word, register in ((ROW_STAMP, R0), (ROW_KEY, KEY), (ROW_LENGTH, LENGTH), (ROW_NUMBER, NUMBER)):
-        made.add(STORE_LONG, CONTEXT, register, (RING_HEADER + word) * 8)
+    made.add(MOV_K, R1, value=1)
+    made.add(ATOMIC_LONG, RING, R1, HEAD * 8, FETCH_ADD)
+    made.add(MOV_X, R2, R1)
+    made.add(AND_K, R2, value=rows - 1)
+    made.add(LSH_K, R2, value=(ROW_WORDS * 8).bit_length() - 1)
+    made.add(ADD_X, RING, R2)
+    for word, register in ((ROW_STAMP, R0), (ROW_KEY, KEY), (ROW_LENGTH, LENGTH)):
+        made.add(STORE_LONG, RING, register, (RING_HEADER + word) * 8)
+    made.add(ADD_K, R1, value=1)
+    made.add(ATOMIC_LONG, RING, R1, (RING_HEADER + ROW_NUMBER) * 8, EXCHANGE)  # seen after all the others
     made.label("out")
-    made.add(MOV_K, R0, value=PASS_ON)
+    made.add(MOV_K, R0, value=PASS_WHOLE)
     made.add(EXIT)
     return made.code()
 
@@ -155,7 +167,7 @@ def _bpf(command: int, attribute: bytes) -> int:
 def _load(code: bytes) -> int:
     instructions, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"MIT")
     where = ctypes.addressof(instructions), ctypes.addressof(licence)
-    return _bpf(PROG_LOAD, struct.pack("=IIQQ", SCHED_CLS, len(code) // 8, *where))
+    return _bpf(PROG_LOAD, struct.pack("=IIQQ", SOCKET_FILTER, len(code) // 8, *where))
 
 
 def ring_of(descriptor: int) -> Ints:
@@ -170,40 +182,49 @@ def ring_of(descriptor: int) -> Ints:
     if where is None or where == ctypes.c_void_p(-1).value:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     memory = (ctypes.c_int64 * (size // 8)).from_address(where)
-    weakref.finalize(memory, libc.munmap, ctypes.c_void_p(where), ctypes.c_size_t(size))
+    unmap = weakref.finalize(memory, libc.munmap, ctypes.c_void_p(where), ctypes.c_size_t(size))
+    unmap.atexit = False  # a loop in a thread may still read it then
     return np.ctypeslib.as_array(memory)
 
 
 def _bytes_of(descriptor: int) -> int:
     """How large the one value of a map is: /proc says."""
     told = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in told if line.startswith("value_size"))
+    sizes = [int(line.split()[1]) for line in told if line.startswith("value_size")]
+    if not sizes:
+        raise OSError(errno.EINVAL, "no BPF map")
+    return sizes[0]
+
+
+def _require_one_clock() -> None:
+    """Raises OSError in a time namespace whose monotonic clock is not the machine's, on which the program notes."""
+    offsets = Path("/proc/self/timens_offsets")
+    if offsets.exists() and any(
+        words[0] == "monotonic" and words[1:] != ["0", "0"]
+        for words in map(str.split, offsets.read_text(encoding="ascii").splitlines())
+    ):
+        raise OSError(errno.EOPNOTSUPP, "the monotonic clock of this time namespace is not the machine's")
 
 
 class Stamper:
-    """The program at a device's egress, and its ring. Raises OSError or InterfaceError where the kernel refuses.
+    """The program at a device, and its ring. Raises OSError where the kernel refuses.
 
-    netlink: a pyroute2 socket of the device's namespace. queue_packets: how many places the device's queue has.
+    device: the descriptor of the TUN or TAP device; queue_packets: how many places its queue has.
     `descriptor`: of the map, for another process that reads the device (`ring_of`).
     """
 
-    def __init__(self, netlink: Any, index: int, queue_packets: int) -> None:
-        from pyroute2 import NetlinkError
-
-        rows = min(MOST_ROWS, max(LEAST_ROWS, 1 << (2 * queue_packets).bit_length()))
+    def __init__(self, device: int, queue_packets: int) -> None:
+        _require_one_clock()
+        rows = min(MOST_ROWS, max(LEAST_ROWS, 1 << queue_packets.bit_length()))
+        room = min(queue_packets, rows)
+        room -= min(MOST_SENDERS, room // 2)
         size = (RING_HEADER + rows * ROW_WORDS) * 8
         self.descriptor = _bpf(MAP_CREATE, struct.pack("=IIIII", ARRAY, 4, size, 1, MMAPABLE))
         try:
             self.ring = ring_of(self.descriptor)
-            loaded = _load(program(self.descriptor, rows))
+            loaded = _load(program(self.descriptor, rows, room))
             try:
-                netlink.tc("add", "clsact", index)
-                netlink.tc(
-                    "add-filter", "bpf", index, ":1", fd=loaded, name="bentpipe", parent=EGRESS, classid=1,
-                    direct_action=True,
-                )  # fmt: skip
-            except NetlinkError as error:
-                raise InterfaceError(f"clsact: {error.args[-1]}") from error
+                fcntl.ioctl(device, TUNSETFILTEREBPF, struct.pack("i", loaded))
             finally:
                 os.close(loaded)  # the device holds it
         except BaseException:

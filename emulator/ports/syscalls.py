@@ -25,10 +25,10 @@ MSG_TRUNC = 0x20  # linux/socket.h
 NS_PER_S = 1_000_000_000
 
 # What reading a frame takes (`frames`), in words: struct timespec; where the frame begins, when it arrived; how many
-# arrivals are the reader's own time; the port's kind, when it was last seen empty; from MESSAGE on struct msghdr (name,
-# its length, vectors, their number, ancillary data, its length, flags), its one vector (base, length), and the
-# ancillary data.
-FRAME_OFFSET, FRAME_ARRIVAL, GUESSED, PORT_KIND, EMPTY_SINCE, MESSAGE = range(2, 8)
+# arrivals are the reader's own time; when it last looked at the clock, when it found the port empty, 0 if it did not;
+# the port's kind, when it was last seen empty; from MESSAGE on struct msghdr (name, its length, vectors, their number,
+# ancillary data, its length, flags), its one vector (base, length), and the ancillary data.
+FRAME_OFFSET, FRAME_ARRIVAL, GUESSED, LOOKED, EMPTY_AT, PORT_KIND, EMPTY_SINCE, MESSAGE = range(2, 10)
 CONTROL_BYTES, MESSAGE_FLAGS, VECTOR, CONTROL = MESSAGE + 5, MESSAGE + 6, MESSAGE + 7, MESSAGE + 9
 MOST_CONTROL_WORDS = 16
 READING_WORDS = CONTROL + MOST_CONTROL_WORDS

@@ -9,7 +9,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from emulator.errors import InterfaceError, PrivilegeError
 from emulator.link.store import VNET_BYTES
@@ -56,6 +56,7 @@ class TunPort:
         self.namespace, self.name, self.mtu, self.queue_packets = namespace, name, mtu, queue_packets
         self.sees_udp_segments = False
         self.stamps, self.stamps_fault = NO_STAMPS, "" if stamped else "not asked for"
+        self.stamps_warning = ""
         self._stamper: Stamper | None = None
         self.descriptor = -1
         self._statistics: TextIO | None = None
@@ -94,7 +95,7 @@ class TunPort:
             index = netlink.link_lookup(ifname=self.name)[0]
             self._stay_apart()
             if stamped:
-                self._have_arrivals_stamped(netlink, index)
+                self._have_arrivals_stamped()
             netlink.link("set", index=index, mtu=self.mtu, txqlen=self.queue_packets, state="up")
         # an open file of /proc/net stays with the namespace in which it was opened
         self._statistics = Path("/proc/thread-self/net/dev").open(encoding="ascii")  # noqa: SIM115
@@ -112,12 +113,17 @@ class TunPort:
             except OSError:  # no IPv6 here: nothing to quieten
                 return
 
-    def _have_arrivals_stamped(self, netlink: Any, index: int) -> None:
+    def _have_arrivals_stamped(self) -> None:
         """From before the device is up, so that no packet is without."""
         try:
-            self._stamper = Stamper(netlink, index, self.queue_packets)
-        except (OSError, InterfaceError) as error:
-            self.stamps_fault = str(error)
+            self._stamper = Stamper(self.descriptor, self.queue_packets)
+        except OSError as error:
+            self.stamps_fault = error.strerror or str(error)
+            self.stamps_warning = (
+                ""  # an ordinary user's: `bentpipe doctor` tells
+                if isinstance(error, PermissionError)
+                else f"interface {self.name}: a packet's arrival is when the loop reads it ({self.stamps_fault})"
+            )
         else:
             self.stamps = self._stamper.ring
 

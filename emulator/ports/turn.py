@@ -26,9 +26,10 @@ from emulator.link.state import (
 from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports.capture_ring import ON, CaptureRing, remember
-from emulator.ports.frames import read_frame
+from emulator.ports.frames import DEVICE_MARGIN_NS, read_frame
 from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.syscalls import (
+    EMPTY_AT,
     EMPTY_SINCE,
     FRAME_ARRIVAL,
     FRAME_OFFSET,
@@ -105,9 +106,13 @@ def refuse_noted(link: LinkState, data: Bytes, at: int, length: int, entry: Ints
 
 @compiled_apart
 def take_in(link: LinkState, capture: CaptureRing, descriptor: int, kind: int, port: int, scratch: Scratch) -> int:
-    """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read."""
+    """Reads what waits at a port and offers it to the link; at most READS_PER_TURN. Returns how many were read.
+
+    `reading` of the scratch: LOOKED is set by who calls; GUESSED and EMPTY_AT tell as `read_frame` says.
+    """
     reading, way, stamps = scratch.reading, port % 2, scratch.stamps[port]
-    reading[PORT_KIND], reading[EMPTY_SINCE], reading[GUESSED] = kind, scratch.empty_since[port], 0
+    reading[PORT_KIND], reading[EMPTY_SINCE] = kind, scratch.empty_since[port]
+    reading[GUESSED] = reading[EMPTY_AT] = 0
     for count in range(READS_PER_TURN):
         offset = reserve(link, LARGEST_SUPER)
         if offset < 0:
@@ -159,6 +164,15 @@ def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scr
             depart(link)
         now = monotonic_ns(scratch.clock)
     return WRITES_PER_TURN
+
+
+@compiled
+def looked_at(now: int, woken: int) -> int:
+    """Since when a port is known to be empty that ppoll, called at `now`, had found empty before it was `woken`.
+
+    Behind its last look a thread may be stopped, or have to wait for a processor: then nobody knows when that was.
+    """
+    return woken if woken - now <= DEVICE_MARGIN_NS else now
 
 
 @compiled

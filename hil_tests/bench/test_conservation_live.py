@@ -83,8 +83,7 @@ def settled(bench: Bench, offered: int) -> Counters:
 
 @pytest.mark.parametrize("fabric", ["direct", "zmq"])
 def test_every_datagram_is_received_or_counted_by_its_cause(fabric: str) -> None:
-    """A sender that is faster than the link, on a busy machine too; a short queue, losses; and a device queue that may
-    overflow before us."""
+    """A sender that is faster than the link, a short queue, losses; and a device queue that may overflow before us."""
     sent = 5000
     conditions = ("link.rate_mbps=10", "link.queue_packets=20", "link.loss=0.05", "ports.tx_queue_packets=50")
     with running(*conditions, fabric=fabric) as bench:

@@ -59,11 +59,13 @@ def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
     until(lambda: all("State:\tT" in Path(f"/proc/{pid}/status").read_text() for pid in everybody))
-    yield
-    begun = time.monotonic()
-    until(lambda: time.monotonic() > begun + STOPPED_S)
-    for pid in everybody:
-        os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+        begun = time.monotonic()
+        until(lambda: time.monotonic() > begun + STOPPED_S)
+    finally:
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -122,7 +124,7 @@ def test_what_came_while_nobody_looked_stays_no_longer_than_its_delay(world: Wor
             terminal.run(send(facts["datacenter_ipv4"]))
         _, ancillary, _, _ = receiver.recvmsg(100, 100)
     seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-    assert 1.0 <= seconds + nanoseconds / 1e9 - sent_s < 1.0 + STOPPED_S / 2
+    assert 0.99 <= seconds + nanoseconds / 1e9 - sent_s < 1.0 + STOPPED_S / 2, "the stamps are on the world's clock"
     process.send_signal(signal.SIGTERM)
     assert json.loads(finished(process).stdout)["ingress_wait_worst_us"] == 0
 

@@ -7,7 +7,16 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.ports.turn import WAKE_EARLIEST_NS, WAKE_EARLY_NS, WAKE_LATEST_NS, WAKE_STEP_NS, rest_ns, wake_early
+from emulator.ports.frames import DEVICE_MARGIN_NS
+from emulator.ports.turn import (
+    WAKE_EARLIEST_NS,
+    WAKE_EARLY_NS,
+    WAKE_LATEST_NS,
+    WAKE_STEP_NS,
+    looked_at,
+    rest_ns,
+    wake_early,
+)
 
 SLEEPS, LEARNING = 60_000, 20_000
 
@@ -33,3 +42,12 @@ def test_a_rest_comes_when_it_fits_or_is_overdue_and_never_sooner(
     assert not found or spun > longest
     assert found or spun <= 4 * longest
     assert found or spun <= longest or free <= rest
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**7), st.integers(0, 3 * DEVICE_MARGIN_NS))
+def test_a_port_is_not_known_to_be_empty_from_later_on_than_it_was_looked_at(
+    now: int, slept: int, stopped: int
+) -> None:
+    """Behind that look, the last of ppoll, the thread may be stopped."""
+    known = looked_at(now, now + slept + stopped)
+    assert now <= known <= now + slept + DEVICE_MARGIN_NS
