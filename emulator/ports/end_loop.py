@@ -36,10 +36,11 @@ from emulator.ports.syscalls import (
     monotonic_ns,
     wait_readable,
 )
-from emulator.ports.turn import WRITES_PER_TURN, Scratch, give_out, looked_at, rest_ns, wake_early
+from emulator.ports.turn import WAKE_EARLY_NS, WRITES_PER_TURN, Scratch, give_out, looked_at, rest_ns
 from emulator.ports.zeromq import has_more, receive, send
 
 LONGEST_WAIT_NS = 5_000_000
+CHASE_NS = 1_000_000  # a turn costs more than in the relay, and what comes in waits for a batch to fill anyway
 READS_PER_BATCH = 128
 FULL_BYTES = 1 << 19  # a batch with so much, or so many records, waits no longer for more
 MESSAGES_PER_TURN = 4
@@ -49,7 +50,7 @@ ACKNOWLEDGE_BYTES = 1 << 19  # at the latest after so much
 MESSAGE, LOOK, ENDED = range(3)  # why a loop returned: a message for Python lies in its memory; its time is up; STOP
 
 # words shared with Python
-STOP, UNTIL, SIZE, QUANTUM, SPIN_LONGEST, REST, FLUSH, EARLY = range(8)
+STOP, UNTIL, SIZE, QUANTUM, SPIN_LONGEST, REST, FLUSH = range(7)
 SHARED_WORDS = 8
 
 # what is counted, in a session
@@ -152,7 +153,7 @@ def end_loop(
             if send(socket, note_data, HEADER_WORDS * 8, 0):
                 ends[E_TOLD_BYTES] = ends[E_RECEIVED_BYTES]
                 busy = True
-        written = give_out(line, port[0], shared[QUANTUM], lateness, scratch)
+        written = give_out(line, port[0], shared[QUANTUM], CHASE_NS, lateness, scratch)
         now = monotonic_ns(clock)
         if ends[E_USED] != 0:
             full = out[H_RECORDS] >= READS_PER_BATCH or ends[E_USED] * 8 >= FULL_BYTES
@@ -162,9 +163,8 @@ def end_loop(
         if now >= shared[UNTIL]:
             return LOOK
         free = next_event(line) - now
-        wait = min(free - shared[EARLY], LONGEST_WAIT_NS)
-        sleeps = wait > 0 and written < WRITES_PER_TURN
-        if not sleeps:
+        wait = min(free - WAKE_EARLY_NS, LONGEST_WAIT_NS)
+        if wait <= 0 or written == WRITES_PER_TURN:
             wait = rest_ns(now - rested, free, shared[SPIN_LONGEST], shared[REST])
         if busy:
             wait = 0
@@ -174,8 +174,6 @@ def end_loop(
         woken = reading[LOOKED] = monotonic_ns(clock)
         if wait > 0:
             rested = woken
-        if sleeps and 0 < wait <= woken - now:
-            shared[EARLY] = wake_early(shared[EARLY], woken - now - wait)
         if ready == 0:
             empty_since[0] = now + wait
         if ready <= 0:

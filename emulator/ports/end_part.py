@@ -67,7 +67,7 @@ from emulator.ports.scheduling import (
 )
 from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.stamper import ring_of
-from emulator.ports.turn import LATENESS_BINS, WAKE_EARLY_NS, new_scratch
+from emulator.ports.turn import LATENESS_BINS, new_scratch
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from emulator.units import NS_PER_MS, NS_PER_S
@@ -98,7 +98,6 @@ class EndLoop:
         self.ends, self.late = np.zeros(end_loop.END_WORDS, np.int64), np.zeros(2, np.int64)
         self.shared = np.zeros(end_loop.SHARED_WORDS, np.int64)
         self.shared[end_loop.SPIN_LONGEST], self.shared[end_loop.REST] = SPIN_NS, REST_NS
-        self.shared[end_loop.EARLY] = WAKE_EARLY_NS
         self.port = np.array([descriptor, -1], np.int64)
         self.into, self.into_data = batch.batch_memory()
         self._out, self._out_data = batch.batch_memory()

@@ -67,6 +67,7 @@ from emulator.timeline.model import Channel
 if TYPE_CHECKING:
     from emulator.ports.accounts import EndCounters
 
+CHASE_NS = 30_000  # some 25 packets at 10 Gbit/s
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
 
 STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST, KIND_0, KIND_1 = range(11)
@@ -135,8 +136,8 @@ def relay(
     empty_since[:] = monotonic_ns(clock)
     rested, early = monotonic_ns(clock), WAKE_EARLY_NS
     while shared[STOP] == 0:
-        written = give_out(up, ports[1], shared[QUANTUM], lateness, scratch)
-        written = max(written, give_out(down, ports[0], shared[QUANTUM], lateness, scratch))
+        written = give_out(up, ports[1], shared[QUANTUM], CHASE_NS, lateness, scratch)
+        written = max(written, give_out(down, ports[0], shared[QUANTUM], CHASE_NS, lateness, scratch))
         answer(up, down, lateness, shared, answers)
         shared[TURN] += 1
         now = monotonic_ns(clock)

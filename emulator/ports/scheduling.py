@@ -29,7 +29,7 @@ SPIN_NS, REST_NS = 500_000, 20_000  # ordinary priority: 4 % of rest
 # More than the 5 % that the guard would take in one piece; 12 µs are 30 to 40 with the way to sleep and back.
 REALTIME_SPIN_NS, REALTIME_REST_NS = 80_000, 12_000
 # Three loops and ZeroMQ's threads on two cores would leave the programs nothing, and the guard would stop them all.
-END_REALTIME_SPIN_NS, END_REALTIME_REST_NS = 40_000, 40_000
+END_REALTIME_SPIN_NS, END_REALTIME_REST_NS = 20_000, 40_000
 
 
 def sleep_exactly() -> None:

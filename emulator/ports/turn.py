@@ -46,7 +46,7 @@ EGRESS, MEMORY = int(Cause.EGRESS), int(Cause.MEMORY)
 READS_PER_TURN = 16  # 16 super-packets of 64 KB: 1 MB, about 0.5 ms at the fastest
 WRITES_PER_TURN = 64
 WAKE_EARLY_NS = 60_000  # to begin with: a sleep this much shorter is made up for by spinning
-WAKE_EARLIEST_NS, WAKE_LATEST_NS, WAKE_STEP_NS = 300_000, 20_000, 200
+WAKE_EARLIEST_NS, WAKE_LATEST_NS, WAKE_STEP_NS = 150_000, 20_000, 200
 LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
 
 
@@ -145,16 +145,16 @@ def write_run(link: LinkState, descriptor: int, scratch: Scratch) -> int:
 
 
 @compiled_apart
-def give_out(link: LinkState, descriptor: int, quantum: int, lateness: Ints, scratch: Scratch) -> int:
-    """Writes what is due by now, at most WRITES_PER_TURN runs. Returns how many were written.
+def give_out(link: LinkState, descriptor: int, quantum: int, chase: int, lateness: Ints, scratch: Scratch) -> int:
+    """Writes what is due, at most WRITES_PER_TURN runs. Returns how many were written.
 
-    By now, and not while it writes: who ran after packets that fall due every µs would not come to read for a
-    millisecond, and what the sender has sent would wait at the port.
+    chase: what falls due within so many ns while it writes goes, too. With packets that fall due every µs, who runs
+    after them comes to read only when WRITES_PER_TURN are written, and what the sender has sent waits at the port.
     """
-    due_by = monotonic_ns(scratch.clock)
-    now = due_by
+    now = monotonic_ns(scratch.clock)
+    latest_due = now + chase
     for count in range(WRITES_PER_TURN):
-        if not due_run(link, due_by, quantum):
+        if not due_run(link, min(now, latest_due), quantum):
             return count
         late = min(LATENESS_BINS - 1, max(0, now - link.reg[RUN_DUE]) // 1000)
         lateness[late] += link.reg[RUN_COUNT]
