@@ -38,7 +38,7 @@ class Settings:
     ten_gigabit_queue_packets: int = 50_000  # halved by the loss that ends slow start, a window still fills the link
     tcp_buffer_bytes: int = 200_000_000
     udp_packets_per_s: int = 50_000
-    limit_packets_per_s: tuple[int, ...] = (100_000, 150_000, 200_000, 250_000)
+    limit_packets_per_s: tuple[int, ...] = (80_000, 100_000, 150_000, 200_000, 250_000)
     probe_interval_ms: int = 2
     flows: tuple[int, ...] = FLOWS
     sizes: tuple[int, ...] = SIZES
