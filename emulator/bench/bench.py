@@ -246,6 +246,8 @@ class Bench:
             stack=self._stack,
             tell=self._warn,
         )
+        for side in (self.terminal, self.datacenter):
+            side.undisturbed = self._relay.undisturbed
         self._stack.callback(release, (self._links["uplink"], self._links["downlink"]), self._relay)
 
     def _keep(self) -> None:

@@ -14,7 +14,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ from emulator.units import NS_PER_MS
 
 SWITCH_INTERVAL_S = 0.0002  # other Python threads give way to the packets within this time
 LOOK_NS = 10 * NS_PER_MS
+LONGEST_SILENCE_NS = 500 * NS_PER_MS  # less than what an end takes for a dead link
+SETTLE_S = 0.002  # for what the ends have been asked already, and answer
 START_PATIENCE_S = 90.0  # an end may have to compile its loop first
 DOMAIN = "packets"
 LONGEST_IPC = len("ipc://") + zmq.IPC_PATH_MAX_LEN
@@ -107,6 +109,7 @@ class FabricRelay:
         self._asking = threading.Lock()
         self._answer: RelayCounters | None = None
         self._answered = threading.Event()
+        self._undisturbed_until_ns = 0
         self._thread = threading.Thread(target=self._run, name="fabric", daemon=True)
         self.failure: BaseException | None = None
 
@@ -223,7 +226,7 @@ class FabricRelay:
         sleep_exactly()
         try:
             while not self._shared[STOP]:
-                self._shared[UNTIL] = time.monotonic_ns() + LOOK_NS
+                self._shared[UNTIL] = max(time.monotonic_ns() + LOOK_NS, self._undisturbed_until_ns)
                 if self._loop() == MESSAGE:
                     shared = self._shared
                     identity = self._conversation.peers.sender[: shared[link_loop.IDENTITY_BYTES]].tobytes()
@@ -245,6 +248,20 @@ class FabricRelay:
                 self._conversation.peers, self._memory, self._shared, self._events, self._poll, self._scratch,
             )
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """For what holds Python's lock for long, as starting a program does: meanwhile the loop does without Python.
+
+        It takes care of its conversation with the ends again afterwards, or after LONGEST_SILENCE_NS. Returns once the
+        loop has had the time to begin.
+        """
+        self._undisturbed_until_ns = self._shared[UNTIL] = time.monotonic_ns() + LONGEST_SILENCE_NS
+        time.sleep(SETTLE_S)
+        try:
+            yield
+        finally:
+            self._undisturbed_until_ns = self._shared[UNTIL] = 0
 
     # questions
 

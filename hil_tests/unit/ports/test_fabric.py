@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,11 +25,13 @@ from emulator.ports.fabric import SOCKET_NAME, FabricRelay
 from emulator.ports.frames import DEVICE
 from emulator.ports.messages import Header, Hello, Text, build, parse
 from emulator.timeline.model import Channel
+from emulator.units import NS_PER_MS
 from hil_tests.unit.link.packets import frame
 from hil_tests.unit.ports.carriers import END_NS, PATIENCE_S, SMALL, rig
 
 pytestmark = pytest.mark.needs("compiled")
 OPEN = Channel.constant(0, delay_ns=0)
+HELD_S = 0.4
 LONGEST_SOCKET_PATH = 107  # unix(7): sun_path, less its final 0
 
 
@@ -174,3 +179,28 @@ def _answer(socket: zmq.Socket[bytes], way: int, session: int, ahead: int) -> No
             now = time.monotonic_ns() + ahead
             socket.send(build(Header(messages.STATUS, way, session), messages.Status(body.asked_ns, now, now)))
             return
+
+
+SENDS = """
+import socket, sys, time
+with socket.socket(fileno=int(sys.argv[1])) as terminal:
+    print("ready", flush=True)
+    time.sleep(float(sys.argv[2]))
+    terminal.send(bytes.fromhex(sys.argv[3]))
+"""
+
+
+def test_who_holds_pythons_lock_holds_up_no_packet_of_an_undisturbed_loop() -> None:
+    """As whoever starts a program does, until it runs; without that the loop wants the lock every 10 ms."""
+    hold = ctypes.PyDLL(None).usleep  # unlike CDLL's, with the lock
+    with rig(Channel.constant(0, delay_ns=20 * NS_PER_MS), fabric="zmq") as run:
+        assert isinstance(run.relay, FabricRelay)
+        number = run.terminal.fileno()
+        command = [sys.executable, "-I", "-S", "-c", SENDS, str(number), str(HELD_S / 4), frame(100, 7).hex()]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[number]) as sender:
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == b"ready\n"
+            with run.relay.undisturbed():
+                hold(round(HELD_S * 1e6))
+                assert run.datacenter.recv(200, socket.MSG_DONTWAIT) == frame(100, 7)
+        assert run.until(lambda up, _: up.delivered_packets == 1)
