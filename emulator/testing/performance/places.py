@@ -28,7 +28,7 @@ class Settings:
     realtime: bool = False
     ramp_s: float = 1.0
     udp_seconds: float = 2.0
-    limit_seconds: float = 1.0
+    limit_seconds: float = 0.8
     sizes_seconds: float = 1.0
     stages_rounds: int = 7
     delay_ms: float = 10.0
