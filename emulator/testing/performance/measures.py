@@ -206,6 +206,7 @@ def stages_memory(settings: Settings, warnings: list[str]) -> Record:
 def limit_at(settings: Settings, sender: Side, receiver: Side) -> Record:
     """The highest of the rates that is carried without loss, and what each rate came to; 0 if none is."""
     steps, highest = [], 0
+    udp(sender, receiver, packets_per_s=settings.limit_packets_per_s[0], seconds=settings.limit_ramp_s, window=Window())
     for rate in settings.limit_packets_per_s:
         flood = udp(sender, receiver, packets_per_s=rate, seconds=settings.limit_seconds, window=Window())
         steps.append({"packets_per_s": rate, **flood_record(flood)})
@@ -361,7 +362,7 @@ def takes_s(key: str, settings: Settings) -> float:
         "felt": settings.antenna_changes * sum(settings.antenna_dwell_ms) / 2e3,
         "probed": settings.probed_seconds + 1.5,
         "udp": settings.udp_seconds + 0.4,
-        "limit": len(settings.limit_packets_per_s) * (settings.limit_seconds + 0.4),
+        "limit": len(settings.limit_packets_per_s) * (settings.limit_seconds + 0.4) + settings.limit_ramp_s + 0.4,
         "delay": settings.udp_seconds + 1.0,
         "batches": settings.seconds + 1.5,
         "inject": settings.limit_seconds + 0.5,

@@ -28,7 +28,8 @@ class Settings:
     realtime: bool = False
     ramp_s: float = 1.0
     udp_seconds: float = 2.0
-    limit_seconds: float = 0.8
+    limit_seconds: float = 0.6
+    limit_ramp_s: float = 0.3  # at the lowest rate, before anything counts, as TCP has its own
     sizes_seconds: float = 1.0
     stages_rounds: int = 7
     delay_ms: float = 10.0
