@@ -45,7 +45,11 @@ def test_a_quick_run_reports_every_figure_and_accounts_for_every_packet(tmp_path
     trials = {key for name in QUICK for key in MEASURES[name]}
     assert set(told["trials"]) == trials
     assert all(len(records) == 1 for records in told["trials"].values())
-    assert {row["key"] for row in told["rows"]} == {figure.key for figure in FIGURES if figure.value.trial in trials}
+    assert {row["key"] for row in told["rows"]} == {
+        figure.key
+        for figure in FIGURES
+        if figure.value.trial in trials and (figure.baseline is None or figure.baseline.trial in trials)
+    }
     for row in told["rows"]:
         assert row["low"] <= row["median"] <= row["high"]
         assert len(row["values"]) == 1
