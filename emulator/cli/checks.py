@@ -157,8 +157,8 @@ def check_arrival_stamps() -> Finding:
         return Finding(name, "missing", "unknown: no TUN interface to ask")
     if not probe().stamps_fault:
         return Finding(name, "ok", "by the kernel")
-    found = f"refused ({probe().stamps_fault}): a packet comes when the loop reads it, some 30 µs later"
-    remedy = "root of the machine with CAP_BPF, and a kernel from 5.12 on; nothing else needs it"
+    found = f"refused ({probe().stamps_fault}): a packet has come when the loop reads it"
+    remedy = "root of the machine with CAP_BPF, and a kernel from 5.12 on (arm64: 5.18); nothing else needs it"
     return Finding(name, "limited", found, remedy)
 
 
