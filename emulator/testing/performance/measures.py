@@ -21,6 +21,7 @@ from emulator.errors import EmulationError
 from emulator.testing.performance import tests
 from emulator.testing.performance.asked import Beside, nothing, stubs_asked
 from emulator.testing.performance.bare_batches import bare_batches
+from emulator.testing.performance.baselines import settle_tcp
 from emulator.testing.performance.emulated import Memory
 from emulator.testing.performance.loads import CONGESTION, Window, flood_record, many, tcp, udp
 from emulator.testing.performance.names import MEASURES, PLACES
@@ -111,24 +112,29 @@ def tcp_link(
 
 def flows_forwarding(settings: Settings, warnings: list[str]) -> Record:
     with forwarding(settings, offloads=True, whole=True, warnings=warnings) as (client, server):
-        return flows_between(settings, client, server)
+        return flows_between(settings, client, server, warnings)
 
 
 def flows_link(settings: Settings, warnings: list[str], *, whole: bool = True) -> Record:
     with link(settings, whole=whole, warnings=warnings) as watch:
         watch.look()
-        record = flows_between(settings, watch.bench.terminal, watch.bench.datacenter)
+        record = flows_between(settings, watch.bench.terminal, watch.bench.datacenter, warnings)
         watch.look()
         return {**record, "link": watch.seen()}
 
 
-def flows_between(settings: Settings, client: Side, server: Side) -> Record:
-    """TCP by numbers of flows; `cost`: what one flow carries over what so many together do."""
-    load = partial(many, client, server, seconds=settings.seconds, window=Window())
-    carried = {
-        str(flows): asdict(load(flows=flows, ramp_s=settings.flows_ramp_s, congestion=settings.steady_congestion))
-        for flows in settings.flows
-    }
+def flows_between(settings: Settings, client: Side, server: Side, warnings: list[str]) -> Record:
+    """TCP by numbers of flows; `cost`: what one flow carries over what so many together do.
+
+    They share the buffers that one has. With as much each, 1,000 have more under way than the queue of a device holds,
+    and what is lost there and sent again would be measured; where the kernel forwards, no device takes more than fits.
+    """
+    carried = {}
+    for flows in settings.flows:
+        for side in (client, server):
+            warnings += settle_tcp(side, settings.tcp_buffer_bytes // flows)
+        load = partial(many, client, server, ramp_s=settings.flows_ramp_s, seconds=settings.seconds, window=Window())
+        carried[str(flows)] = asdict(load(flows=flows, congestion=settings.steady_congestion))
     one = carried["1"]["goodput_bps"]
     return {"flows": carried, "cost": {flows: one / each["goodput_bps"] for flows, each in carried.items()}}
 

@@ -109,7 +109,7 @@ def too_slow(records: Sequence[Record]) -> str:
 
 
 def remarks(figure: Figure, records: Sequence[Record]) -> str:
-    """What a UDP figure must say beside itself: packets without room at the receiver; what ended the search."""
+    """What belongs beside a figure: packets without room at the receiver, segments sent again, a search's end."""
     good = [record for record in records if "error" not in record]
     if (
         figure.key.startswith("udp.")
@@ -117,6 +117,10 @@ def remarks(figure: Figure, records: Sequence[Record]) -> str:
         and (late := sum(record["no_room"] for record in good))
     ):
         return f"{late:,} more crossed the link and found no room in the receiver's socket"
+    if figure.key.startswith("flows.carried_"):
+        flows = figure.key.rpartition("_")[2]
+        again = [record["flows"][flows]["retransmitted"] for record in good if flows in record["flows"]]
+        return f"{sum(again):,} segments were sent again" if any(again) else ""
     if figure.key == "udp.limit":
         return "; ".join(dict.fromkeys(ending(record["steps"]) for record in good if record["steps"]))
     return ""

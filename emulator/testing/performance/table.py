@@ -78,7 +78,7 @@ def how(report: Report) -> str:
             if settings.tool == "iperf3"
             else "a sender of our own (no iperf3 here)"
         )
-        + f", cubic, buffers up to {settings.tcp_buffer_bytes / 1e6:.0f} MB at both ends",
+        + f", cubic, buffers up to {settings.tcp_buffer_bytes / 1e6:.0f} MB at both ends, shared by many flows",
         f"{settings.steady_congestion} at a configured rate and of many flows ({settings.flows_ramp_s:g} s later)",
         f"UDP at {settings.udp_packets_per_s:,} packets/s for {settings.udp_seconds:g} s",
     ]

@@ -52,7 +52,7 @@ def udp(sent: int = 100_000, lost: int = 0, left_out: int = 0, no_room: int = 0)
 
 def flows(cost: float) -> Record:
     return {
-        "flows": {str(count): {"goodput_bps": 1e9} for count in FLOWS},
+        "flows": {str(count): {"goodput_bps": 1e9, "retransmitted": 7 * (count == 1000)} for count in FLOWS},
         "cost": {str(count): cost for count in FLOWS},
     }
 
@@ -149,6 +149,11 @@ def test_one_size_that_was_sent_too_late_leaves_the_loss_of_all_sizes_in_doubt()
     rounds = whole_run() | {"sizes/bench": [{"sizes": sizes}] * 3}
     assert found(rounds, "sizes.lost_64").met is None
     assert found(whole_run(), "sizes.lost_64").met is True
+
+
+def test_what_flows_sent_again_is_told_beside_them() -> None:
+    assert found(whole_run(), "flows.carried_1000").note == "21 segments were sent again"
+    assert found(whole_run(), "flows.carried_1").note == ""
 
 
 def test_a_thousand_flows_are_judged_by_what_they_cost_the_kernel() -> None:
