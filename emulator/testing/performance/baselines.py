@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from emulator.bench.sides import Side, Station
+from emulator.bench.sides import Station
 from emulator.errors import PrivilegeError
 from emulator.ports.namespace import Namespace
 from emulator.ports.wires import MAIN_TABLE
@@ -121,7 +121,7 @@ def _ethtool(interface: str, command: int, value: int) -> int:
     return words[1]
 
 
-def settle_tcp(side: Side | Station, most_bytes: int) -> list[str]:
+def settle_tcp(side: Station, most_bytes: int) -> list[str]:
     """TCP at a side that is ours alone as everything measured has it; returns what was refused."""
     refused = widen_tcp_buffers(side.namespace, most_bytes), pin_congestion(side.namespace, CONGESTION)
     return [f"{side.name}: {one}" for one in refused if one]

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from emulator.bench.fabrics import Fabric
+from emulator.bench.sides import Station
 from emulator.child import child_command
 from emulator.errors import EmulationError
 from emulator.testing.performance import tests
@@ -123,7 +124,7 @@ def flows_link(settings: Settings, warnings: list[str], *, whole: bool = True) -
         return {**record, "link": watch.seen()}
 
 
-def flows_between(settings: Settings, client: Side, server: Side, warnings: list[str]) -> Record:
+def flows_between(settings: Settings, client: Station, server: Station, warnings: list[str]) -> Record:
     """TCP by numbers of flows; `cost`: what one flow carries over what so many together do.
 
     They share the buffers that one has. With as much each, 1,000 have more under way than the queue of a device holds,

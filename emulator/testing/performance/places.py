@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.bench.fabrics import Fabric
+from emulator.bench.sides import Station
 from emulator.scenario import load_scenario
 from emulator.testing.performance.bare_loop import BareLoop
 from emulator.testing.performance.baselines import KernelForwarding, fill_super_packets, settle_tcp
 from emulator.testing.performance.emulated import Watch, emulated
 from emulator.testing.performance.loads import Tool
 from emulator.testing.performance.names import FLOWS, SIZES
-from emulator.testing.session import Side
 from emulator.units import NS_PER_MS
 
 
@@ -58,7 +58,7 @@ Record = dict[str, Any]
 @contextlib.contextmanager
 def forwarding(
     settings: Settings, *, offloads: bool, whole: bool = False, warnings: list[str]
-) -> Iterator[tuple[Side, Side]]:
+) -> Iterator[tuple[Station, Station]]:
     """Client and server of a baseline, with TCP buffers as in the bench. whole: see `fill_super_packets`."""
     with KernelForwarding(offloads=offloads, mtu=settings.mtu) as route:
         for station in (route.client, route.server):
