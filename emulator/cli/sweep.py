@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -14,20 +13,16 @@ from typing import TYPE_CHECKING
 import click
 
 from emulator.cli.options import duration_option, json_option
+from emulator.cli.progress import working
 from emulator.errors import EmulationError
-from emulator.units import parse_utc_ns
+from emulator.output import output_file
+from emulator.units import NS_PER_S, parse_utc_ns
 
 if TYPE_CHECKING:
     from emulator.testing.store import Run
     from emulator.testing.sweeps.matrix import Case
 
 DEFAULT_START = "2026-01-01T00:00:00Z"
-SHOWN = {
-    "downlink.delay_p50_ms": "delay p50, ms",
-    "downlink.delay_p95_ms": "delay p95, ms",
-    "downlink.loss_percent": "loss, %",
-    "downlink.longest_gap_s": "longest gap, s",
-}
 PLAIN_EVERY_S = 10.0  # on a stderr that is no terminal
 
 
@@ -50,6 +45,10 @@ PLAIN_EVERY_S = 10.0  # on a stderr that is no terminal
     "--store", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="The store of runs.  [default: $BENTPIPE_STORE, or the user's own]",
 )  # fmt: skip
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png",
+    help="Draw every run and the medians with their intervals (.png, .svg or .pdf).",
+)  # fmt: skip
 @click.option("--again", is_flag=True, help="Run also what the store has already.")
 @json_option
 def sweep(
@@ -65,6 +64,7 @@ def sweep(
     jobs: int | None,
     scheduler: str | None,
     path: Path | None,
+    plot: Path | None,
     again: bool,
     as_json: bool,
 ) -> int:
@@ -75,6 +75,10 @@ def sweep(
     stop. The table shows, for each scenario and its parameters, the median over all runs and its 95 % interval. Runs in
     which the emulation fell behind are invalid: they prove nothing, are not in the median, and are run again.
     """
+    if plot is not None:
+        from emulator.timeline.plot import require_format
+
+        require_format(plot)
     if real:
         from emulator.bench.privilege import ensure_network_privilege
 
@@ -134,6 +138,13 @@ def sweep(
         click.echo(json.dumps([as_plain(run) for run in results], indent=1))
     else:
         _print_table(results)
+    if plot is not None and results:
+        from emulator.testing.sweeps.medians import group_runs
+        from emulator.testing.sweeps.picture import draw_sweep
+
+        of_each = f"{duration_ns / NS_PER_S:g} s of each, {packets:,} packets each way; downlink"
+        with working("drawing"), output_file(plot) as file:
+            draw_sweep(group_runs(results), file, file_format=plot.suffix[1:], title=f"Sweep: {of_each}")
     if errors:
         _tell_errors(errors, cases)
     if invalid := [run for run in results if run.outcome == "invalid"]:
@@ -181,29 +192,24 @@ def _print_table(results: Sequence[Run]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from emulator.testing.intervals import quantile_interval
+    from emulator.testing.sweeps.medians import SHOWN, group_runs
 
     table = Table(box=box.SIMPLE_HEAD, title="median over the runs, downlink (95 % interval)", title_justify="left")
     table.add_column("scenario and parameters")
     table.add_column("runs", justify="right")
     for heading in SHOWN.values():
         table.add_column(heading, justify="right")
-    groups: dict[str, list[Run]] = {}
-    for run in results:
-        groups.setdefault(run.name, []).append(run)
-    for name, runs in groups.items():
+    for group in group_runs(results):
         cells = []
         for figure in SHOWN:
-            said = [run.figures.get(figure, float("nan")) for run in runs if run.outcome != "invalid"]
-            values = [value for value in said if not math.isnan(value)]
-            if not values:
+            found = group.median(figure)
+            if found is None:
                 cells.append("–")
                 continue
-            found = quantile_interval(values, 0.5)
             low, high = (f"{bound:.4g}" if abs(bound) != float("inf") else "?" for bound in (found.low, found.high))
             cells.append(f"{found.estimate:.4g} ({low} to {high})")
-        invalid = sum(run.outcome == "invalid" for run in runs)
-        table.add_row(name, f"{len(runs)}" + (f", {invalid} invalid" if invalid else ""), *cells)
+        invalid = f", {group.invalid} invalid" if group.invalid else ""
+        table.add_row(group.name, f"{group.runs}{invalid}", *cells)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
