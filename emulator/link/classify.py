@@ -34,11 +34,9 @@ from emulator.link.state import (
     LinkState,
 )
 from emulator.link.store import VNET_BYTES
-from emulator.link.wire import TCP, UDP, be16, be32, byte
+from emulator.link.wire import TCP, UDP, be16, be32, byte, ip_length, layer_4
 
 SCTP, DCCP, UDP_LITE = 132, 33, 136  # IANA protocol numbers: they have their ports where TCP and UDP have them
-HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60  # IPv6 extension headers
-MOST_EXTENSIONS = 8
 
 
 @compiled
@@ -49,7 +47,8 @@ def lane_of(link: LinkState, entry: Ints) -> int:
     if entry[SUPER_L4] == header:  # not IP
         link.reg[FLOW] = 0
         return lane
-    ip, length = entry[SUPER_OFFSET] + VNET_BYTES + header, entry[SUPER_LENGTH] - header
+    ip = entry[SUPER_OFFSET] + VNET_BYTES + header
+    length = min(entry[SUPER_LENGTH] - header, ip_length(link.ring, ip))  # behind it there may be padding
     if len(link.rules) > 0:
         lane = _first_fit(link.rules, link.matches, link.bounds, link.ring, ip, length, lane)
     if link.lanes[lane, LANE_DISCIPLINE] == FQ_CODEL:
@@ -60,29 +59,8 @@ def lane_of(link: LinkState, entry: Ints) -> int:
 @compiled
 def transport(data: Bytes, ip: int, length: int) -> tuple[int, int]:
     """Protocol of the IP packet at `ip`, and where its ports are: −1 if it has none, or another fragment has them."""
-    if byte(data, ip) >> 4 == 4:
-        protocol = byte(data, ip + 9)
-        at = ip + (byte(data, ip) & 15) * 4
-        has_ports = be16(data, ip + 6) & 0x1FFF == 0  # fragment offset
-    else:
-        protocol = byte(data, ip + 6)
-        at = ip + 40
-        has_ports = True
-        for _ in range(MOST_EXTENSIONS):
-            if at + 8 > ip + length:
-                break
-            if protocol == FRAGMENT:
-                has_ports = has_ports and be16(data, at + 2) >> 3 == 0
-                size = 8
-            elif protocol == AUTHENTICATION:
-                size = (byte(data, at + 1) + 2) * 4
-            elif protocol in (HOP_BY_HOP, ROUTING, DESTINATION):
-                size = (byte(data, at + 1) + 1) * 8
-            else:
-                break
-            protocol = byte(data, at)
-            at += size
-    if not has_ports or protocol not in (TCP, UDP, SCTP, DCCP, UDP_LITE) or at + 4 > ip + length:
+    protocol, at, begins = layer_4(data, ip, length)
+    if not begins or protocol not in (TCP, UDP, SCTP, DCCP, UDP_LITE) or at + 4 > ip + length:
         at = -1
     return protocol, at
 

@@ -37,6 +37,8 @@ ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
 IPV4_MIN, IPV6_HEADER, TCP_MIN, UDP_HEADER = 20, 40, 20, 8
 LARGEST_HEADER = 512  # Ethernet, IP with extension headers, TCP with options: what `build_run` has room for
 TCP, UDP = 6, 17
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60  # IPv6 extension headers
+MOST_EXTENSIONS = 8
 FIN_PSH, CWR = 0x09, 0x80
 TCP_CHECKSUM, UDP_CHECKSUM = 16, 6  # offset of the checksum in the header
 
@@ -137,6 +139,38 @@ def ip_length(data: Bytes, ip: int) -> int:
 
 
 @compiled
+def layer_4(data: Bytes, ip: int, length: int) -> tuple[int, int, bool]:
+    """Protocol of the sound IP packet of `length` bytes at `ip`, where its layer 4 begins, whether it begins with that.
+
+    IPv6 extension headers are walked. A later fragment goes on in the middle of what the first one began with: behind
+    its fragment header comes data, whatever the protocol in it says.
+    """
+    if byte(data, ip) >> 4 == 4:
+        return byte(data, ip + 9), ip + (byte(data, ip) & 15) * 4, be16(data, ip + 6) & 0x1FFF == 0
+    protocol = byte(data, ip + 6)
+    at = ip + IPV6_HEADER
+    for _ in range(MOST_EXTENSIONS):
+        if at + 8 > ip + length:
+            break
+        if protocol == AUTHENTICATION:
+            size = (byte(data, at + 1) + 2) * 4
+        elif protocol == FRAGMENT:
+            size = 8
+        elif protocol in (HOP_BY_HOP, ROUTING, DESTINATION):
+            size = (byte(data, at + 1) + 1) * 8
+        else:
+            break
+        if at + size > ip + length:
+            break
+        later = protocol == FRAGMENT and be16(data, at + 2) >> 3 != 0
+        protocol = byte(data, at)
+        at += size
+        if later:
+            return protocol, at, False
+    return protocol, at, True
+
+
+@compiled
 def dissect(data: Bytes, offset: int, length: int, entry: Ints) -> bool:
     """`dissect_frame` for an IP packet behind its virtio_net_hdr."""
     return dissect_frame(data, offset, length, entry, 0)
@@ -176,6 +210,8 @@ def dissect_frame(data: Bytes, offset: int, length: int, entry: Ints, ethernet: 
     header += link
     entry[SUPER_L4] = header
     if kind == GSO_NONE:
+        if version == 6:
+            entry[SUPER_L4] = layer_4(data, ip, ip_length(data, ip))[1] - frame
         return True
     if kind == GSO_UDP:
         least, is_version = UDP_HEADER, True

@@ -27,6 +27,7 @@ LEAST_FLIGHT_PACKETS, MOST_FLIGHT_PACKETS = 1 << 16, 1 << 20
 LEDGER_EVENTS = 1 << 17  # 4 MB: what became of the packets of the last 0.1 s at the fastest, for captures
 
 ANY = -1
+ETHERNET_BPS = (10**9, 10**10, 10**11)  # IEEE 802.3, what cards have
 PROTOCOL_NUMBERS = {  # IANA, Assigned Internet Protocol Numbers
     "icmp": (1, 58),
     "igmp": (2,),
@@ -77,7 +78,7 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         request_kept_ns=0 if fixed else round(keys.request_kept_ms * NS_PER_MS),
         request_volume=not fixed and keys.request_for == "volume" and keys.request_ms > 0,
         ethernet=scenario.ports.kind != "tun",
-        egress_rate_bps=bits_per_s(scenario.ports.egress_rate_mbps),
+        egress_rate_bps=line_rate_bps(scenario.ports.egress_rate_mbps, rate_mbps * 1e6),
         memory_bytes=min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, power_of_two(int(bytes_under_way)))),
         flight_packets=min(MOST_FLIGHT_PACKETS, max(LEAST_FLIGHT_PACKETS, power_of_two(int(packets_under_way)))),
         ledger_events=LEDGER_EVENTS,
@@ -86,6 +87,16 @@ def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> Lin
         **shared,
     )
     return checked(options, where)
+
+
+def line_rate_bps(stated_mbps: float | None, link_bps: float) -> int:
+    """Of the interface behind the link; unless stated, that of the slowest card which the link fills to at most half.
+
+    0: nothing is spaced, as behind a link without a rate.
+    """
+    if stated_mbps is not None:
+        return bits_per_s(stated_mbps)
+    return next((rate for rate in ETHERNET_BPS if 0 < 2 * link_bps <= rate), 0)
 
 
 def direction_keys(scenario: Scenario, direction: Direction) -> Impairments:

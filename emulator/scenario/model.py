@@ -188,8 +188,10 @@ class Ports(Table):
         description="who says when a packet came to a TUN or TAP device: the kernel, where it lets us ask for that "
         "(root), or the packet loop as it reads the packet",
     )
-    egress_rate_mbps: Megabits = Field(
-        0.0, description="line rate of the far interface, which spaces what comes due together"
+    egress_rate_mbps: Megabits | None = Field(
+        None,
+        description="line rate of the far interface, which spaces what falls due together; 0: no spacing; not given: "
+        "1, 10 or 100 Gbit/s, the least that the link fills to at most half",
     )
     write_quantum_us: float = Field(
         0.0, ge=0, le=1000, description="packets due within this time of each other may leave in one write"
