@@ -38,6 +38,9 @@ class CapturedBench:
         now_ns = time.monotonic_ns()
         return self._bench.utc_of_monotonic_ns(now_ns) - now_ns
 
+    def began_ns(self) -> int:
+        return self._bench.started_monotonic_ns
+
     def path_at(self, utc_ns: int) -> tuple[str, int]:
         """Satellite and gateway at `utc_ns`, and until when they are known to serve."""
         timeline = self._bench.timeline_at(utc_ns)

@@ -52,10 +52,13 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """The same for work of which nobody knows how much is done: something turns until it is."""
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """The same for work of which nobody knows how much is done: something turns until it is.
+
+    Gives a function that takes how far it is, in words.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda where: None
         return
     from rich.console import Console
 
@@ -64,7 +67,7 @@ def working(what: str) -> Iterator[None]:
     patience.daemon = True
     patience.start()
     try:
-        yield
+        yield lambda where: status.update(f"{what}: {where} …")
     finally:
         patience.cancel()
         patience.join()

@@ -11,7 +11,7 @@ import click
 
 from emulator.cli.options import elements_option, json_option, read_by, scenario_options
 from emulator.scenario import Scenario
-from emulator.units import parse_utc_ns
+from emulator.units import format_utc, parse_utc_ns
 
 
 @click.command()
@@ -39,6 +39,14 @@ from emulator.units import parse_utc_ns
     metavar="UTC",
     help="Simulated UTC of the first packet.  [default: the capture's own stamps]",
 )
+@click.option(
+    "--bench-start",
+    "began_utc_ns",
+    callback=read_by(parse_utc_ns),
+    metavar="UTC",
+    help="When the bench began, by the capture's stamps: overlay and script count from then.  "
+    "[default: as a capture of `bentpipe capture` says; otherwise its first packet]",
+)
 @elements_option
 @json_option
 def replay(
@@ -47,14 +55,16 @@ def replay(
     output: Path,
     terminals: tuple[str, ...],
     start_utc_ns: int | None,
+    began_utc_ns: int | None,
     elements: Path | None,
     as_json: bool,
 ) -> None:
     """Send the capture IN.pcap through the link of SCENARIO, far faster than real time.
 
     Each delivered packet of OUT.pcapng carries its delay and each dropped one its cause, as a comment that tshark shows
-    (-T fields -e frame.comment). The same input gives the same file, byte for byte. Without --start the capture's own
-    stamps are the simulated UTC.
+    (-T fields -e frame.comment); what is still inside of the link an hour after the last packet came is written as
+    held. The same input gives the same file, byte for byte. Without --start the capture's own stamps are the simulated
+    UTC.
     """
     from emulator.cli.progress import working
     from emulator.cli.run import direction_report
@@ -71,11 +81,23 @@ def replay(
     windows = windows_for(scenario, elements=elements, epoch_utc_ns=epoch_ns)
     for note in windows.notes:
         click.echo(f"bentpipe: {note}", err=True)
-    with working("replaying"), output_file(output) as file:
-        result = replay_capture(scenario, windows, capture, file, start_utc_ns=start_utc_ns, terminals=addresses)
+    with working("replaying") as where, output_file(output) as file:
+        result = replay_capture(
+            scenario,
+            windows,
+            capture,
+            file,
+            start_utc_ns=start_utc_ns,
+            began_utc_ns=began_utc_ns,
+            terminals=addresses,
+            tell=lambda utc_ns: where(format_utc(utc_ns, 0)),
+        )
+    for note in result.notes:
+        click.echo(f"bentpipe: {note}", err=True)
     report: dict[str, Any] = {
         "seconds": (result.last_utc_ns - result.first_utc_ns) / 1e9,
         "skipped_frames": result.skipped,
+        "cut_packets": result.cut,
         "uplink": direction_report(result.uplink),
         "downlink": direction_report(result.downlink),
     }

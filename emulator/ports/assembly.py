@@ -14,6 +14,7 @@ from emulator.radio.modcod import DVB_S2, WAVEFORMS, efficiency_by_cn
 from emulator.scenario.impairments import Impairments
 from emulator.scenario.links import GeoDirection, PlainLink
 from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
+from emulator.scenario.script import OVERLAY_ACTIONS, Step
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S, bits_per_s
 
@@ -119,6 +120,17 @@ def rules_of(lane: int, wanted: TrafficClass) -> Iterator[Rule]:
         numbers, wanted.dscp or (ANY,), ranges, networks or [(0, 0, 0)]
     ):
         yield Rule(lane, protocol, dscp, (ports[0], ports[-1]), network)
+
+
+def events_of(step: Step) -> list[OverlayEvent]:
+    """What a step of a script puts on the link, from its own moment on; nothing for one that is done at once."""
+    values: dict[str, Any] = {"at_s": 0.0, "duration_s": step.duration_s, "direction": step.direction}
+    if step.action in OVERLAY_ACTIONS:
+        values |= {"fade_db": step.fade_db, "extra_delay_ms": step.extra_delay_ms, "loss": step.loss}
+        return [OverlayEvent.model_validate({**values, "kind": step.action})]
+    if step.action in ("obstruct", "reboot"):
+        return [OverlayEvent.model_validate({**values, "kind": "outage"})]
+    return []
 
 
 def change_of(event: OverlayEvent, zero_ns: int) -> Change:

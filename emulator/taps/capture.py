@@ -57,6 +57,10 @@ class Source(Protocol):
         """Simulated UTC less the packets' clock."""
         ...
 
+    def began_ns(self) -> int:
+        """When the bench began, from which overlays and scripts count, on the packets' clock."""
+        ...
+
     def path_at(self, utc_ns: int) -> tuple[str, int]:
         """Who serves at `utc_ns`, and until when."""
         ...
@@ -143,7 +147,9 @@ class CaptureService:
         self._send(identity, b"begin", msgpack.packb({"version": VERSION, "interfaces": list(consumer.names)}))
         frames_seen = bool(self._source.links[0].state.reg[state.ETHERNET])
         snap_bytes = 0 if consumer.snap_bytes == WHOLE else consumer.snap_bytes
-        self._send(identity, b"data", section(consumer.names, ETHERNET if frames_seen else RAW, snap_bytes))
+        began_utc_ns = self._source.began_ns() + self._source.offset_ns()
+        head = section(consumer.names, ETHERNET if frames_seen else RAW, snap_bytes, began_utc_ns)
+        self._send(identity, b"data", head)
 
     def _consumer(self, identity: bytes, request: Any) -> _Consumer:
         """Raises ValueError for a request of another shape, EmulationError for one too many."""

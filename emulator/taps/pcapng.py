@@ -6,6 +6,7 @@ of this century. The formats: draft-ietf-opsawg-pcapng, draft-ietf-opsawg-pcap.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from emulator import __version__
 from emulator.errors import EndpointError
+from emulator.units import LAST_YEAR, format_utc, parse_utc_ns
 
 SECTION, INTERFACE, STATISTICS, PACKET = 0x0A0D0D0A, 1, 5, 6  # block types
 BYTE_ORDER = 0x1A2B3C4D
@@ -27,18 +29,25 @@ RAW_VARIANTS = (RAW, 12, 14, 228, 229)  # raw IP, under its older numbers and as
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
 VLAN_TAGS = (0x8100, 0x88A8)
 LARGEST_BLOCK = 1 << 24
+LAST_UTC_NS = parse_utc_ns(f"{LAST_YEAR}-12-31T23:59:59Z")
+BEGAN = re.compile(r"bench began at (\S+)")  # a section's comment, in captures of a bench
 
 
 class Frame(NamedTuple):
     """A captured frame: UTC ns, the IP packet in it, None if it carries something else, and its interface's name.
 
     number: its packet id (pcapng), by which frames of one stamp have an order; 0 if it has none.
+    whole: all that was captured, empty if that is the packet and nothing else. ethernet: whether it begins with an
+    Ethernet header. missing_bytes: how much shorter the capture has it than it was on the wire.
     """
 
     utc_ns: int
     packet: bytes | None
     interface: str = ""
     number: int = 0
+    whole: bytes = b""
+    ethernet: bool = False
+    missing_bytes: int = 0
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:
@@ -51,10 +60,18 @@ def _block(kind: int, body: bytes) -> bytes:
     return struct.pack("<II", kind, length) + body + struct.pack("<I", length)
 
 
-def section(interfaces: tuple[str, ...], link_type: int = RAW, snap_bytes: int = 0) -> bytes:
-    """The blocks that a capture of these interfaces begins with. snap_bytes: 0 for whole packets."""
+def section(
+    interfaces: tuple[str, ...], link_type: int = RAW, snap_bytes: int = 0, began_utc_ns: int | None = None
+) -> bytes:
+    """The blocks that a capture of these interfaces begins with.
+
+    snap_bytes: 0 for whole packets. began_utc_ns: when the bench began that is captured, for `bench_start`.
+    """
     head = struct.pack("<IHHq", BYTE_ORDER, 1, 0, -1)
-    blocks = [_block(SECTION, head + _options((OPTION_APPLICATION, f"bentpipe {__version__}".encode())))]
+    told = [(OPTION_APPLICATION, f"bentpipe {__version__}".encode())]
+    if began_utc_ns is not None:
+        told.insert(0, (OPTION_COMMENT, f"bench began at {format_utc(began_utc_ns, 9)}".encode()))
+    blocks = [_block(SECTION, head + _options(*told))]
     for name in interfaces:
         options = _options((OPTION_NAME, name.encode()), (OPTION_RESOLUTION, bytes([NANOSECONDS])))
         blocks.append(_block(INTERFACE, struct.pack("<HHI", link_type, 0, snap_bytes) + options))
@@ -68,15 +85,19 @@ def statistics(interface: int, utc_ns: int, received: int, dropped: int) -> byte
 
 
 class PcapngWriter:
-    """Writes raw IP packets of one or more named interfaces, with nanosecond stamps. Same calls, same bytes."""
+    """Writes packets of one or more named interfaces, with nanosecond stamps. Same calls, same bytes."""
 
-    def __init__(self, file: BinaryIO, interfaces: tuple[str, ...]) -> None:
+    def __init__(self, file: BinaryIO, interfaces: tuple[str, ...], link_type: int = RAW) -> None:
         self._file = file
-        file.write(section(interfaces))
+        file.write(section(interfaces, link_type))
 
-    def write(self, interface: int, utc_ns: int, packet: bytes, comment: str) -> None:
-        """One packet of `interface` (an index into the names), as it was at `utc_ns`."""
-        head = struct.pack("<IIIII", interface, utc_ns >> 32, utc_ns & 0xFFFFFFFF, len(packet), len(packet))
+    def write(self, interface: int, utc_ns: int, packet: bytes, comment: str, wire_bytes: int = 0) -> None:
+        """One packet of `interface` (an index into the names), as it was at `utc_ns`; on the wire it was `wire_bytes`.
+
+        wire_bytes: 0 for as long as `packet`.
+        """
+        wire_bytes = wire_bytes or len(packet)
+        head = struct.pack("<IIIII", interface, utc_ns >> 32, utc_ns & 0xFFFFFFFF, len(packet), wire_bytes)
         body = head + packet + bytes(-len(packet) % 4) + _options((OPTION_COMMENT, comment.encode()))
         self._file.write(_block(PACKET, body))
 
@@ -88,10 +109,11 @@ def ip_packet(frame: bytes, link_type: int) -> bytes | None:
     elif link_type == NULL:
         inner = frame[4:]
     elif link_type in (ETHERNET, LINUX_SLL, LINUX_SLL2):
-        at = {ETHERNET: 12, LINUX_SLL: 14, LINUX_SLL2: 0}[link_type]
-        inner_at = {ETHERNET: 14, LINUX_SLL: 16, LINUX_SLL2: 20}[link_type]
-        while len(frame) >= at + 2 and int.from_bytes(frame[at : at + 2]) in VLAN_TAGS and link_type == ETHERNET:
-            at, inner_at = at + 4, inner_at + 4
+        at = {ETHERNET: 0, LINUX_SLL: 14, LINUX_SLL2: 0}[link_type]
+        inner_at = {ETHERNET: 0, LINUX_SLL: 16, LINUX_SLL2: 20}[link_type]
+        if link_type == ETHERNET:
+            inner_at = ethernet_header_bytes(frame)
+            at = inner_at - 2
         if int.from_bytes(frame[at : at + 2]) not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
             return None
         inner = frame[inner_at:]
@@ -104,11 +126,44 @@ def ip_packet(frame: bytes, link_type: int) -> bytes | None:
     return None
 
 
+def ethernet_header_bytes(frame: bytes) -> int:
+    """How long the header of an Ethernet frame is, with its VLAN tags; its last two bytes are the type."""
+    at = 12
+    while len(frame) >= at + 2 and int.from_bytes(frame[at : at + 2]) in VLAN_TAGS:
+        at += 4
+    return at + 2
+
+
+def bench_start(path: Path) -> int | None:
+    """When the bench began whose capture this is, UTC ns by the capture's stamps; None if it does not say.
+
+    Raises EndpointError for a file that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+            if len(head) < 12 or head[:4] != SECTION.to_bytes(4, "little"):
+                return None
+            order = "<" if head[8:] == BYTE_ORDER.to_bytes(4, "little") else ">"
+            length = struct.unpack(order + "I", head[4:8])[0]
+            body = file.read(max(0, min(LARGEST_BLOCK, length) - len(head)))
+    except OSError as error:
+        raise EndpointError(f"{path}: {error.strerror or error}") from error
+    for code, value in _options_of(body[12:-4], order):
+        found = BEGAN.fullmatch(value.decode(errors="replace")) if code == OPTION_COMMENT else None
+        if found is not None:
+            try:
+                return parse_utc_ns(found[1])
+            except ValueError:
+                return None
+    return None
+
+
 def read_capture(path: Path) -> Iterator[Frame]:
     """The frames of a pcap or pcapng file, as they stand in it, stamps exact to the ns that the file has.
 
     A file that ends in the middle of a frame, as after a crash of the tool that wrote it, ends with the frame before.
-    Raises EndpointError naming the file, if it is no capture or is damaged.
+    Raises EndpointError naming the file, if it is no capture or is damaged, or has a stamp beyond LAST_UTC_NS.
     """
     try:
         with path.open("rb") as file:
@@ -136,11 +191,11 @@ def _read_pcap(file: BinaryIO) -> Iterator[Frame]:
     unit_ns = 1000 if magic == 0xA1B2C3D4 else 1
     link_type = struct.unpack(order + "I", header[20:])[0] & 0x0FFFFFFF  # the high bits tell of frame check sequences
     while len(record := file.read(16)) == 16:
-        seconds, fraction, captured, _ = struct.unpack(order + "IIII", record)
+        seconds, fraction, captured, wire = struct.unpack(order + "IIII", record)
         data = _bounded(file, captured)
         if len(data) < captured:
             return
-        yield Frame(seconds * 1_000_000_000 + fraction * unit_ns, ip_packet(data, link_type))
+        yield _frame(seconds * 1_000_000_000 + fraction * unit_ns, data, link_type, wire)
 
 
 def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
@@ -166,14 +221,24 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
             name = options.get(OPTION_NAME, b"").decode(errors="replace")
             interfaces.append((struct.unpack(order + "H", body[:2])[0], _ticks_per_s(options), name))
         elif kind == PACKET:
-            number, high, low, captured, _ = struct.unpack(order + "IIIII", body[:20])
+            number, high, low, captured, wire = struct.unpack(order + "IIIII", body[:20])
             if number >= len(interfaces) or captured > len(body) - 24:
                 raise ValueError("a packet that does not fit its block or its section")
             link_type, ticks_per_s, name = interfaces[number]
             stamp = (high << 32 | low) * 1_000_000_000 // ticks_per_s
             options = dict(_options_of(body[20 + (captured + 3) // 4 * 4 : -4], order))
             packet_id = int.from_bytes(options.get(OPTION_PACKET_ID, b""), "little" if order == "<" else "big")
-            yield Frame(stamp, ip_packet(body[20 : 20 + captured], link_type), name, packet_id)
+            yield _frame(stamp, body[20 : 20 + captured], link_type, wire, name, packet_id)
+
+
+def _frame(utc_ns: int, data: bytes, link_type: int, wire_bytes: int, interface: str = "", number: int = 0) -> Frame:
+    if utc_ns > LAST_UTC_NS:
+        raise ValueError(f"a stamp of {utc_ns} ns since 1970, where the last year is {LAST_YEAR}")
+    packet = ip_packet(data, link_type)
+    whole = b"" if packet is not None and len(packet) == len(data) else data
+    return Frame(
+        utc_ns, packet, interface, number, whole, link_type == ETHERNET, missing_bytes=max(0, wire_bytes - len(data))
+    )
 
 
 def _options_of(options: bytes, order: str) -> Iterator[tuple[int, bytes]]:

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from emulator.bench.operator import Moment
 from emulator.errors import BentpipeError, EmulationError, ScenarioError
+from emulator.ports.assembly import events_of
 from emulator.scenario.load import faults_of
-from emulator.scenario.model import OverlayEvent
-from emulator.scenario.script import OVERLAY_ACTIONS, Condition, Step
+from emulator.scenario.script import Condition, Step
 from emulator.timeline.causes import Cause
 from emulator.units import NS_PER_S, format_utc
 
@@ -141,7 +141,7 @@ class Script:
             assert step.latitude_deg is not None
             assert step.longitude_deg is not None
             return move(self._bench, step.latitude_deg, step.longitude_deg, step.altitude_m, at_ns)
-        events = _laid(step)
+        events = events_of(step)
         if events:
             done = self._bench.operator.lay(step.action, events, Moment(at_ns), AUTHOR)
             return None if self._wait_until(done.monotonic_ns) else done.monotonic_ns
@@ -212,14 +212,3 @@ def counter_of(counters: Counters, name: str) -> int:
     if cause not in Cause.__members__:
         raise EmulationError(f"{name}: expected a cause, one of {', '.join(Cause.__members__).lower()}")
     return int(counts.dropped.get(Cause[cause], 0))
-
-
-def _laid(step: Step) -> list[OverlayEvent]:
-    """What the step puts on the link; nothing for one that is done at once."""
-    values: dict[str, Any] = {"at_s": 0.0, "duration_s": step.duration_s, "direction": step.direction}
-    if step.action in OVERLAY_ACTIONS:
-        values |= {"fade_db": step.fade_db, "extra_delay_ms": step.extra_delay_ms, "loss": step.loss}
-        return [OverlayEvent.model_validate({**values, "kind": step.action})]
-    if step.action in ("obstruct", "reboot"):
-        return [OverlayEvent.model_validate({**values, "kind": "outage"})]
-    return []

@@ -29,6 +29,7 @@ Ints = npt.NDArray[np.int64]
 WINDOW_NS = 1200 * NS_PER_S
 MOST_AT_ONCE = 1 << 15  # packets that are offered before the ledger is read
 LEDGER_EVENTS = 1 << 18  # of these, and of all that is under way besides
+LONGEST_STAY_NS = 600 * NS_PER_S  # after the last packet was sent; what has not come out by then is still under way
 UNKNOWN = -1
 
 
@@ -122,7 +123,7 @@ def send_through(scenario: Scenario, plan: Iterator[Timeline], direction: Direct
     from emulator.link.link import Link
     from emulator.link.store import VNET_BYTES
     from emulator.ports.assembly import change_of, link_options
-    from emulator.taps.replay import AHEAD_NS, LONGEST_STAY_NS, offer_all, settle
+    from emulator.taps.replay import AHEAD_NS, offer_all, settle
 
     packets = case.load.packets
     sent = case.start_utc_ns + (2 * np.arange(packets, dtype=np.int64) + 1) * case.duration_ns // (2 * packets)
