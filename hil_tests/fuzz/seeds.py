@@ -70,7 +70,8 @@ def files() -> list[bytes]:
         writer.write(number % 2, 10**18 + number, packet(60, number), "delay 10 ms")
     classic = struct.pack("<IHHIIII", 0xA1B23C4D, 2, 4, 0, 0, 65_535, pcapng.RAW)
     classic += b"".join(struct.pack("<IIII", 1, number, 60, 60) + packet(60, number) for number in range(3))
-    return [ng.getvalue(), classic, pcapng.statistics(0, 5, 6, 7)]
+    told = pcapng.section(("uplink, before the link",), pcapng.ETHERNET, 96, began_utc_ns=10**18)
+    return [ng.getvalue(), classic, pcapng.statistics(0, 5, 6, 7), told]
 
 
 def ancillary() -> list[bytes]:

@@ -197,8 +197,12 @@ def captures(data: bytes) -> None:
         file.write(data)
         file.flush()
         try:
+            pcapng.bench_start(Path(file.name))
             for frame in pcapng.read_capture(Path(file.name)):
                 assert frame.packet is None or len(frame.packet) <= len(data)
+                assert 0 <= frame.utc_ns <= pcapng.LAST_UTC_NS
+                assert len(frame.whole) <= len(data)
+                assert 0 <= frame.missing_bytes < 1 << 32
         except BentpipeError as error:
             is_a_line(error)
     for link_type in (pcapng.ETHERNET, pcapng.NULL, pcapng.LINUX_SLL, pcapng.LINUX_SLL2, pcapng.RAW):
