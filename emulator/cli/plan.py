@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from emulator.units import NS_PER_S
 if TYPE_CHECKING:
     from emulator.timeline.budget import DelayPart
     from emulator.timeline.model import Contact, Ints, Timeline, Windows
+    from emulator.timeline.opportunities import Delivery, Direction
     from emulator.timeline.table import Table
 
 WINDOW_NS = 60 * NS_PER_S
@@ -37,6 +38,9 @@ MOST_PARTS = 2000  # windows whose delays are kept for the summary: 33 hours, 15
     metavar="FILE.png",
     help="Draw delay, rate, elevation and the serving satellite over time (.png, .svg or .pdf).",
 )
+@click.option(
+    "--overlay", is_flag=True, help="Lay the scenario's timed changes over it, as for a bench that starts with the plan."
+)
 def plan(
     scenario: Scenario,
     start_utc_ns: int | None,
@@ -44,12 +48,14 @@ def plan(
     elements: Path | None,
     output: Path | None,
     plot: Path | None,
+    overlay: bool,
 ) -> None:
     """Print the link's future as CSV: a row at every change, and at least every second.
 
     Columns: utc, satellite, gateway, azimuth, elevation and slant range of the serving satellite, and for each
     direction the one-way delay (without queue and jitter), rate and loss; gate (pass, hold, drop) and its cause. The
-    same seed and the same UTC always give the same rows. What the delays are made of is told on stderr.
+    same seed and the same UTC always give the same rows. What the delays are made of is told on stderr. Where a trace
+    of delivery opportunities stands in the place of the rate, the rate is that trace's mean.
     """
     if output is not None and output.suffix not in ("", ".csv", ".npz") and (output.is_file() or not output.exists()):
         told = f"expected a name that ends in .csv or .npz, got {output.suffix!r}; `bentpipe trace` writes others"
@@ -59,15 +65,18 @@ def plan(
 
         require_format(plot)
     from emulator.timeline.build import windows_for
+    from emulator.timeline.opportunities import deliveries, notes
 
+    traces = deliveries(scenario)
     start_ns = int(time.time()) * NS_PER_S if start_utc_ns is None else start_utc_ns
     with working("looking for satellites"):
         windows = windows_for(scenario, elements=elements, epoch_utc_ns=start_ns)
-    for note in windows.notes:
+    for note in (*windows.notes, *notes(traces)):
         click.echo(f"bentpipe: {note}", err=True)
-    if scenario.overlay:
+    if scenario.overlay and not overlay:
         told = (
-            f"{len(scenario.overlay)} timed changes of the overlay are not in the plan: they count from a bench's start"
+            f"{len(scenario.overlay)} timed changes of the overlay are not in the plan: they count from a bench's "
+            "start; --overlay lays them over it, from its own start on"
         )
         click.echo(f"bentpipe: {told}", err=True)
     others = [path.scenario for path in scenario.paths if path.scenario]
@@ -75,7 +84,7 @@ def plan(
         click.echo(
             f"bentpipe: this is the first path; the others have plans of their own: {', '.join(others)}", err=True
         )
-    future = Future(windows, start_ns, start_ns + duration_ns)
+    future = Future(windows, start_ns, start_ns + duration_ns, _laid_over(scenario, start_ns, traces, overlay))
     with progress("planning", duration_ns, quiet=output is None and sys.stdout.isatty()) as advance:
         if output is not None and output.suffix == ".npz":
             _write_npz(future, output, advance)
@@ -102,8 +111,11 @@ def plan(
 class Future:
     """The windows of [start_ns, end_ns) as tables, made one by one; remembers what the summary needs."""
 
-    def __init__(self, windows: Windows, start_ns: int, end_ns: int) -> None:
+    def __init__(
+        self, windows: Windows, start_ns: int, end_ns: int, laid_over: Callable[[Timeline], Timeline]
+    ) -> None:
         self._windows = windows
+        self._laid_over = laid_over
         self._start_ns = start_ns
         self._end_ns = end_ns
         self.every = 1  # of how many windows one is in `parts`
@@ -118,7 +130,7 @@ class Future:
 
         for begin_ns in range(self._start_ns, self._end_ns, WINDOW_NS):
             end_ns = min(begin_ns + WINDOW_NS, self._end_ns)
-            timeline = self._windows.window(begin_ns, end_ns)
+            timeline = self._laid_over(self._windows.window(begin_ns, end_ns))
             unserved = timeline.downlink.cause == Cause.NO_SATELLITE
             self.unserved_ns += int(timeline.lasts_ns(timeline.downlink)[unserved].sum())
             if (begin_ns - self._start_ns) // WINDOW_NS % self.every == 0:
@@ -128,8 +140,21 @@ class Future:
             if begin_ns > self._start_ns:
                 rows = table(timeline, goes_on=True)
             else:  # with a second more, a start between two rows has both of them
-                rows = table(self._windows.window(begin_ns - NS_PER_S, end_ns), since_ns=begin_ns)
+                rows = table(self._laid_over(self._windows.window(begin_ns - NS_PER_S, end_ns)), since_ns=begin_ns)
             yield end_ns - self._start_ns, timeline, rows
+
+
+def _laid_over(
+    scenario: Scenario, start_ns: int, traces: Mapping[Direction, Delivery], overlay: bool
+) -> Callable[[Timeline], Timeline]:
+    """What is done to each window that is planned: the rates of traces of opportunities, and the overlay if wanted."""
+    from emulator.timeline.opportunities import with_deliveries
+
+    if not overlay:
+        return lambda timeline: with_deliveries(timeline, traces)
+    from emulator.ports.planned_overlay import overlaid
+
+    return lambda timeline: overlaid(with_deliveries(timeline, traces), scenario, start_ns)
 
 
 def _write_csv(future: Future, output: Path | None, advance: Callable[[int], None], *, keep_tables: bool) -> None:

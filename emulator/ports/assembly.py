@@ -10,9 +10,8 @@ from typing import Any, Literal
 from emulator.errors import ScenarioError
 from emulator.link.link import Change, LinkOptions, Rule, power_of_two
 from emulator.ports.impairments import SHORTEST_PACKET_BYTES, checked, impairment_options, lane_options
-from emulator.radio.modcod import DVB_S2, WAVEFORMS, efficiency_by_cn
-from emulator.scenario.impairments import Impairments
-from emulator.scenario.links import GeoDirection, PlainLink
+from emulator.radio.modcod import DVB_S2, WAVEFORMS, Waveform, efficiency_by_cn
+from emulator.scenario.links import GeoDirection, PlainLink, direction_keys
 from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
 from emulator.scenario.script import OVERLAY_ACTIONS, Step
 from emulator.timeline.causes import Cause, Gate
@@ -43,9 +42,9 @@ PROTOCOL_NUMBERS = {  # IANA, Assigned Internet Protocol Numbers
 
 def link_options(scenario: Scenario, direction: Direction, delay_ns: int) -> LinkOptions:
     """What the scenario says of one direction apart from its channel; memory from rate × delay, within a ceiling."""
-    keys: Any = direction_keys(scenario, direction)
+    keys: Any = direction_keys(scenario.link, direction)
     fixed = isinstance(scenario.link, PlainLink)
-    waveform = WAVEFORMS[keys.waveform] if isinstance(keys, GeoDirection) else DVB_S2
+    waveform = waveform_of(scenario, direction)
     rate_mbps = keys.rate_mbps if fixed else keys.rate_mbps.p100 * (1 + keys.rate_wobble)
     usual_mbps = keys.rate_mbps if fixed else keys.rate_mbps.p50
     shared = impairment_options(keys, None if scenario.source is None else scenario.source.parent)
@@ -100,12 +99,10 @@ def line_rate_bps(stated_mbps: float | None, link_bps: float) -> int:
     return next((rate for rate in ETHERNET_BPS if 0 < 2 * link_bps <= rate), 0)
 
 
-def direction_keys(scenario: Scenario, direction: Direction) -> Impairments:
-    """The keys of a direction; on a link without a sky, its own in front of those for both."""
-    own: Impairments = getattr(scenario.link, direction)
-    if not isinstance(scenario.link, PlainLink):
-        return own
-    return scenario.link.model_copy(update={name: value for name, value in own if value is not None})
+def waveform_of(scenario: Scenario, direction: Direction) -> Waveform:
+    """Whose MODCODs follow the C/N of a direction."""
+    own = getattr(scenario.link, direction)
+    return WAVEFORMS[own.waveform] if isinstance(own, GeoDirection) else DVB_S2
 
 
 def rules_of(lane: int, wanted: TrafficClass) -> Iterator[Rule]:

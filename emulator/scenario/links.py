@@ -272,3 +272,11 @@ LinkProfile = Annotated[
     FixedLink | TraceLink | StarlinkLink | GeoLink | O3bLink | OneWebLink | KuiperLink | IridiumLink | ContactLink,
     Field(discriminator="profile"),
 ]
+
+
+def direction_keys(link: LinkProfile, direction: Literal["uplink", "downlink"]) -> Impairments:
+    """The keys of a direction; on a link without a sky, its own in front of those for both."""
+    own: Impairments = getattr(link, direction)
+    if not isinstance(link, PlainLink):
+        return own
+    return link.model_copy(update={name: value for name, value in own if value is not None})

@@ -28,13 +28,14 @@ from emulator.scenario.keys import Keys, expectation
 from emulator.scenario.links import OrbitLink, StarlinkLink
 from emulator.scenario.model import Scenario, Terminal
 from emulator.timeline.build import windows_for
+from emulator.timeline.opportunities import deliveries, notes
 from emulator.timeline.overview import overview
 from emulator.timeline.sky import SkyWindows
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.timeline.table import COLUMNS, csv_lines
 from emulator.units import NS_PER_S
 
-FLEET_COLUMNS = ("terminal", *COLUMNS[: COLUMNS.index("uplink_loss")])
+FLEET_COLUMNS = ("terminal", *(column for column in COLUMNS if not column.endswith("_loss")))
 HOUR_NS = 3600 * NS_PER_S  # SharedPropagator keeps the positions of so much
 GROUP = 25  # terminals
 WORTH_A_PROCESS = 40  # terminals; for fewer, reading the elements again takes longer than it saves
@@ -104,7 +105,7 @@ def read_places(file: Path, scenario: Scenario) -> tuple[Place, ...]:
 
 
 class Fleet:
-    """Terminals of a scenario under one sky. `notes`: what was left out of the elements.
+    """Terminals of a scenario under one sky. `notes`: what was left out of the elements, and what stands in the place of rates.
 
     Raises ScenarioError for a link without satellites that come and go; ElementsError, CoverageError as planners do.
     """
@@ -114,11 +115,13 @@ class Fleet:
         if not isinstance(link, OrbitLink):
             name = scenario.name or "scenario"
             raise ScenarioError([f"{name}: link.profile: expected satellites that come and go, got {link.profile!r}"])
-        satellites, self.notes = satellites_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        self._traces = deliveries(scenario)
+        satellites, left_out = satellites_of(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)
+        self.notes = (*left_out, *notes(self._traces))
         shares = isinstance(link, StarlinkLink) and not link.isl  # others propagate far less than they would share
         propagator = SharedPropagator(satellites) if shares else Propagator(satellites)
         self._scenario, self._epoch_utc_ns = scenario, epoch_utc_ns
-        self._swarm = Swarm(satellites, self.notes, propagator)
+        self._swarm = Swarm(satellites, left_out, propagator)
 
     def windows(self, place: Place) -> SkyWindows:
         """The planner of one terminal."""
@@ -139,6 +142,8 @@ class Fleet:
             else:
                 found = overview(windows, start_ns, end_ns)
             rows = found.table(windows.satellites, windows.gateways)
+            for direction, one in self._traces.items():
+                rows[f"{direction}_rate_mbps"] = np.where(found.satellite >= 0, one.rate_bps / 1e6, np.nan)
             rows["terminal"] = np.full(len(found.utc_ns), place.name)
             lines += csv_lines(rows, FLEET_COLUMNS)
             served[place.number] = int((found.satellite >= 0).sum()), len(found.utc_ns)

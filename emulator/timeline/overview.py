@@ -9,7 +9,7 @@ import numpy as np
 
 from emulator.timeline.model import Channel, Floats, Ints
 from emulator.timeline.sky import SkyWindows
-from emulator.timeline.table import Table, delay_at, rows_at
+from emulator.timeline.table import Table, cause_names, delay_at, gate_names, rows_at
 from emulator.units import NS_PER_MS
 
 
@@ -18,7 +18,7 @@ class Overview:
     """Columns of equal length (stretches,).
 
     satellite, gateway: indices into the run's, −1 for none; angles and ranges are then NaN. delays: one way, without
-    queue and jitter.
+    queue and jitter. gate, cause: of the worse direction, as if the change of satellite there took no time.
     """
 
     utc_ns: Ints
@@ -31,9 +31,19 @@ class Overview:
     downlink_delay_ns: Ints
     uplink_bps: Ints
     downlink_bps: Ints
+    gate: Ints
+    cause: Ints
 
     def table(self, satellites: Sequence[str], gateways: Sequence[str]) -> Table:
-        """The columns as `bentpipe plan` names them; `satellites`, `gateways`: the run's names."""
+        """The columns as `bentpipe plan` names them; `satellites`, `gateways`: the run's names.
+
+        Where nobody serves, delays and rates are NaN: no packet has them.
+        """
+        served = self.satellite >= 0
+
+        def known(values: Ints, unit: float) -> Floats:
+            return np.where(served, values / unit, np.nan)
+
         return {
             "utc": self.utc_ns.astype("datetime64[ns]"),
             "satellite": np.array(["" if one < 0 else satellites[one] for one in self.satellite.tolist()]),
@@ -41,10 +51,12 @@ class Overview:
             "azimuth_deg": self.azimuth_deg,
             "elevation_deg": self.elevation_deg,
             "slant_range_m": self.slant_range_m,
-            "uplink_delay_ms": self.uplink_delay_ns / NS_PER_MS,
-            "downlink_delay_ms": self.downlink_delay_ns / NS_PER_MS,
-            "uplink_rate_mbps": self.uplink_bps / 1e6,
-            "downlink_rate_mbps": self.downlink_bps / 1e6,
+            "uplink_delay_ms": known(self.uplink_delay_ns, NS_PER_MS),
+            "downlink_delay_ms": known(self.downlink_delay_ns, NS_PER_MS),
+            "uplink_rate_mbps": known(self.uplink_bps, 1e6),
+            "downlink_rate_mbps": known(self.downlink_bps, 1e6),
+            "gate": gate_names(self.gate),
+            "cause": cause_names(self.cause),
         }
 
 
@@ -63,10 +75,12 @@ def overview(windows: SkyWindows, start_ns: int, end_ns: int) -> Overview:
     def at(channel: Channel) -> tuple[Ints, Ints]:
         return delay_at(channel, utc_ns), channel.rate_bps[rows_at(channel.start_ns, utc_ns)]
 
+    satellite = indices(path.satellite, timeline.satellites, windows.satellites)
+    cn = [one.cn_centidb[rows_at(one.start_ns, utc_ns)] for one in (timeline.uplink, timeline.downlink)]
     (up_ns, up_bps), (down_ns, down_bps) = at(timeline.uplink), at(timeline.downlink)
     return Overview(
         utc_ns,
-        indices(path.satellite, timeline.satellites, windows.satellites),
+        satellite,
         indices(path.gateway, timeline.gateways, windows.gateways),
         path.azimuth_deg[row],
         path.elevation_deg[row],
@@ -75,4 +89,5 @@ def overview(windows: SkyWindows, start_ns: int, end_ns: int) -> Overview:
         down_ns,
         up_bps,
         down_bps,
+        *windows.steady_gates(utc_ns, satellite >= 0, cn),
     )

@@ -179,6 +179,22 @@ class SkyWindows(Windows):
         other._made, other._lock = OrderedDict(), Lock()
         return other
 
+    def steady_gates(self, utc_ns: Ints, served: npt.NDArray[np.bool_], cn_centidb: Sequence[Ints]) -> tuple[Ints, Ints]:
+        """Gate and cause at rising times, of the worse direction, as if changes of satellite took no time.
+
+        served: whether a satellite serves then; cn_centidb: C/N then in dB × 100, by direction.
+        """
+        outages = self._outages(int(utc_ns[0]), int(utc_ns[-1]) + 1)
+        by_way = []
+        for way, cn in zip(self._ways, cn_centidb, strict=True):
+            faded = served & (best_efficiency(cn / 100) == 0) if self._fades else None
+            gate, cause = _gates(utc_ns, [phase for phase in outages if phase.way in (way, Way.BOTH)], faded)
+            gate[~served], cause[~served] = int(Gate.DROP), int(Cause.NO_SATELLITE)
+            by_way.append((gate, cause))
+        (up_gate, up_cause), (down_gate, down_cause) = by_way
+        downs = down_gate > up_gate
+        return np.where(downs, down_gate, up_gate), np.where(downs, down_cause, up_cause)
+
     def over_m(self, utc_ns: int) -> Floats:
         """Where the satellites are over which the way leads from the serving one on, ECEF, (satellites, 3)."""
         return np.zeros((0, 3))

@@ -9,6 +9,7 @@ import numpy as np
 
 from emulator.orbit.look import look
 from emulator.orbit.source import Swarm, swarm_of
+from emulator.radio.modcod import LOWEST_CN_CENTIDB
 from emulator.scenario.links import StarlinkLink
 from emulator.scenario.model import Scenario
 from emulator.serving.isl import Grid, IslPolicy
@@ -94,19 +95,26 @@ class StarlinkWindows(OrbitWindows):
             slant_range_m[up], legs_m[:, up] = seen.range_m, (seen.range_m, from_gateway.range_m)
         legs_ns = np.rint(legs_m / SPEED_OF_LIGHT_M_S * NS_PER_S).astype(np.int64).sum(axis=0)
         fibre_ns = np.where(satellite >= 0, np.array(self._fibre_ns)[gateway], 0) + self._datacenter_ns
-        delays_ns, rates_bps = [], []
+        delays_ns, rates_bps, cn_centidb = [], [], []
         for way, link in self._ways.items():
             constant_ns = fibre_ns + round(link.fixed_ms * NS_PER_MS)
             delays_ns.append(legs_ns + constant_ns + self._spreads_ns(numbers, way))
             rate_bps = np.empty(len(numbers), np.int64)
+            cn = np.full(len(numbers), LOWEST_CN_CENTIDB)
             for part in (up, np.flatnonzero(satellite < 0)):
                 seconds = np.append(part, part[-1:])  # `_rates` wants the end of the last second, too
                 seen_then = Seen(
                     azimuth_deg[seconds], elevation_deg[seconds], slant_range_m[seconds], legs_m[:, seconds]
                 )
                 rate_bps[part] = self._rates(numbers[part], way, seen_then, utc_ns[part])
+                if part is up:
+                    cn[part] = self._cn(way, seen_then, utc_ns[part])
             rates_bps.append(rate_bps)
-        return Overview(utc_ns, satellite, gateway, azimuth_deg, elevation_deg, slant_range_m, *delays_ns, *rates_bps)
+            cn_centidb.append(cn)
+        gates = self.steady_gates(utc_ns, satellite >= 0, cn_centidb)
+        return Overview(
+            utc_ns, satellite, gateway, azimuth_deg, elevation_deg, slant_range_m, *delays_ns, *rates_bps, *gates
+        )
 
     def _stints(self, number: int) -> list[Stint]:
         start_ns, serving = self.policy.slot_start_ns(number), self.policy.serving(number)

@@ -72,11 +72,21 @@ def table(timeline: Timeline, *, since_ns: int | None = None, goes_on: bool = Fa
         "downlink_rate_mbps": timeline.downlink.rate_bps[down] / 1e6,
         "uplink_loss": timeline.uplink.loss[up] / LOSS_ONE,
         "downlink_loss": timeline.downlink.loss[down] / LOSS_ONE,
-        "gate": np.array([one.name.lower() for one in Gate])[gate],
-        "cause": np.array([one.name.lower() for one in Cause])[cause],
+        "gate": gate_names(gate),
+        "cause": cause_names(cause),
         "uplink_open": gates[0] == Gate.PASS,
         "downlink_open": gates[1] == Gate.PASS,
     }
+
+
+def gate_names(gate: Ints) -> npt.NDArray[Any]:
+    """Gates as the table names them."""
+    return np.array([one.name.lower() for one in Gate])[gate]
+
+
+def cause_names(cause: Ints) -> npt.NDArray[Any]:
+    """Causes as the table names them."""
+    return np.array([one.name.lower() for one in Cause])[cause]
 
 
 def stacked(tables: list[Table]) -> Table:

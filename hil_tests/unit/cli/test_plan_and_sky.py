@@ -9,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emulator.cli.main import run
 from emulator.errors import CoverageError, ElementsError, EndpointError, ScenarioError
+from emulator.scenario import load_scenario
+from emulator.timeline.fixed import FixedWindows
+from emulator.timeline.opportunities import deliveries, with_deliveries
 from emulator.timeline.table import COLUMNS
-from emulator.units import parse_utc_ns
+from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
 from hil_tests.unit.orbit.samples import EPOCH_UTC_NS, record, tle
 
 START = ("--start", "2025-10-03T10:00:00Z")
@@ -237,3 +242,63 @@ def test_a_failed_plan_leaves_no_file(capsys: pytest.CaptureFixture[str], tmp_pa
     output = tmp_path / "plan.csv"
     call(capsys, "plan", "starlink_2025", "--set", "terminal.min_elevation_deg=89.9", *START, "-o", str(output))
     assert list(tmp_path.iterdir()) == []
+
+
+@given(
+    gaps_ms=st.lists(st.integers(0, 300), min_size=1, max_size=20).filter(any),
+    packet_bytes=st.integers(1, 3000),
+    direction=st.sampled_from(["uplink", "downlink"]),
+)
+@settings(max_examples=20)
+def test_a_trace_of_opportunities_stands_in_the_place_of_the_rate(
+    tmp_path_factory: pytest.TempPathFactory, gaps_ms: list[int], packet_bytes: int, direction: str
+) -> None:
+    instants_ms = np.cumsum(gaps_ms).tolist()
+    file = tmp_path_factory.mktemp("trace") / "up.trace"
+    file.write_text("".join(f"{instant}\n" for instant in instants_ms))
+    table = f"link.{direction}.opportunities={{file='{file}',packet_bytes={packet_bytes}}}"
+    scenario = load_scenario("fixed", ["link.rate_mbps=10", table])
+    found = deliveries(scenario)
+    assert list(found) == [direction]
+    one = found["uplink" if direction == "uplink" else "downlink"]
+    assert one.longest_pause_ns == max(gaps_ms) * NS_PER_MS
+    carried = len(instants_ms) * packet_bytes * 8 / (instants_ms[-1] / 1000)
+    assert one.rate_bps == pytest.approx(carried, abs=1)
+    timeline = with_deliveries(FixedWindows(scenario.link).window(0, NS_PER_S), found)  # type: ignore[arg-type]
+    other = timeline.downlink if direction == "uplink" else timeline.uplink
+    assert getattr(timeline, direction).at(0).rate_bps == one.rate_bps
+    assert other.at(0).rate_bps == 10_000_000
+
+
+def test_a_plan_tells_of_opportunities_and_refuses_a_trace_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "slow.up").write_text("100\n")
+    common = ("plan", "fixed", *START, "--duration", "2s", "--set", "link.rate_mbps=10")
+    status, out, err = call(capsys, *common, "--set", f"link.uplink.opportunities.file={tmp_path}/slow.up")
+    assert status == 0
+    assert {(row["uplink_rate_mbps"], row["downlink_rate_mbps"]) for row in rows(out)} == {("0.120320", "10.000000")}
+    assert "uplink: delivery opportunities of slow.up" in err
+    assert "0.12032 Mbit/s on average, up to 100 ms apart" in err
+    status, out, err = call(capsys, *common, "--set", "link.opportunities.file=nope.up")
+    assert (status, out) == (ScenarioError.exit_status, "")
+    assert "nope.up: expected a readable trace" in err
+
+
+def test_the_overlay_is_in_the_plan_where_that_is_wished(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "o.toml"
+    file.write_text(
+        "[link]\nprofile='fixed'\nrate_mbps=8\ndelay_ms=5\n"
+        "[[overlay]]\nkind='outage'\nat_s=1.5\nduration_s=1\n"
+        "[[overlay]]\nkind='extra_delay'\nat_s=60\nduration_s=60\nextra_delay_ms=7\ndirection='uplink'\n"
+    )
+    plan = ("plan", str(file), *START, "--duration", "62s")
+    _, out, err = call(capsys, *plan)
+    assert {row["gate"] for row in rows(out)} == {"pass"}
+    assert "--overlay" in err
+    _, out, err = call(capsys, *plan, "--overlay", "--plot", str(tmp_path / "o.svg"))
+    assert "overlay" not in err
+    down = [row["utc"][17:-1] for row in rows(out) if row["gate"] == "drop"]
+    assert down == ["01.500", "02.000"]
+    assert [row["uplink_delay_ms"] for row in rows(out)][-2:] == ["12.000000"] * 2
+    assert {row["downlink_delay_ms"] for row in rows(out)} == {"5.000000"}

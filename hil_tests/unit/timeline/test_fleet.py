@@ -18,10 +18,12 @@ from emulator.errors import ScenarioError
 from emulator.scenario import load_scenario
 from emulator.scenario.model import Scenario
 from emulator.timeline.build import windows_for
+from emulator.timeline.causes import Cause
 from emulator.timeline.fleet import FLEET_COLUMNS, Fleet, Place, parts, read_places
 from emulator.timeline.overview import overview
 from emulator.timeline.sky import SkyWindows
 from emulator.timeline.starlink import StarlinkWindows
+from emulator.timeline.table import csv_lines
 from emulator.units import NS_PER_S, parse_utc_ns
 
 START_NS = parse_utc_ns("2025-07-01T10:00:05Z")
@@ -47,6 +49,45 @@ def test_all_slots_at_once_are_as_the_timeline_has_them(
     at_once, read_off = windows.overview(start_ns, end_ns), overview(windows, start_ns, end_ns)
     for name, column in vars(at_once).items():
         np.testing.assert_allclose(column, getattr(read_off, name), rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["starlink_2023_in_motion", "o3b_mpower", "iridium_certus"])
+@given(second=st.integers(0, 3600))
+@settings(max_examples=3)
+def test_gates_at_a_glance_are_the_timelines_where_no_satellite_changes(name: str, second: int) -> None:
+    often = ["link.outages.per_hour=900", "link.outages.duration_s={p0=2,p5=3,p50=9,p95=15,p100=20}"]
+    scenario = load_scenario(name, often)
+    start_ns = START_NS + second * NS_PER_S
+    windows = windows_for(scenario, epoch_utc_ns=START_NS)
+    assert isinstance(windows, SkyWindows)
+    seen = overview(windows, start_ns, start_ns + 600 * NS_PER_S)
+    timeline = windows.window(start_ns, int(seen.utc_ns[-1]) + NS_PER_S)
+    read = [max((one.at(at) for one in (timeline.uplink, timeline.downlink)), key=lambda now: now.gate)
+            for at in seen.utc_ns.tolist()]  # fmt: skip
+    steady = [number for number, now in enumerate(read) if now.cause != Cause.HANDOVER]
+    assert steady
+    assert [(int(read[one].gate), int(read[one].cause)) for one in steady] == [
+        (int(seen.gate[one]), int(seen.cause[one])) for one in steady
+    ]
+
+
+def test_where_nobody_serves_a_row_has_no_delay_and_no_rate(tmp_path: Path) -> None:
+    shaft = "terminal.horizon=[{azimuth_deg=0,elevation_deg=88},{azimuth_deg=180,elevation_deg=88}]"
+    scenario = load_scenario("oneweb", [shaft])
+    assert scenario.terminal is not None
+    windows = windows_for(scenario, epoch_utc_ns=START_NS)
+    assert isinstance(windows, SkyWindows)
+    seen = overview(windows, START_NS, START_NS + 1800 * NS_PER_S)
+    assert (seen.satellite < 0).any()
+    rows = seen.table(windows.satellites, windows.gateways) | {"terminal": np.full(len(seen.utc_ns), "shaft")}
+    lines = csv.DictReader(io.StringIO(",".join(FLEET_COLUMNS) + "\n" + "".join(csv_lines(rows, FLEET_COLUMNS))))
+    for line in lines:
+        known = {name for name, value in line.items() if value}
+        if line["satellite"]:
+            assert known == set(FLEET_COLUMNS)
+        else:
+            assert known == {"terminal", "utc", "gate", "cause"}
+            assert (line["gate"], line["cause"]) == ("drop", "no_satellite")
 
 
 @pytest.mark.parametrize("name", ["starlink_2023_in_motion", "o3b_mpower"])
