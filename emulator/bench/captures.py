@@ -27,12 +27,7 @@ class CapturedBench:
         self._bench = bench
         self.links: tuple[Link, Link] = (relay.uplink, relay.downlink)
         self.rings = relay.captures
-        classes = bench.scenario.classes
-        up, down = (
-            (*(wanted.name for wanted in classes if wanted.direction in ("both", direction)), "other")
-            for direction in ("uplink", "downlink")
-        )
-        self.lanes = up, down
+        self.lanes = bench.scenario.class_names("uplink"), bench.scenario.class_names("downlink")
 
     def offset_ns(self) -> int:
         now_ns = time.monotonic_ns()

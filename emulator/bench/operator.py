@@ -278,6 +278,10 @@ class Operator:
                 for number, command in sorted(self._standing.items())
             ]
 
+    def class_names(self, direction: Direction) -> tuple[str, ...]:
+        """The names of a direction's queues, in their order."""
+        return self._scenario.class_names(direction)
+
     def finish(self) -> None:
         """Nothing that is still to come is done any more."""
         with self._changing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +24,8 @@ OPTIONS: dict[str, Any] = {
     "rotate_every_s": 0.0,
     "keep": 0,
 }
-"""What `ctl capture on` takes, with its defaults; `file` lies in the directory in which the bench was started."""
+"""What `ctl capture on` takes, with its defaults; `file` lies in the directory in which the bench was started, and gets a
+number if there is one of that name: NAME-2.pcapng, NAME-3.pcapng …"""
 
 
 class Recording:
@@ -40,8 +43,9 @@ class Recording:
         if not on:
             return self.end()
         chosen = checked(options)
-        self.begin(Path(chosen["file"]), chosen)
-        return {"file": chosen["file"]}
+        path = free_path(Path(chosen["file"]))
+        self.begin(path, chosen)
+        return {"file": str(path)}
 
     def begin(self, path: Path, options: Mapping[str, Any]) -> None:
         """Begins a capture to `path`, wherever that is; options as OPTIONS has them.
@@ -106,6 +110,19 @@ class Recording:
             "lost": self._stream.lost,
             "files": [str(path) for path in self._files],
         }
+
+
+def free_path(path: Path) -> Path:
+    """The path, or NAME-2, NAME-3 … of it: the first under which there is no capture, rotated ones included."""
+    suffix = path.suffix or ".pcapng"
+    rotated = re.compile(r"-\d{5,}" + re.escape(suffix))
+    there = {one.name for one in path.absolute().parent.iterdir()}
+    for number in itertools.count(1):
+        stem = path.stem if number == 1 else f"{path.stem}-{number}"
+        name = f"{stem}{path.suffix}"
+        if name not in there and not any(one.startswith(stem) and rotated.fullmatch(one[len(stem) :]) for one in there):
+            return path.with_name(name)
+    raise AssertionError("numbers have no end")
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:

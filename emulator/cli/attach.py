@@ -126,6 +126,8 @@ def _tell(items: list[Mapping[str, Any]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(items, indent=1))
         return
+    if not items:
+        click.echo("bentpipe: nothing is attached to this bench", err=True)
     for item in items:
         address = f"address {item['address']}, " if item["address"] else ""
         gone = "" if item["alive"] else ", gone"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import click
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from emulator.cli.options import bench_elsewhere_options, parse_duration_ns, read_by
-from emulator.control.model import COMMANDS, Command, Timed
+from emulator.cli.words import state_lines
+from emulator.control.model import COMMANDS, Command, Lasting, State, Timed
 from emulator.units import NS_PER_S, format_utc
 
 ELSEWHERE = {"inject", "access", "new_address", "attach", "detach", "attachments"}  # have commands of their own
@@ -61,9 +64,13 @@ def _subcommand(command: type[Command]) -> click.Command:
         place = click.get_current_context().obj
         with ControlClient(**place, author=getpass.getuser()[:64]) as client:
             if not isinstance(asked, Timed):
-                click.echo(json.dumps(client.request(command.verb, **chosen), indent=1, default=str))
+                answer = client.request(command.verb, **chosen)
+                if command is State and not as_json:
+                    click.echo("\n".join(state_lines(answer)))
+                else:
+                    click.echo(json.dumps(answer, indent=1, default=str))
                 return
-            _tell(command.verb, client.do(asked), as_json)
+            _tell(asked, client.do(asked), as_json)
 
     give.__doc__ = command.__doc__
     made: click.Command = click.command(command.verb, help=command.__doc__)(give)
@@ -84,7 +91,7 @@ def _parameter(name: str, field: FieldInfo) -> click.Parameter:
             help=f"{field.description}; may be repeated.",
             required=field.is_required(),
         )
-    kind = _type_of(field)
+    kind = _type_of(name, field)
     if field.is_required() or name == "number":
         return click.Argument([name], type=kind, required=field.is_required(), metavar=_metavar(name, field))
     if name == "duration_s":
@@ -103,7 +110,7 @@ def _metavar(name: str, field: FieldInfo) -> str:
     return name.upper() if field.is_required() else f"[{name.upper()}]"
 
 
-def _type_of(field: FieldInfo) -> Any:
+def _type_of(name: str, field: FieldInfo) -> Any:
     annotation = field.annotation
     plain = next((one for one in get_args(annotation) if one is not type(None)), annotation)
     if get_origin(annotation) is Literal:
@@ -117,8 +124,30 @@ def _type_of(field: FieldInfo) -> Any:
             "min_open": isinstance(low, Gt),
             "max_open": isinstance(high, Lt),
         }
-        return click.IntRange(**limits) if plain is int else click.FloatRange(**limits)
+        return click.IntRange(**limits) if plain is int else Quantity(name.rpartition("_")[2], **limits)
     return str
+
+
+class Quantity(click.FloatRange):
+    """A number, with its unit behind it if wanted: 30, 30ms, 0.03s; 12dB; 0.05, 5%. unit: that of the plain number."""
+
+    FACTORS: ClassVar[dict[str, dict[str, float]]] = {
+        "ms": {"ms": 1.0, "s": 1e3}, "s": {"s": 1.0, "ms": 1e-3}, "db": {"db": 1.0}, "loss": {"%": 1e-2}
+    }  # fmt: skip
+
+    def __init__(self, unit: str, **limits: Any) -> None:
+        super().__init__(**limits)
+        self._factors = self.FACTORS.get(unit, {})
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str):
+            number, unit = re.fullmatch(r"\s*(.*?)\s*([a-zA-Z%]*)\s*", value, re.DOTALL).groups()  # type: ignore[union-attr]
+            try:
+                value = float(number) * (self._factors[unit.lower()] if unit else 1.0)
+            except (KeyError, ValueError):
+                units = f", or one with its unit ({', '.join(self._factors)})" if self._factors else ""
+                self.fail(f"expected a number{units}, got {value!r}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _shape(command: type[Command], values: dict[str, Any]) -> None:
@@ -140,12 +169,24 @@ def _pair(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _tell(verb: str, done: dict[str, Any], as_json: bool) -> None:
+def _tell(command: Timed, done: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(done, default=str))
     else:
         when = "will take effect" if done["scheduled"] else "in effect"
-        moved = f", it becomes {done['to_utc']}" if "to_utc" in done else ""
-        click.echo(f"{done['number']}: {verb} {when} at {format_utc(done['utc_ns'])}{moved}")
+        click.echo(f"{done['number']}: {command.verb} {when} at {format_utc(done['utc_ns'])}{more_of(command, done)}")
     if done["late_ns"] > 0:
         click.echo(f"bentpipe: late by {done['late_ns'] / NS_PER_S:.3f} s", err=True)
+
+
+def more_of(command: Timed, done: Mapping[str, Any]) -> str:
+    """What there is to say of a command beside when it takes effect, to be put behind that."""
+    if "to_utc" in done:
+        return f", it becomes {done['to_utc']}"
+    if isinstance(command, Lasting) and command.duration_s is None:
+        return f", until `bentpipe ctl clear {done['number']}`"
+    if "file" in done:
+        return f", to {done['file']}"
+    if "files" in done:
+        return f": {done['packets']} packets, {done['lost']} lost to the capture, in {', '.join(done['files'])}"
+    return ""

@@ -26,6 +26,8 @@ def paths(use: str | None, bench_pid: int | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(listed, indent=1))
         return
+    if not listed:
+        click.echo("bentpipe: this bench has one path, its link: `bentpipe ctl state` tells of it", err=True)
     for path in listed:
         mark = "*" if path["in_use"] else " "
         by = f", by {path['satellite']}" if path["satellite"] else ""

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -165,8 +166,8 @@ def report(bench: Bench) -> dict[str, Any]:
         "timeline_starved": counters.relay.starved,
         "broken_batches": counters.relay.broken_batches,
         "ends": [asdict(end) for end in counters.relay.ends],
-        "uplink": direction_report(counters.uplink),
-        "downlink": direction_report(counters.downlink),
+        "uplink": direction_report(counters.uplink, bench.scenario.class_names("uplink")),
+        "downlink": direction_report(counters.downlink, bench.scenario.class_names("downlink")),
     }
 
 
@@ -176,7 +177,9 @@ def lateness_us(counters: Counters, percent: float) -> int:
     return int(below.searchsorted(below[-1] * percent / 100))
 
 
-def direction_report(direction: DirectionCounters) -> dict[str, Any]:
+def direction_report(direction: DirectionCounters, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """A direction's counters as JSON takes them. classes: the names of its queues, as `Scenario.class_names` has them."""
+    lanes = [class_report(lane) for lane in direction.lanes]
     return {
         "offered_packets": direction.offered_packets,
         "offered_bytes": direction.offered_bytes,
@@ -187,8 +190,8 @@ def direction_report(direction: DirectionCounters) -> dict[str, Any]:
         "copied_packets": direction.copied_packets,
         "marked_packets": direction.marked_packets,
         "spoilt_packets": direction.spoilt_packets,
-        "late_packets": direction.late_packets,
-        "classes": [class_report(lane) for lane in direction.lanes],
+        "reordered_packets": direction.late_packets,
+        "classes": [{"name": name, **lane} for name, lane in zip(classes, lanes, strict=True)] if classes else lanes,
     }
 
 

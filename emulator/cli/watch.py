@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.cli.options import bench_elsewhere_options, duration_option, json_option
+from emulator.cli.words import state_lines
 from emulator.control.topics import TOPICS
 from emulator.units import NS_PER_S, format_utc
 
@@ -65,6 +66,9 @@ def watch(
 
 def line(message: Message) -> str:
     """A message for a person."""
+    if message.topic == "state":
+        said = "; ".join(" ".join(one.split()) for one in state_lines(message.data) if not one.startswith("utc"))
+        return f"{format_utc(message.utc_ns)} state {said}"
     words = " ".join(f"{key}={_short(value)}" for key, value in message.data.items())
     author = f" by {message.author}" if message.author else ""
     return f"{format_utc(message.utc_ns)} {message.topic}{author} {words}".rstrip()

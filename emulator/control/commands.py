@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from emulator.bench.eventlog import EventLog
 from emulator.bench.operator import FOR_EVER_S, Done, Moment, Operator
@@ -147,7 +147,7 @@ class Commands:
             case model.State():
                 return bench.state()
             case model.Counters():
-                return bench.counters()
+                return with_class_names(plain(bench.counters()), bench.operator.class_names)
             case model.Plan(duration_s=duration_s, start=start):
                 try:
                     start_ns = bench.utc_ns() if start is None else parse_utc_ns(start)
@@ -222,6 +222,16 @@ class Commands:
         for packet in packets:
             self._bench.inject(command.direction, packet, command.place)
         return {"packets": len(packets), "bytes": sum(map(len, packets)), "utc_ns": utc_ns}
+
+
+def with_class_names(counters: Any, names: Callable[[Direction], Sequence[str]]) -> Any:
+    """Counters as a map, with the name of its class in each direction's lanes."""
+    for direction in get_args(Direction):
+        of_direction = counters.get(direction, {})
+        if lanes := of_direction.get("lanes"):
+            named = zip(names(direction), lanes, strict=True)
+            of_direction["lanes"] = [{"name": name, **lane} for name, lane in named]
+    return counters
 
 
 def event_of(command: Timed) -> OverlayEvent:

@@ -78,7 +78,10 @@ class Counters(Command):
     """The packets so far."""
 
     verb, role = "counters", "observe"
-    answer = "`uplink`, `downlink`: offered, delivered, held and dropped packets, `dropped` by cause; `relay`: lateness"
+    answer = (
+        "`uplink`, `downlink`: offered, delivered, held and dropped packets, `dropped` by cause, `lanes`: its queues, each "
+        "with the `name` of its class, the last one `other`; `relay`: lateness"
+    )
 
 
 class Plan(Command):
@@ -343,6 +346,7 @@ class Capture(Timed):
     """Captures on or off."""
 
     verb = "capture"
+    answer = "on: `file`; off: `packets`, `lost`, `files`"
     switch: Literal["on", "off"] = Field(description="which")
     options: dict[Name, str | int | float | bool] = Field(
         default_factory=dict, max_length=20, description="as `bentpipe capture` takes them"

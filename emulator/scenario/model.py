@@ -302,6 +302,10 @@ class Scenario(Table):
     script: tuple[Step, ...] = Field((), max_length=256, description="what is done to the link, and when")
     source: Path | None = Field(None, exclude=True, description="the file; relative paths in it count from there")
 
+    def class_names(self, direction: Literal["uplink", "downlink"]) -> tuple[str, ...]:
+        """The queues of a direction in their order: its classes, and "other" for all that fits none."""
+        return *(one.name for one in self.classes if one.direction in ("both", direction)), "other"
+
     @model_validator(mode="after")
     def orbit_needs_a_sky(self) -> Scenario:
         missing = missing_for_a_sky(self.link.profile, vars(self))
