@@ -36,6 +36,7 @@ UNITS = {  # by the last word of a key
     "packets": "packets",
     "h": "mm/h",
 }
+RATES = {"_deg_s": "degrees per second"}  # by the end of a key, before UNITS
 KEYS_IN_BYTES = {"mtu": "bytes"}
 
 SCENARIO_INTRO = """\
@@ -171,6 +172,9 @@ def code_of(takes: str) -> str:
 
 
 def unit_of(name: str) -> str:
+    for ending, unit in RATES.items():
+        if name.endswith(ending):
+            return unit
     return KEYS_IN_BYTES.get(name) or UNITS.get(name.rpartition("_")[2] if "_" in name else "", "")
 
 

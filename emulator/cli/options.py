@@ -72,8 +72,13 @@ def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]],
         ) -> R:
             from emulator.scenario import load_scenario
 
+            from emulator.scenario.moot import moot_keys
+
             seeded = overrides if seed is None else (*overrides, f"seed={seed}")
-            return command(*arguments, scenario=load_scenario(scenario_name, (*seeded, *nic)), **options)
+            scenario = load_scenario(scenario_name, (*seeded, *nic))
+            for line in moot_keys(scenario):
+                click.echo(f"bentpipe: {scenario_name}: {line}", err=True)
+            return command(*arguments, scenario=scenario, **options)
 
         for option in (
             click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the channel; as --set seed=N."),

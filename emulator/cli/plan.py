@@ -187,6 +187,7 @@ def _print_budget(future: Future) -> None:
     import numpy as np
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     from emulator.timeline.budget import joined, total
     from emulator.units import NS_PER_MS
@@ -204,15 +205,20 @@ def _print_budget(future: Future) -> None:
     sampled = "" if future.every == 1 else f" (every {future.every}th minute)"
     budget.add_column(f"delay without queue, ms{sampled}")
     for direction in ("uplink", "downlink"):
-        budget.add_column(direction, justify="right", min_width=8)
+        budget.add_column(f"{direction}, median", justify="right", min_width=8)
         budget.add_column("least – most", justify="right", min_width=13)
     for part in parts:
-        budget.add_row(part.name, *median_and_range(part.uplink_ns), *median_and_range(part.downlink_ns))
+        budget.add_row(Text(part.name), *median_and_range(part.uplink_ns), *median_and_range(part.downlink_ns))
     budget.add_row("one way", *median_and_range(whole.uplink_ns), *median_and_range(whole.downlink_ns), style="bold")
     budget.add_row("round trip", *median_and_range(whole.uplink_ns + whole.downlink_ns), style="bold")
     console = Console(stderr=True, highlight=False)
     console.width = max(console.width, 90)
     console.print(budget)
+    if any(
+        abs(sum(np.median(getattr(part, way)) for part in parts) - np.median(getattr(whole, way))) > NS_PER_MS / 100
+        for way in ("uplink_ns", "downlink_ns")
+    ):
+        console.print("medians do not add up: each is of its own line")
 
 
 def _print_contacts(contacts: Sequence[Contact]) -> None:
@@ -221,6 +227,7 @@ def _print_contacts(contacts: Sequence[Contact]) -> None:
         return
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     from emulator.units import format_utc
 
@@ -231,7 +238,7 @@ def _print_contacts(contacts: Sequence[Contact]) -> None:
     for contact in contacts:
         minutes = (contact.end_ns - contact.start_ns) / (60 * NS_PER_S)
         span = (format_utc(at_ns, 0) for at_ns in (contact.start_ns, contact.end_ns))
-        listed.add_row(contact.station, *span, f"{minutes:.1f}", f"{contact.highest_deg:.0f}")
+        listed.add_row(Text(contact.station), *span, f"{minutes:.1f}", f"{contact.highest_deg:.0f}")
     console = Console(stderr=True, highlight=False)
     console.width = max(console.width, 90)
     console.print(listed)

@@ -12,7 +12,7 @@ from emulator.link.link import Change, LinkOptions, Rule, power_of_two
 from emulator.ports.impairments import SHORTEST_PACKET_BYTES, checked, impairment_options, lane_options
 from emulator.radio.modcod import DVB_S2, WAVEFORMS, Waveform, efficiency_by_cn
 from emulator.scenario.links import GeoDirection, PlainLink, direction_keys
-from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
+from emulator.scenario.model import AMOUNTS, OverlayEvent, Scenario, TrafficClass
 from emulator.scenario.script import OVERLAY_ACTIONS, Step
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S, bits_per_s
@@ -123,7 +123,8 @@ def events_of(step: Step) -> list[OverlayEvent]:
     """What a step of a script puts on the link, from its own moment on; nothing for one that is done at once."""
     values: dict[str, Any] = {"at_s": 0.0, "duration_s": step.duration_s, "direction": step.direction}
     if step.action in OVERLAY_ACTIONS:
-        values |= {"fade_db": step.fade_db, "extra_delay_ms": step.extra_delay_ms, "loss": step.loss}
+        if amount := AMOUNTS.get(step.action):
+            values[amount] = getattr(step, amount)
         return [OverlayEvent.model_validate({**values, "kind": step.action})]
     if step.action in ("obstruct", "reboot"):
         return [OverlayEvent.model_validate({**values, "kind": "outage"})]

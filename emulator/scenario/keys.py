@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from emulator.scenario.model import Scenario
+from emulator.scenario.model import CARD, Scenario
+from emulator.scenario.script import AT, COUNTER
 
 Key = tuple[str | int, ...]
 Node = dict[str, Any]  # one node of a JSON Schema
@@ -17,6 +18,21 @@ Node = dict[str, Any]  # one node of a JSON Schema
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NOUNS = {"string": "text", "boolean": "true or false", "object": "a table", "array": "an array", "null": "nothing"}
 _LONGEST_SHOWN = 60
+_NAME = "a name of 1 to {} letters, digits and the signs _ . -"
+_TEXTS = {  # by pattern; hil_tests/unit/scenario/test_load.py sees to it that each of the model's is here
+    r"^\d{1,5}(-\d{1,5})?$": "a port or a range of ports in quotes, such as '5060' or '10000-20000'",
+    r"^[0-9a-fA-F.:]+(/\d{1,3})?$": "an IPv4 or IPv6 network in quotes, such as '10.0.0.0/8' or '2001:db8::/32'",
+    r"^(\d{1,3}(\.\d{1,3}){3})?$": "an IPv4 address in quotes, such as '192.0.2.7', or ''",
+    r"^[0-9a-fA-F:]*$": "an IPv6 address in quotes, such as '2001:db8::7', or ''",
+    CARD: "an interface's name of at most 15 characters, without spaces, / and :",
+    r"^[A-Za-z0-9_.-]{1,15}$": _NAME.format(15),
+    r"^[A-Za-z0-9_.-]{0,15}$": _NAME.format(15) + ", or ''",
+    r"^[A-Za-z0-9_.-]{1,32}$": _NAME.format(32),
+    r"^[\w.]+:\w+$": "a function as package.module:function",
+    AT: "seconds after the start with their unit, such as '30s', or 'next-slot', 'next-handover', 'next-outage' or "
+    "'next-contact'",
+    COUNTER: "a direction and one of its counters, such as 'downlink.delivered_packets' or 'uplink.dropped.queue'",
+}
 
 
 def dotted(key: Sequence[str | int]) -> str:
@@ -58,7 +74,7 @@ def expectation(node: Node) -> str:
     if node.get("format") == "ipvanyaddress":
         return "an IPv4 or IPv6 address"
     if "pattern" in node:
-        return f"text that matches {node['pattern']}"
+        return _TEXTS.get(node["pattern"], f"text that matches {node['pattern']}")
     if node.get("minLength"):
         return "text that is not empty"
     if kind == "array" and "maxItems" in node:

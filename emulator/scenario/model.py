@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from emulator.scenario.access import Access, Daemon, Pep, SitePath
 from emulator.scenario.fields import (
@@ -38,6 +38,7 @@ from emulator.units import parse_utc_ns
 
 Network = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+(/\d{1,3})?$", description="an IPv4 or IPv6 network")]
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
+WITH_PORTS = frozenset({"tcp", "udp", "sctp"})
 CARD = r"^[^\s/:]{0,15}$"  # what the kernel takes for an interface's name
 
 
@@ -236,6 +237,8 @@ class TrafficClass(QueueKeys):
     @model_validator(mode="after")
     def ports_are_ranges(self) -> TrafficClass:
         ports_in_order(self.ports)
+        if self.ports and self.protocols and not set(self.protocols) & WITH_PORTS:
+            raise ValueError(f"ports: expected with a protocol that has any (tcp, udp, sctp), got {self.protocols[0]!r}")
         return self
 
     @model_validator(mode="after")
@@ -249,6 +252,10 @@ class TrafficClass(QueueKeys):
 
 
 LONGEST_S = 3.2e9  # of a run: a century, and three of them fit into 63 bits of ns
+
+
+AMOUNTS = {"fade": "fade_db", "extra_delay": "extra_delay_ms", "loss": "loss", "jitter": "jitter_ms"}
+"""Kind of a change → the key that says how much."""
 
 
 class OverlayEvent(Table):
@@ -270,8 +277,12 @@ class OverlayEvent(Table):
 
     @model_validator(mode="after")
     def says_how_much(self) -> OverlayEvent:
-        key = {"fade": "fade_db", "extra_delay": "extra_delay_ms", "loss": "loss"}.get(self.kind)
-        if key is not None and not getattr(self, key) > 0:
+        for kind, key in AMOUNTS.items():
+            amount = getattr(self, key)
+            if kind != self.kind and amount > 0:
+                raise ValueError(f"{key}: expected with kind {kind!r} only, got {amount:g} with {self.kind!r}")
+        key = AMOUNTS.get(self.kind, "")
+        if key and self.kind != "jitter" and not getattr(self, key) > 0:
             raise ValueError(f"kind {self.kind!r} needs {key}: expected a number above 0, got {getattr(self, key):g}")
         return self
 
@@ -301,6 +312,15 @@ class Scenario(Table):
     )
     script: tuple[Step, ...] = Field((), max_length=256, description="what is done to the link, and when")
     source: Path | None = Field(None, exclude=True, description="the file; relative paths in it count from there")
+
+    @field_validator("classes")
+    @classmethod
+    def names_differ(cls, classes: tuple[TrafficClass, ...]) -> tuple[TrafficClass, ...]:
+        for number, one in enumerate(classes):
+            for other in classes[:number]:
+                if one.name == other.name and (one.direction == other.direction or "both" in (one.direction, other.direction)):
+                    raise ValueError(f"expected a name of its own for each class of a direction, got {one.name!r} twice")
+        return classes
 
     def class_names(self, direction: Literal["uplink", "downlink"]) -> tuple[str, ...]:
         """The queues of a direction in their order: its classes, and "other" for all that fits none."""

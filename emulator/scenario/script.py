@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from emulator.scenario.fields import Altitude, Latitude, Longitude, Milliseconds, Probability, Table
 
 OVERLAY_ACTIONS = ("outage", "hold", "fade", "extra_delay", "loss")
+AT = r"^(\d+(\.\d+)?s|next-(slot|handover|outage|contact))$"
 COUNTER = (
     r"^(uplink|downlink)\.((offered|delivered|held|dropped|queued)_packets|(offered|delivered)_bytes|dropped\.[a-z_]+)$"
 )
@@ -37,7 +38,7 @@ class Condition(Table):
 class Step(Table):
     """One step. Steps follow each other: `next-…` and `when` look from the moment of the step before."""
 
-    at: Annotated[str, Field(pattern=r"^(\d+(\.\d+)?s|next-(slot|handover|outage|contact))$")] | None = Field(
+    at: Annotated[str, Field(pattern=AT)] | None = Field(
         None, description="30s after the start of the bench; next-slot, next-handover, next-outage, next-contact"
     )
     when: Condition | None = Field(None, description="in place of `at`")

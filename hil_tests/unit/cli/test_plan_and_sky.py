@@ -49,6 +49,8 @@ def test_plan_prints_the_columns_and_a_row_at_least_every_second(capsys: pytest.
     assert (np.diff(times) > 0).all()
     assert "terminal to satellite" in err
     assert "round trip" in err
+    assert "uplink, median" in err
+    assert "medians do not add up" in err
 
 
 def test_plan_changes_satellites_at_12_27_42_and_57(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +77,16 @@ def test_plan_of_a_fixed_link_has_no_sky(capsys: pytest.CaptureFixture[str]) -> 
     assert [row["uplink_delay_ms"] for row in rows(out)] == ["30.000000"] * 3
     assert {row["satellite"] + row["elevation_deg"] for row in rows(out)} == {""}
     assert "60.00" in err
+    assert "medians do not add up" not in err
+
+
+def test_a_station_may_have_brackets_in_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "[/north] [bold]"
+    status, _, err = call(
+        capsys, "plan", "ground_station_contact", *START, "--duration", "12h", "--set", f"gateways[0].name={name}"
+    )
+    assert status == 0
+    assert name in err
 
 
 def test_plan_writes_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from emulator.scenario.keys import Key, Keys, Node
-from emulator.scenario.model import Scenario
+from emulator.scenario.model import AMOUNTS, Scenario
 
 PROFILES = tuple(sorted(Scenario.model_json_schema()["properties"]["link"]["discriminator"]["mapping"]))
 SKY = ("terminal", "constellation", "gateways", "pop")
@@ -64,7 +64,8 @@ def _values(profile: str, key: Key) -> st.SearchStrategy[Any]:
     if kind == "object":
         return _tables(profile, key)
     if kind == "array":
-        return st.lists(_values(profile, (*key, 0)), min_size=1, max_size=2)
+        own_name = (lambda table: table["name"]) if key == ("classes",) else None
+        return st.lists(_values(profile, (*key, 0)), min_size=1, max_size=2, unique_by=own_name)
     if kind == "boolean":
         return st.booleans()
     if kind in {"integer", "number"}:
@@ -94,7 +95,7 @@ def _tables(profile: str, key: Key) -> st.SearchStrategy[Tables]:
         optional={name: value for name, value in values.items() if name not in required},
     )
     if node.get("title") == "OverlayEvent":
-        return tables.map(lambda event: {**event, "fade_db": 3.0, "extra_delay_ms": 1.5, "loss": 0.5})
+        return tables.map(lambda event: {**_without(event, *AMOUNTS.values()), **_amount(event["kind"])})
     if node.get("title") == "Terminal":
         return tables.map(lambda site: {**site, "track": "/sky/track.csv", "track_starts_utc": "2025-05-29T23:21:27Z"})
     if "opportunities" in node["properties"]:
@@ -116,6 +117,11 @@ def _apart(table: Tables) -> Tables:
     return _without(table, *excluded)
 
 
+def _amount(kind: str) -> Tables:
+    """How much a timed change of this kind is."""
+    return {AMOUNTS[kind]: 0.5} if kind in AMOUNTS else {}
+
+
 def _without(table: Tables, *names: str) -> Tables:
     return {name: value for name, value in table.items() if name not in names}
 
@@ -127,7 +133,9 @@ _CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose
     "Host": lambda found: _without(found, "namespace"),
     "JitterShape": lambda found: {**_without(found, "samples_ms"), "distribution": "normal"},
     "Step": lambda found: {**_without(found, "when"), "at": "30s", "action": "outage"},
-    "TrafficClass": lambda found: {**found, "networks": ["10.0.0.0/8", "fd00::/16"]},
+    "TrafficClass": lambda found: {
+        **found, "networks": ["10.0.0.0/8", "fd00::/16"], "protocols": ["sctp", *found.get("protocols", ())]
+    },
 }
 
 

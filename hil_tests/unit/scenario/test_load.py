@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from emulator.errors import ScenarioError
 from emulator.scenario import Scenario, embedded_scenarios, load_scenario
-from emulator.scenario.keys import Keys, dotted
+from emulator.scenario.keys import Keys, dotted, expectation
+from emulator.scenario.model import AMOUNTS
 from emulator.scenario.schema import scenario_schema
 from hil_tests.unit.scenario.strategies import PROFILES, Tables, at, replaced, scalars_in, scenarios, tables_in, to_toml
 
@@ -193,6 +195,56 @@ def test_a_change_says_how_much_and_fits_into_the_time_there_is(file: Path) -> N
     ]
     tables["overlay"] = [{"kind": "hold", **begin}] * 257
     assert problems(file, tables) == ["overlay: expected an array of at most 256, got an array of 257"]
+
+
+@pytest.mark.parametrize("kind", ["outage", "hold", "fade", "extra_delay", "loss", "jitter"])
+@pytest.mark.parametrize("amount", sorted(AMOUNTS.values()))
+def test_a_change_takes_no_amount_of_another_kind(file: Path, kind: str, amount: str) -> None:
+    event: Tables = {"kind": kind, "at_s": 1.0, "duration_s": 1.0, amount: 0.5}
+    tables: Tables = {"link": {"profile": "fixed"}, "overlay": [event]}
+    if AMOUNTS.get(kind) == amount:
+        assert load(file, tables).overlay[0].kind == kind
+    else:
+        (of_amount,) = (one for one, key in AMOUNTS.items() if key == amount)
+        assert problems(file, tables) == [
+            f"overlay[0]: {amount}: expected with kind {of_amount!r} only, got 0.5 with {kind!r}"
+        ]
+
+
+def test_two_classes_of_a_direction_have_two_names(file: Path) -> None:
+    one, other = {"name": "voice", "direction": "uplink"}, {"name": "voice", "direction": "downlink"}
+    tables: Tables = {"link": {"profile": "fixed"}, "classes": [one, other]}
+    assert len(load(file, tables).classes) == 2
+    for both in ([one, one], [one, {"name": "voice"}]):
+        told = "classes: expected a name of its own for each class of a direction, got 'voice' twice"
+        assert problems(file, {**tables, "classes": both}) == [told]
+
+
+def test_ports_are_of_protocols_that_have_any(file: Path) -> None:
+    def tables(*protocols: str) -> Tables:
+        return {"link": {"profile": "fixed"}, "classes": [{"name": "x", "protocols": [*protocols], "ports": ["53"]}]}
+
+    assert load(file, tables("icmp", "udp")).classes[0].ports == ("53",)
+    told = "classes[0]: ports: expected with a protocol that has any (tcp, udp, sctp), got 'icmp'"
+    assert problems(file, tables("icmp", "esp")) == [told]
+
+
+def test_a_pattern_is_told_in_words(file: Path) -> None:
+    def patterns(node: object) -> Iterator[str]:
+        if isinstance(node, dict):
+            if isinstance(node.get("pattern"), str):
+                yield expectation(node)
+            node = list(node.values())
+        for below in node if isinstance(node, list) else []:
+            yield from patterns(below)
+
+    told = set(patterns(Scenario.model_json_schema()))
+    assert len(told) > 5
+    assert not {words for words in told if "matches" in words or "^" in words}
+    tables: Tables = {"link": {"profile": "fixed"}, "classes": [{"name": "x", "ports": [5060]}]}
+    assert problems(file, tables) == [
+        "classes[0].ports[0]: expected a port or a range of ports in quotes, such as '5060' or '10000-20000', got 5060"
+    ]
 
 
 def test_a_date_is_no_value_for_any_key(file: Path) -> None:
