@@ -110,5 +110,9 @@ def read_record(path: Path) -> Iterator[Exchange]:
                         yield Exchange(float(facts["t"]), speaker, bytes.fromhex(facts["hex"]))
                 except (ValueError, KeyError, TypeError) as error:
                     raise EndpointError(f"{path}: line {number}: expected a line of a record") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise EndpointError(f"{path}: expected a readable record: {error}") from error
+    except EndpointError:
+        raise
+    except OSError as error:
+        raise EndpointError(f"{path}: expected a readable record: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise EndpointError(f"{path}: expected a record in UTF-8, got another file") from error

@@ -24,8 +24,9 @@ OPTIONS: dict[str, Any] = {
     "rotate_every_s": 0.0,
     "keep": 0,
 }
-"""What `ctl capture on` takes, with its defaults; `file` lies in the directory in which the bench was started, and gets a
-number if there is one of that name: NAME-2.pcapng, NAME-3.pcapng …"""
+"""What `ctl capture on` takes, with its defaults; `file` lies in the directory in which the bench was started.
+
+It gets a number if there is one of that name: NAME-2.pcapng, NAME-3.pcapng …"""
 
 
 class Recording:

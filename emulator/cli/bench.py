@@ -58,13 +58,15 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
     ensure_network_privilege()  # before anything starts a thread: the kernel moves only processes of one
     from rich.console import Console
 
-    from emulator.output import output_file
+    from emulator.output import STDOUT, output_file
     from emulator.ports.relay import is_compiled
     from emulator.testing.performance.measures import chosen_trials
     from emulator.testing.performance.places import Settings
     from emulator.testing.performance.run import expected_s, measure
     from emulator.testing.performance.table import render
 
+    if output == STDOUT:
+        output, as_json = None, True  # the table then goes to stderr
     settings = Settings(
         rounds=1 if quick else ROUNDS,
         seconds=SECONDS,

@@ -251,11 +251,14 @@ def check_locked_memory() -> Finding:
 
 def check_nft() -> Finding:
     """Tried for real: a table with translation, in a namespace that goes at once."""
+    from emulator.ports.nft import INSTALL
+
     name = "address translation"
     if probe().namespace_fault:
         return Finding(name, "missing", "unknown: no network namespace to ask")
-    if probe().nft_fault:
-        return Finding(name, "limited", probe().nft_fault, "apt-get install nftables; a kernel with nf_tables and NAT")
+    if fault := probe().nft_fault:
+        found, install, _ = fault.partition(f": {INSTALL}")
+        return Finding(name, "limited", found, INSTALL if install else "a kernel with nf_tables and NAT")
     return Finding(name, "ok", "nft takes the rules of [access] and [pep]")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from emulator.cli.checks import Finding
 
 CANNOT_RUN_STATUS = 1
+TABLE_COLUMNS = 110  # on a narrower terminal nearly every row of the table would be broken
 COLOURS = {"ok": "green", "limited": "yellow", "missing": "red"}
 
 
@@ -35,7 +37,8 @@ def doctor(as_json: bool) -> int:
         report = {"shell_works": not blocking, "findings": [asdict(finding) for finding in findings]}
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        show_table(findings) if sys.stdout.isatty() else show_lines(findings)
+        wide = sys.stdout.isatty() and shutil.get_terminal_size().columns >= TABLE_COLUMNS
+        show_table(findings) if wide else show_lines(findings)
         click.echo(verdict(blocking))
     return CANNOT_RUN_STATUS if blocking else 0
 

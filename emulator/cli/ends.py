@@ -123,16 +123,21 @@ def follow(
     Raises EndpointError if it is refused, EmulationError if its process or its interface goes; the first of `failures`.
     """
     process: subprocess.Popen[Any] | None = None
+    waiting = True
     ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
     while True:
         found = end.told(LOOK_S)
         match found:
             case None:
                 end.check()
+                if waiting:
+                    tell(f"waiting for the link at {endpoint}" + (", before CMD starts" if start is not None else ""))
+                    waiting = False
                 if failures:
                     raise failures[0]
             case {"event": "linked", "times": times}:
                 tell(f"connected with the link at {endpoint}{' again' if times > 1 else ''}")
+                waiting = False
                 if start is not None and process is None:
                     process = start()
             case {"event": "lost", "text": text}:

@@ -39,8 +39,8 @@ def fleet(
     TERMINALS.csv has a line for each: latitude_deg, longitude_deg, and name, altitude_m, min_elevation_deg if wanted;
     all else is the scenario's. A row holds as its slot begins (Starlink: 15 s; other systems: a UTC minute); delays are
     one way, without queue and jitter; gate and cause are as if the change of satellite there took no time. Where nobody
-    serves, all but time, gate and cause is empty. The terminal of line n + 2 has the scenario's seed and n: `bentpipe plan` with
-    its place and seed shows every second of it. Rows come hour by hour, in the order of the file.
+    serves, all but time, gate and cause is empty. The terminal of line n + 2 has the scenario's seed and n: `bentpipe
+    plan` with its place and seed shows every second of it. Rows come hour by hour, in the order of the file.
     """
     from emulator.timeline.fleet import FLEET_COLUMNS, Fleet, parts, read_places
 

@@ -7,6 +7,7 @@ help text must not wait for numpy. Exit statuses: emulator/errors.py.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from emulator import __version__
 from emulator.errors import BentpipeError, ToolMissingError
@@ -92,12 +94,21 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            if close and not ctx.resilient_parsing:
+                raise click.UsageError(f"no such command {cmd_name!r}: did you mean {close[0]}?", ctx)
             return None
         module, _, function = COMMANDS[cmd_name].target.partition(":")
         command = getattr(import_module(module), function)
         if not isinstance(command, click.Command):
             raise TypeError(f"{COMMANDS[cmd_name].target} is not a click command")
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands of the table, none of them imported, and the group's own options."""
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=COMMANDS[name].summary) for name in names]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

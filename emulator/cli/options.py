@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from emulator.cli import complete
+from emulator.output import STDOUT
 from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
 
 P = ParamSpec("P")
@@ -71,7 +73,6 @@ def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]],
             **options: Any,
         ) -> R:
             from emulator.scenario import load_scenario
-
             from emulator.scenario.moot import moot_keys
 
             seeded = overrides if seed is None else (*overrides, f"seed={seed}")
@@ -87,11 +88,18 @@ def scenario_options(default: str | None = None) -> Callable[[Callable[..., R]],
                 "overrides",
                 multiple=True,
                 metavar="KEY=VALUE",
+                shell_complete=complete.keys,
                 help="Change a key of the scenario: link.delay_ms=30, gateways[0].name=north. May be repeated.",
             ),
-            click.argument("scenario_name", metavar="[SCENARIO]", default=default, required=False)
+            click.argument(
+                "scenario_name",
+                metavar="[SCENARIO]",
+                default=default,
+                required=False,
+                shell_complete=complete.scenarios,
+            )
             if default
-            else click.argument("scenario_name", metavar="SCENARIO"),
+            else click.argument("scenario_name", metavar="SCENARIO", shell_complete=complete.scenarios),
         ):
             load_first = option(load_first)
         return load_first
@@ -199,10 +207,11 @@ def serving_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def output_option(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`-o FILE` → `output: Path | None`; `what` is written there, or to stdout."""
+    """`-o FILE` → `output: Path | None`; `what` is written there, or to stdout, which - stands for, too."""
     return click.option(
         "-o",
         "--output",
+        callback=lambda ctx, param, value: None if value == STDOUT else value,
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help=f"Write {what} to FILE.  [default: stdout]",

@@ -39,7 +39,7 @@ MOST_PARTS = 2000  # windows whose delays are kept for the summary: 33 hours, 15
     help="Draw delay, rate, elevation and the serving satellite over time (.png, .svg or .pdf).",
 )
 @click.option(
-    "--overlay", is_flag=True, help="Lay the scenario's timed changes over it, as for a bench that starts with the plan."
+    "--overlay", is_flag=True, help="Lay the scenario's timed changes over it, as if a bench started with the plan."
 )
 def plan(
     scenario: Scenario,
@@ -111,9 +111,7 @@ def plan(
 class Future:
     """The windows of [start_ns, end_ns) as tables, made one by one; remembers what the summary needs."""
 
-    def __init__(
-        self, windows: Windows, start_ns: int, end_ns: int, laid_over: Callable[[Timeline], Timeline]
-    ) -> None:
+    def __init__(self, windows: Windows, start_ns: int, end_ns: int, laid_over: Callable[[Timeline], Timeline]) -> None:
         self._windows = windows
         self._laid_over = laid_over
         self._start_ns = start_ns

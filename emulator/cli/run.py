@@ -178,7 +178,7 @@ def lateness_us(counters: Counters, percent: float) -> int:
 
 
 def direction_report(direction: DirectionCounters, classes: Sequence[str] = ()) -> dict[str, Any]:
-    """A direction's counters as JSON takes them. classes: the names of its queues, as `Scenario.class_names` has them."""
+    """A direction's counters as JSON takes them. classes: names of its queues, as `Scenario.class_names` has them."""
     lanes = [class_report(lane) for lane in direction.lanes]
     return {
         "offered_packets": direction.offered_packets,

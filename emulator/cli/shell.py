@@ -26,7 +26,26 @@ SERVER_PATIENCE_S = 1.0  # a server gets this long to begin to listen before CMD
 TIMED_OUT_STATUS = 124  # as timeout(1) says it
 
 
-@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
+class Wrapping(click.Command):
+    """A command whose last words are another one: says where the -- belongs that parts them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        example = "`bentpipe shell fixed -- ping -c 1 192.0.2.1`"
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if "--" in given:
+                raise
+            told = f"no such option {error.option_name!r}: if it is CMD's, put -- before CMD, as in {example}"
+            raise click.UsageError(told, ctx) from error
+        except click.MissingParameter as error:
+            if "--" not in given[:-1]:
+                raise
+            raise click.UsageError(f"expected SCENARIO before the --, as in {example}", ctx) from error
+
+
+@click.command(cls=Wrapping, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
 @scenario_options()
 @click.argument("command", nargs=-1, required=True, metavar="-- CMD...")
 @start_option

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from emulator.cli import complete
 from emulator.cli.options import json_option, scenario_options, start_option
 from emulator.scenario import Scenario
 from emulator.units import NS_PER_S, format_utc
@@ -40,7 +41,7 @@ def _list_kinds(context: click.Context, option: click.Parameter, wanted: bool) -
 
 
 @click.command()
-@click.argument("kind", metavar="KIND")
+@click.argument("kind", metavar="KIND", shell_complete=complete.stubs)
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_kinds, help="Name the kinds, and end."
 )

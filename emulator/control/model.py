@@ -79,8 +79,8 @@ class Counters(Command):
 
     verb, role = "counters", "observe"
     answer = (
-        "`uplink`, `downlink`: offered, delivered, held and dropped packets, `dropped` by cause, `lanes`: its queues, each "
-        "with the `name` of its class, the last one `other`; `relay`: lateness"
+        "`uplink`, `downlink`: offered, delivered, held and dropped packets, `dropped` by cause, `lanes`: its queues, "
+        "each with the `name` of its class, the last one `other`; `relay`: lateness"
     )
 
 

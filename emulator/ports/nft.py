@@ -14,13 +14,14 @@ from emulator.errors import InterfaceError, ToolMissingError
 from emulator.ports.namespace import Namespace
 
 TIME_LIMIT_S = 10
+INSTALL = "apt-get install nftables"
 
 
 def find_nft() -> str:
     """Where `nft` is. Raises ToolMissingError."""
     found = shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
-        raise ToolMissingError("nft is not installed, and address translation needs it: apt-get install nftables")
+        raise ToolMissingError(f"nft is not installed, and address translation needs it: {INSTALL}")
     return found
 
 

@@ -139,6 +139,16 @@ class Keys:
             node = self._plain(below)
         return node
 
+    def profiles(self) -> list[str]:
+        """The link profiles that there are."""
+        return list(self._schema["properties"]["link"]["discriminator"]["mapping"])
+
+    def leaves(self) -> list[str]:
+        """Every key that is no table, dotted, with [0] in arrays of tables; the link's are those of the profile."""
+        paths = list(self._walk(self._schema, ""))
+        tables = {path.rpartition(".")[0].removesuffix("[0]") for path in paths}
+        return [path for path in paths if path not in tables]
+
     def discriminator(self, key: Key) -> str:
         """The key that tells the kinds of the table at `key` apart."""
         return str(self.node(key)["discriminator"]["propertyName"])

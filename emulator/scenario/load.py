@@ -174,7 +174,7 @@ def _line_of(details: ErrorDetails, raw: Mapping[str, Any], keys: Keys, origins:
     kind = details["type"]
     if kind == "extra_forbidden":
         return origins.line(key, keys.unknown(key))
-    if kind == "value_error" and keys.node(key).get("type") in ("object", "array"):  # a rule between keys, its own words
+    if kind == "value_error" and keys.node(key).get("type") in ("object", "array"):  # a rule between keys, in its words
         return origins.line(key, str(details["ctx"]["error"]))
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         key = (*key, keys.discriminator(key))

@@ -238,7 +238,8 @@ class TrafficClass(QueueKeys):
     def ports_are_ranges(self) -> TrafficClass:
         ports_in_order(self.ports)
         if self.ports and self.protocols and not set(self.protocols) & WITH_PORTS:
-            raise ValueError(f"ports: expected with a protocol that has any (tcp, udp, sctp), got {self.protocols[0]!r}")
+            got = self.protocols[0]
+            raise ValueError(f"ports: expected with a protocol that has any (tcp, udp, sctp), got {got!r}")
         return self
 
     @model_validator(mode="after")
@@ -316,10 +317,10 @@ class Scenario(Table):
     @field_validator("classes")
     @classmethod
     def names_differ(cls, classes: tuple[TrafficClass, ...]) -> tuple[TrafficClass, ...]:
-        for number, one in enumerate(classes):
-            for other in classes[:number]:
-                if one.name == other.name and (one.direction == other.direction or "both" in (one.direction, other.direction)):
-                    raise ValueError(f"expected a name of its own for each class of a direction, got {one.name!r} twice")
+        for direction in ("uplink", "downlink"):
+            names = [one.name for one in classes if one.direction in ("both", direction)]
+            if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+                raise ValueError(f"expected a name of its own for each class of a direction, got {twice[0]!r} twice")
         return classes
 
     def class_names(self, direction: Literal["uplink", "downlink"]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ CAUSE_WORDS = {
     "NO_SATELLITE": "no satellite",
     "OBSTRUCTION": "obstruction",
     "FADE": "fade below the last MODCOD",
-    "COMMAND": "command (overlay)",
+    "COMMAND": "command",
     "MALFORMED": "malformed",
     "MEMORY": "delay line full",
     "EGRESS": "refused behind the link",

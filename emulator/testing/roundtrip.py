@@ -246,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             parser.error(f"expected --interval-ms above 0 and --size from {LEAST_BYTES} to {MOST_BYTES}")
     except OSError as error:
-        print(f"probe {chosen.verb}: {error}", file=sys.stderr)
+        print(error.strerror or error, file=sys.stderr)
         return 71
     return 0
 

@@ -105,7 +105,7 @@ def read_places(file: Path, scenario: Scenario) -> tuple[Place, ...]:
 
 
 class Fleet:
-    """Terminals of a scenario under one sky. `notes`: what was left out of the elements, and what stands in the place of rates.
+    """Terminals of a scenario under one sky. `notes`: what was left out of the elements, what stands in place of rates.
 
     Raises ScenarioError for a link without satellites that come and go; ElementsError, CoverageError as planners do.
     """

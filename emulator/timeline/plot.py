@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 
 from emulator.errors import EndpointError
+from emulator.output import require_place
 from emulator.timeline.table import Table, stacked
 from emulator.units import NS_PER_S
 
@@ -56,9 +57,10 @@ class Stint(NamedTuple):
 
 
 def require_format(path: Path) -> None:
-    """Raises EndpointError if a picture cannot be written under that name."""
+    """Raises EndpointError if a picture cannot be written under that name, or not there."""
     if path.suffix[1:].lower() not in FORMATS:
         raise EndpointError(f"{path}: expected a picture's name, ending in .{', .'.join(FORMATS)}")
+    require_place(path)
 
 
 def draw(

@@ -179,7 +179,9 @@ class SkyWindows(Windows):
         other._made, other._lock = OrderedDict(), Lock()
         return other
 
-    def steady_gates(self, utc_ns: Ints, served: npt.NDArray[np.bool_], cn_centidb: Sequence[Ints]) -> tuple[Ints, Ints]:
+    def steady_gates(
+        self, utc_ns: Ints, served: npt.NDArray[np.bool_], cn_centidb: Sequence[Ints]
+    ) -> tuple[Ints, Ints]:
         """Gate and cause at rising times, of the worse direction, as if changes of satellite took no time.
 
         served: whether a satellite serves then; cn_centidb: C/N then in dB × 100, by direction.

@@ -111,10 +111,9 @@ class StarlinkWindows(OrbitWindows):
                     cn[part] = self._cn(way, seen_then, utc_ns[part])
             rates_bps.append(rate_bps)
             cn_centidb.append(cn)
-        gates = self.steady_gates(utc_ns, satellite >= 0, cn_centidb)
-        return Overview(
-            utc_ns, satellite, gateway, azimuth_deg, elevation_deg, slant_range_m, *delays_ns, *rates_bps, *gates
-        )
+        gate, cause = self.steady_gates(utc_ns, satellite >= 0, cn_centidb)
+        sky = azimuth_deg, elevation_deg, slant_range_m
+        return Overview(utc_ns, satellite, gateway, *sky, *delays_ns, *rates_bps, gate=gate, cause=cause)
 
     def _stints(self, number: int) -> list[Stint]:
         start_ns, serving = self.policy.slot_start_ns(number), self.policy.serving(number)

@@ -168,7 +168,7 @@ def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytes
     capture, _ = sorted(project.path.glob("kept/*/packets.pcapng"))  # of those that failed
     assert capture.parent.name.endswith("test_fails")
     assert sum(frame.packet is not None for frame in read_capture(capture)) == 2
-    assert "uplink: 2 packets offered, 0 delivered, 2 dropped (command (overlay) 2), 0 under way" in result.stdout.str()
+    assert "uplink: 2 packets offered, 0 delivered, 2 dropped (command 2), 0 under way" in result.stdout.str()
     pages = sorted(project.path.glob("kept/*/report.html"))
     assert [page.parent.name.partition(".py_")[2] for page in pages] == ["test_fails", "test_is_refused"]
     for page in pages:  # one of a whole test, one of what was measured until it failed

@@ -203,6 +203,15 @@ def counted_well(lab: Lab, reached: Any) -> dict[str, Any]:
 
 
 @pytest.mark.long
+def test_an_end_that_finds_no_link_says_where_it_looks_for_one(lab: Lab) -> None:
+    terminal = lab.terminal("true")
+    terminal.says(f"waiting for the link at {LINK}, before CMD starts")
+    lab.link()
+    terminal.says(f"connected with the link at {LINK}")
+    terminal.process.communicate(timeout=PATIENCE_S)
+    assert terminal.process.returncode == 0
+
+
 @pytest.mark.needs("ping")
 def test_each_part_may_be_killed_and_started_again(lab: Lab) -> None:
     """kill -9 in mid-flow: counters add up at every look, and traffic returns by itself."""

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import shutil
+import struct
+import subprocess
+import sys
+import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +20,8 @@ from click.testing import CliRunner, Result
 from emulator.cli import checks, doctor
 from emulator.cli.checks import CHECKS, Finding, examine
 from emulator.cli.probe import Probe, probe
-from emulator.errors import EmulationError
+from emulator.errors import EmulationError, ToolMissingError
+from emulator.ports.nft import find_nft
 
 HEALTHY = Probe(
     namespace_fault="",
@@ -55,6 +64,34 @@ def test_each_finding_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         assert found.name in line
         assert found.finding in line
     assert [found["name"] for found in json.loads(consult("--json").output)["findings"]] == [f.name for f in findings]
+
+
+def on_a_terminal(columns: int) -> list[str]:
+    """The lines of `bentpipe doctor` on a terminal so wide, its colours left out."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"TERM": "dumb"}
+    command = [sys.executable, "-m", "emulator.cli.main", "doctor"]
+    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    try:
+        while more := os.read(ours, 4096):
+            said += more
+    except OSError:  # EIO: the other end is closed
+        pass
+    child.wait()
+    os.close(ours)
+    return said.decode().splitlines()
+
+
+def test_on_a_narrow_terminal_each_finding_is_a_plain_line() -> None:
+    verdicts = tuple(doctor.COLOURS)
+    *narrow, last = on_a_terminal(80)
+    assert last.startswith("bentpipe shell ")
+    assert len(narrow) == len(list(examine()))
+    assert all(line.startswith(verdicts) for line in narrow)
+    assert any(line.split()[:2] == ["found", "remedy"] for line in on_a_terminal(200))
 
 
 def test_names_are_unique() -> None:
@@ -120,6 +157,18 @@ def test_what_a_bench_can_do_without_only_limits_it(
     monkeypatch.setattr(checks, "probe", lambda: limited)
     assert finding(name).verdict == "limited"
     assert consult().return_value == 0
+
+
+def test_a_remedy_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(ToolMissingError) as caught:
+        find_nft()
+    monkeypatch.setattr(checks, "probe", lambda: replace(HEALTHY, nft_fault=str(caught.value)))
+    found = finding("address translation")
+    assert "apt-get" not in found.finding
+    assert found.remedy == "apt-get install nftables"
+    monkeypatch.setattr(checks, "probe", lambda: replace(HEALTHY, nft_fault="nft -f -: Operation not supported"))
+    assert finding("address translation").remedy == "a kernel with nf_tables and NAT"
 
 
 def test_a_machine_too_ill_to_be_asked_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_a_link_with_a_sky_whom_nobody_serves_is_no_fixed_link() -> None:
 
 def test_a_shut_gate_is_told_with_its_cause(starlink: Scenario) -> None:
     shut = state(down=channel(Gate.DROP, Cause.COMMAND))
-    assert "shut: command (overlay)" in text_of(quiet_view(starlink), shut, counters())
+    assert "shut: command" in text_of(quiet_view(starlink), shut, counters())
 
 
 def test_throughput_is_what_was_delivered_in_the_last_second(starlink: Scenario) -> None:

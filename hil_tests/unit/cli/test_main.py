@@ -85,6 +85,31 @@ def test_a_wrong_command_line_ends_with_2_and_says_so_on_stderr(arguments: list[
         assert done.stderr.startswith("Usage: bentpipe")
 
 
+@pytest.mark.parametrize(("wrong", "right"), [("plam", "plan"), ("captures", "capture"), ("selftset", "selftest")])
+def test_a_misspelt_command_is_answered_with_the_right_one(
+    wrong: str, right: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([wrong]) == 2
+    assert capsys.readouterr().err.startswith(f"bentpipe: no such command {wrong!r}: did you mean {right}?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fixed", "ping", "1.1.1.1", "-c", "1"], "no such option '-c': if it is CMD's, put -- before CMD"),
+        (["--", "true"], "expected SCENARIO before the --"),
+        (["--seed", "3", "--", "true"], "expected SCENARIO before the --"),
+        (["fixed", "--"], "Missing argument '-- CMD...'"),
+        (["fixed", "--no-such", "--", "true"], "No such option '--no-such'"),
+    ],
+)
+def test_a_forgotten_double_dash_is_explained(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["shell", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "option", [["--duration", "long"], ["--duration", "0"], ["--start", "yesterday"], ["--seed", "-1"], ["--seed", "x"]]
 )

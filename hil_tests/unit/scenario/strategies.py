@@ -134,7 +134,9 @@ _CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose
     "JitterShape": lambda found: {**_without(found, "samples_ms"), "distribution": "normal"},
     "Step": lambda found: {**_without(found, "when"), "at": "30s", "action": "outage"},
     "TrafficClass": lambda found: {
-        **found, "networks": ["10.0.0.0/8", "fd00::/16"], "protocols": ["sctp", *found.get("protocols", ())]
+        **found,
+        "networks": ["10.0.0.0/8", "fd00::/16"],
+        "protocols": ["sctp", *found.get("protocols", ())],
     },
 }
 
