@@ -42,3 +42,8 @@ def format_utc(utc_ns: int, decimals: int = 3) -> str:
 def bits_per_s(megabits_per_s: float) -> int:
     """Mbit/s → bit/s; 0 stands for no limit, so that what is more than that becomes at least 1."""
     return max(1, round(megabits_per_s * 1e6)) if megabits_per_s > 0 else 0
+
+
+def count_of(count: int, one: str, grouping: str = "") -> str:
+    """`1 packet`, `2 packets`, `0 packets`; with "," for `grouping`, thousands are set apart."""
+    return f"{count:{grouping}} {one}{'' if count == 1 else 's'}"

@@ -10,16 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
 
 from emulator.cli.options import json_option
 from emulator.errors import EmulationError
 from emulator.testing.performance.names import BY_NAME, MEASURES, QUICK, USUAL
-
-if TYPE_CHECKING:
-    from emulator.testing.performance.run import Report
 
 ROUNDS, SECONDS = 3, 3.0
 TABLE_COLUMNS = 160  # of a table that goes to a file or a pipe
@@ -56,8 +52,7 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
     from emulator.bench.privilege import ensure_network_privilege
 
     ensure_network_privilege()  # before anything starts a thread: the kernel moves only processes of one
-    from rich.console import Console
-
+    from emulator.cli.console import console_for
     from emulator.output import STDOUT, output_file
     from emulator.ports.relay import is_compiled
     from emulator.testing.performance.measures import chosen_trials
@@ -75,7 +70,7 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
     )
     keys = chosen_trials(only or (QUICK if quick else USUAL))
     total_s = expected_s(keys, settings)
-    errors = Console(stderr=True, highlight=False)
+    errors = console_for(stderr=True)
     compiles = "" if is_compiled() else ", and some 30 s more to compile the packet path for this machine, once"
     errors.print(
         f"bentpipe: measuring for about {total_s:.0f} s{compiles}; leave the machine alone meanwhile", soft_wrap=True
@@ -88,20 +83,11 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
             file.write(text.encode() + b"\n")
     if as_json and output is None:
         click.echo(text)
-    _print_table(report, Console(stderr=as_json and output is None, highlight=False), render)
+    console_for(stderr=as_json and output is None, width_elsewhere=TABLE_COLUMNS).print(render(report))
     if report.failures:
         raise EmulationError(
             f"{len(report.failures)} of {len(keys)} measurements failed; the report says which, and why"
         )
-
-
-def _print_table(report: Report, console: object, render: Callable[[Report], object]) -> None:
-    from rich.console import Console
-
-    assert isinstance(console, Console)
-    if not console.is_terminal:
-        console.width = TABLE_COLUMNS
-    console.print(render(report))
 
 
 @contextlib.contextmanager
@@ -114,7 +100,7 @@ def _progress(total_s: float, console: object) -> Iterator[Callable[[float, str]
     if not sys.stderr.isatty():
         yield lambda done_s, what: click.echo(f"bentpipe: {done_s:.0f} of {total_s:.0f} s: {what}", err=True)
         return
-    columns = BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(), TextColumn("{task.description}")
+    columns = BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total_s)
         yield lambda done_s, what: bar.update(task, completed=done_s, description=what)

@@ -50,6 +50,7 @@ LEAD_S = 0.3  # a change is announced so much before it begins
 PENDING_LIMIT_S = 30.0
 LEAST_TRANSFER_S = 0.5
 LEAST_S, MOST_S = 4.0, 600.0
+VERDICT_STYLES = {True: "bold green", False: "bold red"}
 
 
 @click.command()
@@ -73,17 +74,19 @@ def demo(scenario: Scenario, start_utc_ns: int | None, duration_ns: int | None, 
     measured is compared with what was commanded, in a page, a picture and a record; the status is 75 if a check does
     not hold.
     """
-    from rich.console import Console
+    from rich.text import Text
+
+    from emulator.cli.console import console_for
 
     duration_s = None if duration_ns is None else duration_ns / NS_PER_S
     _check_first(duration_s, directory)
-    console = Console(stderr=True, highlight=False)
-    console.print(
-        f"[bold]{scenario.name or 'The scenario'}[/bold]: probes both ways and a TCP download through the link for "
-        f"about {duration_s or DEFAULT_S:.0f} s, with an outage and a fade laid over it;\na packet from scapy, a "
-        f"query on a serial line, and a report in {directory}/. Ctrl-C ends it early, with a report.",
-        soft_wrap=True,
+    console = console_for(stderr=True)
+    announced = (
+        f": probes both ways and a TCP download through the link for about {duration_s or DEFAULT_S:.0f} s, with an "
+        f"outage and a fade laid over it;\na packet from scapy, a query on a serial line, and a report in {directory}/. "
+        "Ctrl-C ends it early, with a report."
     )
+    console.print(Text.assemble((scenario.name, "bold"), announced), soft_wrap=True)
     if scenario.link.profile == "ground_station" and start_utc_ns is None:
         contact = next_contact(scenario, time.time_ns(), duration_s or DEFAULT_S)
         start_utc_ns = contact.start_ns - round(CONTACT_LEAD_S * NS_PER_S)
@@ -327,6 +330,7 @@ def _report(record: RunRecord, directory: Path, console: Console) -> dict[str, P
 def _tell(record: RunRecord, console: Console) -> Summary:
     """The closing words, and what they are made from."""
     from rich.table import Table
+    from rich.text import Text
 
     from emulator.testing.summary import summarise
 
@@ -336,10 +340,10 @@ def _tell(record: RunRecord, console: Console) -> Summary:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for card in summary.cards:
-        style = "" if card.passed is None else "green" if card.passed else "red"
-        table.add_row(card.name, f"[bold {style}]{card.value}[/]" if style else f"[bold]{card.value}[/bold]", card.more)
+        style = "bold" if card.passed is None else VERDICT_STYLES[card.passed]
+        table.add_row(card.name, Text(card.value, style=style), card.more)
     for check in record.checks:
-        table.add_row(check.what, "[bold green]✓[/]" if check.passed else "[bold red]✗[/]", check.outcome)
+        table.add_row(check.what, Text("✓" if check.passed else "✗", style=VERDICT_STYLES[check.passed]), check.outcome)
     console.print(table)
-    console.print(summary.verdict, style="bold green" if summary.passed else "bold red")
+    console.print(summary.verdict, style=VERDICT_STYLES[summary.passed])
     return summary

@@ -32,9 +32,9 @@ def fit(
 
     With --varying the profile is `trace`, on a file that is written beside it, and outages stay where they were.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from emulator.cli.console import console_for
     from emulator.timeline.traces import table
     from emulator.timeline.traces.files import read_trace
     from emulator.timeline.traces.fit import fit as fitted
@@ -76,6 +76,4 @@ def fit(
             title = f"jitter, {way}" if number == 0 else "  not"
             spread = "" if shape.shape == "exponential" else f" {shape.spread:g}"
             quality.add_row(title, f"{shape.shape}{spread}", f"± {shape.error_ms:.2f} ms")
-    console = Console(stderr=True, highlight=False)
-    console.width = max(console.width, 90)
-    console.print(quality)
+    console_for(stderr=True, least_width=90).print(quality)

@@ -182,10 +182,11 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     if total <= BATCH_PACKETS or not sys.stderr.isatty():
         yield lambda packets: None
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    from emulator.cli.console import console_for
+
+    with Progress(console=console_for(stderr=True), transient=True) as progress:
         task = progress.add_task("sending", total=total)
         yield lambda packets: progress.advance(task, packets)
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from emulator.cli.console import console_for
 from emulator.testing.record import CAUSE_WORDS
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S, format_utc
@@ -38,6 +39,7 @@ HISTORY = 240
 BARS = "▁▂▃▄▅▆▇█"
 SLOT_S = 15.0  # Starlink's global slots (Tanveer et al., arXiv 2307.00402)
 SPARKLINE_WIDTH = 36
+ECHO_COLUMNS = 2  # of ^C
 
 GATE_WORDS = {Gate.PASS: "open", Gate.HOLD: "holding", Gate.DROP: "shut"}
 
@@ -51,6 +53,20 @@ class Sample:
     delay_ns: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class _Narrower:
+    """Something with ECHO_COLUMNS left free at its right.
+
+    The cursor rests behind its last line. The ^C that a terminal echoes there would otherwise go on to a new line, and
+    the next picture would stand one line lower than this one, whose first line stayed.
+    """
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(max(1, options.max_width - ECHO_COLUMNS)))
+
+
 class LiveView:
     """A context; `show` renews it, if it is time: callers may ask more often. `note` adds a line of what happened.
 
@@ -60,7 +76,7 @@ class LiveView:
     def __init__(
         self, title: str, scenario: Scenario, *, duration_ns: int | None = None, console: Console | None = None
     ) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or console_for(stderr=True)
         self._title, self._duration_ns = title, duration_ns
         self._slot_phase_s: float | None = getattr(scenario.link, "slot_phase_s", None)
         self._has_sky = scenario.link.profile not in ("fixed", "trace")
@@ -157,12 +173,14 @@ class LiveView:
         ]
         if self._notes:
             parts += [Text(), *self._notes]
-        return Panel(
-            Group(*parts),
-            title=Text(f" {self._title} ", style="bold"),
-            title_align="left",
-            border_style="red" if outage else "blue",
-            padding=(0, 1),
+        return _Narrower(
+            Panel(
+                Group(*parts),
+                title=Text(f" {self._title} ", style="bold"),
+                title_align="left",
+                border_style="red" if outage else "blue",
+                padding=(0, 1),
+            )
         )
 
     def _head(self, state: LinkState) -> RenderableType:

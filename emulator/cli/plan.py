@@ -183,10 +183,9 @@ def _write_npz(future: Future, output: Path, advance: Callable[[int], None]) -> 
 def _print_budget(future: Future) -> None:
     """What the delays are made of, on stderr."""
     import numpy as np
-    from rich.console import Console
     from rich.table import Table as RichTable
-    from rich.text import Text
 
+    from emulator.cli.console import console_for
     from emulator.timeline.budget import joined, total
     from emulator.units import NS_PER_MS
 
@@ -206,11 +205,10 @@ def _print_budget(future: Future) -> None:
         budget.add_column(f"{direction}, median", justify="right", min_width=8)
         budget.add_column("least – most", justify="right", min_width=13)
     for part in parts:
-        budget.add_row(Text(part.name), *median_and_range(part.uplink_ns), *median_and_range(part.downlink_ns))
+        budget.add_row(part.name, *median_and_range(part.uplink_ns), *median_and_range(part.downlink_ns))
     budget.add_row("one way", *median_and_range(whole.uplink_ns), *median_and_range(whole.downlink_ns), style="bold")
     budget.add_row("round trip", *median_and_range(whole.uplink_ns + whole.downlink_ns), style="bold")
-    console = Console(stderr=True, highlight=False)
-    console.width = max(console.width, 90)
+    console = console_for(stderr=True, least_width=90)
     console.print(budget)
     if any(
         abs(sum(np.median(getattr(part, way)) for part in parts) - np.median(getattr(whole, way))) > NS_PER_MS / 100
@@ -223,10 +221,9 @@ def _print_contacts(contacts: Sequence[Contact]) -> None:
     """When which station has the spacecraft, on stderr; nothing for links without contacts."""
     if not contacts:
         return
-    from rich.console import Console
     from rich.table import Table as RichTable
-    from rich.text import Text
 
+    from emulator.cli.console import console_for
     from emulator.units import format_utc
 
     listed = RichTable(box=None, pad_edge=False)
@@ -236,7 +233,5 @@ def _print_contacts(contacts: Sequence[Contact]) -> None:
     for contact in contacts:
         minutes = (contact.end_ns - contact.start_ns) / (60 * NS_PER_S)
         span = (format_utc(at_ns, 0) for at_ns in (contact.start_ns, contact.end_ns))
-        listed.add_row(Text(contact.station), *span, f"{minutes:.1f}", f"{contact.highest_deg:.0f}")
-    console = Console(stderr=True, highlight=False)
-    console.width = max(console.width, 90)
-    console.print(listed)
+        listed.add_row(contact.station, *span, f"{minutes:.1f}", f"{contact.highest_deg:.0f}")
+    console_for(stderr=True, least_width=90).print(listed)

@@ -21,15 +21,16 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from emulator.cli.console import console_for
+
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console_for(stderr=True),
         transient=True,
     )
     task = bar.add_task(what, total=total)
@@ -60,9 +61,11 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda where: None
         return
-    from rich.console import Console
+    from rich.text import Text
 
-    status = Console(stderr=True).status(f"{what} …")
+    from emulator.cli.console import console_for
+
+    status = console_for(stderr=True).status(Text(f"{what} …"))
     patience = threading.Timer(PATIENCE_S, status.start)
     patience.daemon = True
     patience.start()

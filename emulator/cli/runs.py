@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.cli.options import json_option
+from emulator.units import count_of
 
 if TYPE_CHECKING:
     from emulator.testing.store import Run
@@ -52,13 +53,29 @@ def runs(
         conditions[column] = pattern
     with Store(path or default_path(), read=True) as store:
         if keep is not None or days is not None:
-            click.echo(f"removed {store.prune(keep=keep, days=days)} runs")
+            click.echo(f"removed {count_of(store.prune(keep=keep, days=days), 'run')}")
             return
         found = store.runs(where=conditions, limit=None if numbers else limit, numbers=numbers)
+        if missing := [str(number) for number in numbers if number not in {run.number for run in found}]:
+            there = store.runs(where=conditions, limit=1)
+            latest = f"the latest is run {there[0].number}" if there else "it has none"
+            like = " like that" if conditions else ""
+            raise click.BadParameter(f"{store.path} has no run {', '.join(missing)}{like}; {latest}", param_hint="RUN")
     if as_json or numbers:
         click.echo(json.dumps([as_plain(run) for run in found], indent=1, allow_nan=False))
         return
+    _refuse_unknown(figures, found)
     _print_table(found, figures)
+
+
+def _refuse_unknown(figures: tuple[str, ...], found: list[Run]) -> None:
+    """Raises BadParameter for a figure that none of the runs has, naming those that they have."""
+    known = {name for run in found for name in run.figures}
+    unknown = [name for name in figures if name not in known]
+    if found and unknown:
+        have = f"expected one of {', '.join(sorted(known))}" if known else "there are none"
+        asked = f"no figure of {count_of(len(found), 'run')} is called {unknown[0]}"
+        raise click.BadParameter(f"{asked}: {have}", param_hint="--figure")
 
 
 def as_plain(run: Run) -> dict[str, Any]:
@@ -88,12 +105,13 @@ def _utc(unix: float) -> str:
 
 def _print_table(found: list[Run], figures: tuple[str, ...]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from emulator.cli.console import console_for
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("run", justify="right")
-    for heading in ("finished", "kind", "name"):
+    for heading in ("finished", "kind", "name", "scenario"):
         table.add_column(heading, overflow="fold")
     table.add_column("seed", justify="right")
     table.add_column("outcome")
@@ -101,8 +119,6 @@ def _print_table(found: list[Run], figures: tuple[str, ...]) -> None:
         table.add_column(name, justify="right")
     for run in found:
         values = [f"{run.figures[name]:.4g}" if name in run.figures else "–" for name in figures]
-        table.add_row(str(run.number), _utc(run.finished_unix), run.kind, run.name, str(run.seed), run.outcome, *values)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+        known = (str(run.number), _utc(run.finished_unix), run.kind, run.name, run.scenario, str(run.seed), run.outcome)
+        table.add_row(*known, *values)
+    console_for(width_elsewhere=160).print(table)

@@ -62,9 +62,9 @@ def selftest(only: tuple[str, ...], output: Path | None, as_json: bool) -> None:
 
 def _print_table(certificate: Certificate) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from emulator.cli.console import console_for
     from emulator.testing.report import figure
     from emulator.testing.selftest.certificate import outcome_of
 
@@ -80,9 +80,7 @@ def _print_table(certificate: Certificate) -> None:
         measured = f"{figure(interval.estimate)} {verdict.unit} ({figure(interval.low)} to {figure(interval.high)})"
         margin = f"{figure(verdict.margin)} {verdict.unit}"
         table.add_row(result.what, result.tool, result.commanded, measured, margin, outcome_of(result))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = console_for(width_elsewhere=160)
     console.print(table)
     for line in certificate.faults:
         console.print(f"invalid: {line}")

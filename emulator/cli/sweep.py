@@ -189,9 +189,9 @@ def _progress(total: int):  # type: ignore[no-untyped-def]
 
 def _print_table(results: Sequence[Run]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from emulator.cli.console import console_for
     from emulator.testing.sweeps.medians import SHOWN, group_runs
 
     table = Table(box=box.SIMPLE_HEAD, title="median over the runs, downlink (95 % interval)", title_justify="left")
@@ -210,7 +210,4 @@ def _print_table(results: Sequence[Run]) -> None:
             cells.append(f"{found.estimate:.4g} ({low} to {high})")
         invalid = f", {group.invalid} invalid" if group.invalid else ""
         table.add_row(group.name, f"{group.runs}{invalid}", *cells)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+    console_for(width_elsewhere=160).print(table)
