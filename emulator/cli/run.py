@@ -140,7 +140,7 @@ def stay(bench: Bench, scenario: Scenario, stop: threading.Event, duration_ns: i
     from emulator.cli.live import watch
 
     if not quiet:
-        watch(bench, scenario.name or "bench", stop.is_set, duration_ns=duration_ns)
+        watch(bench, scenario.name, stop.is_set, duration_ns=duration_ns)
         return
     ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
     while not stop.wait(0.25) and (ends is None or time.monotonic() < ends):

@@ -198,8 +198,8 @@ def _said(raw: Mapping[str, Any], key: Key) -> tuple[Key, str]:
 
 
 def _anchored(scenario: Scenario, path: Path, overrides: Sequence[Override]) -> Scenario:
-    """The scenario with its source, and with its paths to other files made absolute."""
-    scenario = scenario.model_copy(update={"source": path.absolute()})
+    """The scenario with its source, its file's name if it has none, and its paths to other files made absolute."""
+    scenario = scenario.model_copy(update={"source": path.absolute(), "name": scenario.name or path.stem})
     for key in PATHS:
         overridden = any(override.key == key[: len(override.key)] for override in overrides)
         scenario = _with_path(scenario, key, Path.cwd() if overridden else path.absolute().parent)

@@ -291,7 +291,7 @@ class OverlayEvent(Table):
 class Scenario(Table):
     """A whole bench: who talks to whom, through which link."""
 
-    name: str = Field("", description="shown when a bench starts")
+    name: str = Field("", description="shown when a bench starts; if it is empty, the file's name without its ending")
     description: str = Field("", description="one line for the reader; titles of pictures and reports")
     seed: int = Field(1, ge=0, lt=2**63, description="of all random draws: the same seed and UTC, the same channel")
     terminal: Terminal | None = Field(None, description="where the user terminal stands")

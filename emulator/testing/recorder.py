@@ -136,7 +136,7 @@ class Recorder:
         record = RunRecord(
             version=__version__,
             title=self._title,
-            scenario_name=scenario.name or "unnamed scenario",
+            scenario_name=scenario.name or "scenario",
             scenario=scenario.model_dump(mode="json"),
             seed=scenario.seed,
             start_utc_ns=self.start_utc_ns,

@@ -84,7 +84,7 @@ def _running(request: pytest.FixtureRequest, wish: Wish, folder: Path) -> Iterat
             limits = Limits(lateness_p99_us=settings.lateness_us)
             link = Satlink(bench, folder, title=request.node.nodeid, limits=limits)
             request.node.user_properties += [
-                ("satlink_scenario", scenario.name or wish.scenario),
+                ("satlink_scenario", scenario.name),
                 ("satlink_seed", scenario.seed),
                 ("satlink_start", format_utc(link.start_utc_ns, 9)),
             ]

@@ -62,7 +62,7 @@ def run_case(case: Case) -> Run:
         kind="sweep",
         name=" ".join([case.scenario, *case.overrides]),
         outcome="invalid" if details.get("faults") else "done",
-        scenario=case.scenario,
+        scenario=_name_of(case.scenario, case.overrides),
         seed=case.seed,
         start_utc=format_utc(case.start_utc_ns, 3),
         version=__version__,
@@ -98,6 +98,14 @@ def _directions() -> tuple[Direction, Direction]:
     from emulator.taps.replay import DIRECTIONS
 
     return DIRECTIONS
+
+
+@functools.lru_cache(maxsize=64)
+def _name_of(scenario: str, overrides: tuple[str, ...]) -> str:
+    """What a test's run of the same link has in its column: the scenario's name, not where its file lies."""
+    from emulator.scenario import load_scenario
+
+    return load_scenario(scenario, overrides).name
 
 
 @functools.lru_cache(maxsize=4)

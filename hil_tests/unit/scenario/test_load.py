@@ -65,7 +65,8 @@ def test_a_scenario_dumped_and_loaded_is_itself(file: Path, tables: Tables) -> N
 def test_every_key_of_the_file_stands_in_the_scenario(file: Path, tables: Tables) -> None:
     dumped = load(file, tables).model_dump(mode="json")
     for key in scalars_in(tables):
-        assert at(dumped, key) == at(tables, key)
+        unnamed = key == ("name",) and not at(tables, key)  # then it is called as its file
+        assert at(dumped, key) == (file.stem if unnamed else at(tables, key))
 
 
 @given(scenarios(), DATA)
@@ -367,3 +368,18 @@ def test_addresses_that_no_host_can_have_are_refused(key: str, address: ipaddres
         elif bits > 28:
             return  # another fault
         load_scenario("fixed", [f"{key}={network}"])
+
+
+LETTERS = st.characters(categories=["L", "N"])
+
+
+@given(st.text(LETTERS, min_size=1, max_size=20), st.text(LETTERS, max_size=10))
+def test_a_scenario_is_called_what_it_says_or_as_its_file(
+    tmp_path_factory: pytest.TempPathFactory, stem: str, name: str
+) -> None:
+    path = tmp_path_factory.mktemp("named") / f"{stem}.toml"
+    path.write_text(f'name = "{name}"\n[link]\nprofile = "fixed"\n', encoding="utf-8")
+    assert load_scenario(path).name == (name or stem)
+    path.write_text('[link]\nprofile = "fixed"\n', encoding="utf-8")
+    assert load_scenario(path).name == stem
+    assert load_scenario(path, [f'name="{name}"']).name == (name or stem)
