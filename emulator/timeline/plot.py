@@ -49,7 +49,7 @@ DAY_NS = 86_400 * NS_PER_S
 
 
 class Stint(NamedTuple):
-    """A stretch of rows with the same satellite: first row, row behind the last, and the name."""
+    """A stretch of rows with the same satellite, or gateway: first row, row behind the last, and the name."""
 
     first: int
     last: int
@@ -74,7 +74,7 @@ def draw(
     starts_ns = rows["utc"].astype(np.int64)
     edges_ns = np.append(starts_ns, starts_ns[-1] + NS_PER_S)  # the last row lasts up to a second
     edges = edges_ns / DAY_NS  # matplotlib's dates: days since 1970
-    stints = _stints(rows["satellite"])
+    stints = _stints(_named(rows))
     slots_ns = _changes(edges_ns, rows) if slot_phase_s is None else _slots(edges_ns, slot_phase_s)
     slots = slots_ns / DAY_NS
     in_slot = np.searchsorted(slots_ns, starts_ns, side="right")
@@ -182,7 +182,7 @@ def _draw_elevation(
 
 
 def _draw_serving(panel: Axes, edges: Floats, rows: Table, stints: Sequence[Stint]) -> None:
-    """Names where there is room: of satellite and gateway, or of the satellite alone, along or across."""
+    """Names where there is room: of satellite and gateway, or of what changes alone, along or across."""
     for number, stint in enumerate(stints):
         if not stint.name:
             continue
@@ -190,8 +190,16 @@ def _draw_serving(panel: Axes, edges: Floats, rows: Table, stints: Sequence[Stin
         panel.axvspan(left, right, color=SERVING[number % len(SERVING)], alpha=0.28, lw=0)
         share = (right - left) / (edges[-1] - edges[0])
         if share > 0.011:  # a line of text
-            gateways = set(rows["gateway"][stint.first : stint.last].tolist())
-            both = f"{stint.name} · {gateways.pop()}" if len(gateways) == 1 and "" not in gateways else stint.name
+            whole = {
+                " · ".join(pair)
+                for pair in zip(
+                    rows["satellite"][stint.first : stint.last].tolist(),
+                    rows["gateway"][stint.first : stint.last].tolist(),
+                    strict=True,
+                )
+                if all(pair)
+            }
+            both = whole.pop() if len(whole) == 1 else stint.name
             words = both if share > 0.0062 * len(both) else stint.name  # a character
             flat = share > 0.0062 * len(words)
             panel.text(
@@ -258,9 +266,16 @@ def _finish(
     panels[-1].set_xlabel(f"UTC, {day}" + (f"      {remark}" if remark else ""))
 
 
-def _stints(satellite: npt.NDArray[Any]) -> list[Stint]:
-    bounds = [0, *(np.flatnonzero(satellite[1:] != satellite[:-1]) + 1).tolist(), len(satellite)]
-    return [Stint(first, last, str(satellite[first])) for first, last in pairwise(bounds)]
+def _named(rows: Table) -> npt.NDArray[Any]:
+    """What tells stretches apart: the satellite, or where it is always the same one, the gateway that has it."""
+    satellite, gateway = rows["satellite"], rows["gateway"]
+    served = satellite != ""
+    return gateway if len(set(satellite[served].tolist())) == 1 and (gateway[served] != "").all() else satellite
+
+
+def _stints(names: npt.NDArray[Any]) -> list[Stint]:
+    bounds = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+    return [Stint(first, last, str(names[first])) for first, last in pairwise(bounds)]
 
 
 def _slots(edges_ns: Ints, phase_s: float) -> Ints:
