@@ -96,8 +96,15 @@ def default_path() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "bentpipe" / "runs.sqlite"
 
 
+def require_folder(path: Path) -> None:
+    """Raises EndpointError if the directory is not there in which a store is to be made."""
+    if not path.parent.is_dir():
+        raise EndpointError(f"{path}: run store: expected a directory {path.parent}, there is none")
+
+
 class Store:
-    """An open store; use as a context. Made if there is none, unless it is opened to `read`.
+    """An open store; use as a context. Made if there is none, unless it is opened to `read`; of directories only the
+    default one.
 
     Raises EndpointError for a file that cannot be opened or written, that is no store, or of a newer version than
     this Bentpipe knows; a store of an older one is brought up to date.
@@ -108,7 +115,9 @@ class Store:
         if read and not path.is_file():
             raise EndpointError(f"{path}: no run store there; `bentpipe sweep` and pytest --satlink-store make one")
         with self._naming():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path == default_path():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            require_folder(path)
             self._database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             with self._naming():

@@ -76,6 +76,15 @@ class Settings:
             Path(os.path.abspath(value)) if (value := config.getoption(name)) else None  # noqa: PTH100 (no symlinks)
             for name in ("--satlink-report", "--satlink-store")
         ]
+        if folders[1] is not None:
+            from emulator.errors import EndpointError
+            from emulator.testing.store import default_path, require_folder
+
+            try:
+                if folders[1] != default_path():
+                    require_folder(folders[1])
+            except EndpointError as error:
+                raise pytest.UsageError(f"--satlink-store: {error}") from error
         capture = config.getoption("--satlink-capture")
         if capture in ("failed", "all") and folders[0] is None:
             raise pytest.UsageError(f"--satlink-capture {capture}: expected --satlink-report, where captures go")

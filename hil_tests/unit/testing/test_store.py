@@ -175,6 +175,18 @@ def strangers(path: Path, application: int, version: int) -> None:
     database.close()
 
 
+def test_of_directories_only_the_default_one_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "nowhere" / "runs.sqlite"
+    with pytest.raises(EndpointError, match="expected a directory") as caught:
+        Store(elsewhere)
+    assert str(elsewhere.parent) in str(caught.value)
+    assert not elsewhere.parent.exists()
+    monkeypatch.setenv("BENTPIPE_STORE", str(elsewhere))
+    with Store(default_path()) as store:
+        store.add(run("one"))
+    assert elsewhere.is_file()
+
+
 def test_reading_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EndpointError, match="no run store"):
         Store(tmp_path / "none", read=True)
