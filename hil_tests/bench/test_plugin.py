@@ -133,6 +133,8 @@ def test_tests_of_ten_lines_meet_their_links(project: pytest.Pytester) -> None:
         runs = {each.name.partition("::")[2]: each for each in store.runs()}
     assert runs["test_ping_takes_80_ms"].seed == 5
     assert "--satlink-seed 5" in runs["test_ping_takes_80_ms"].details["repeat"]
+    assert "--bench fixed" in runs["test_delay"].details["repeat"]
+    assert "--bench starlink_2025" in runs["test_both"].details["repeat"]  # not that of tests without a mark
     page = Path(runs["test_delay"].details["reports"][0]).read_text()
     assert "delay uplink p50" in page
     report = (project.path / "junit.xml").read_text()
@@ -182,7 +184,7 @@ def test_a_failure_says_how_to_repeat_it_and_what_was_done(project: pytest.Pytes
     assert "ScenarioError: apply: fade: unknown key: did you mean fade_db?" in text
     assert "def apply(" not in text, "a refusal is one line, to which frames of Bentpipe's add nothing"
     assert "0 received" in text
-    assert re.search(r"proof: \d+ packets left late by p50", text)
+    assert re.search(r"proof: (\d+ packets? left late by p50|no packet crossed)", text)
     assert re.search(r"done to the link: 2026-01-01T00:00:\S+Z  outage, 60 s, both", text)
     repeat = next(line for line in result.stdout.lines if line.startswith("repeat: "))
     assert repeat.startswith(

@@ -209,11 +209,15 @@ def _told(item: pytest.Item, link: Satlink) -> str:
 
 
 def repeat_command(item: pytest.Item, link: Satlink) -> str:
-    """The command line that runs this test again, on the same channel."""
+    """The command line that runs this test again, on the same channel.
+
+    `--bench` names the link of this test, also where its mark does: an ordinary user needs the option.
+    """
     from emulator.units import format_utc
 
     settings = settings_of(item.config)
-    bench = [f"--bench={settings.bench}"] if Path(settings.bench).is_file() else ["--bench", settings.bench]
+    scenario = settings.wish(list(item.iter_markers("satlink"))).scenario
+    bench = [f"--bench={scenario}"] if Path(scenario).is_file() else ["--bench", scenario]
     words = ["pytest", relative_node(item), *bench]
     words += [word for each in settings.overrides for word in ("--satlink-set", each)]
     words += ["--satlink-seed", str(link.seed), "--satlink-start", format_utc(link.start_utc_ns, 9)]
