@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,15 +122,20 @@ def shell(
             for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's signals are for CMD; we end when it ends
                 restore.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
             process = bench.terminal.popen(list(command))
-            status = watch_over(process, bench, duration_ns)
+            status = watch_over(process, bench, duration_ns, (lambda line: None) if quiet else tell)
         if not quiet:
             for line in summary(bench):
                 tell(line)
     return status if status >= 0 else 128 - status
 
 
-def watch_over(process: subprocess.Popen[Any], bench: Bench, duration_ns: int | None) -> int:
-    """The command's exit status, TIMED_OUT_STATUS after `duration_ns`. Raises EmulationError if the link fails."""
+def watch_over(
+    process: subprocess.Popen[Any], bench: Bench, duration_ns: int | None, say: Callable[[str], None]
+) -> int:
+    """The command's exit status, TIMED_OUT_STATUS after `duration_ns`: then `say` gets a line for the person.
+
+    Raises EmulationError if the link fails.
+    """
     ends = None if duration_ns is None else time.monotonic() + duration_ns / NS_PER_S
     while True:
         try:
@@ -139,6 +145,7 @@ def watch_over(process: subprocess.Popen[Any], bench: Bench, duration_ns: int | 
             bench.counters()
         if ends is not None and time.monotonic() >= ends:
             process.terminate()
+            say(f"CMD was ended after {(duration_ns or 0) / NS_PER_S:g} s (--duration)")
             return TIMED_OUT_STATUS
 
 

@@ -202,6 +202,7 @@ def test_a_duration_ends_the_command_as_timeout_does(world: World) -> None:
         "trap 'echo ended; exit 0' TERM; while :; do sleep 0.01; done", "--isolate", "--duration", "0.3s"
     )
     assert (result.returncode, result.stdout) == (124, "ended\n")
+    assert "CMD was ended after 0.3 s (--duration)" in result.stderr
 
 
 def test_the_keyboards_interrupt_is_the_commands(world: World) -> None:
