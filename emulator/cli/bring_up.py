@@ -16,7 +16,7 @@ import click
 from emulator.bench.privilege import ensure_network_privilege
 from emulator.ports.curve import open_doors
 from emulator.scenario import Scenario
-from emulator.units import NS_PER_MS
+from emulator.units import NS_PER_MS, count_of
 
 if TYPE_CHECKING:
     from emulator.bench import Bench
@@ -154,7 +154,7 @@ def summary(bench: Bench) -> list[str]:
     lines = []
     counters = bench.counters()
     if late := late_packets(counters.relay.lateness_us):
-        lines.append(f"late: {late} packets left more than {LATE_US / 1000:g} ms after they were due")
+        lines.append(f"late: {count_of(late, 'packet')} left more than {LATE_US / 1000:g} ms after they were due")
     lines += [counted("uplink", counters.uplink), counted("downlink", counters.downlink)]
     lines += [end_line(end) for end in counters.relay.ends]
     return lines
@@ -168,8 +168,9 @@ def end_line(end: EndCounters) -> str:
         f", {end.late_packets} came late, by up to {end.late_worst_ns / NS_PER_MS:.1f} ms" if end.late_packets else ""
     )
     lost = f", {end.lost_packets + end.died_packets} lost" if end.lost_packets + end.died_packets else ""
+    connected = f"{'connected' if end.connected else 'not connected'}, {count_of(end.connections, 'time')}"
     return (
-        f"{end.role}'s end: {'connected' if end.connected else 'not connected'}, {end.connections} times; {told}, "
+        f"{end.role}'s end: {connected}; {told}, "
         f"± {clock.error_ns / 1000:.0f} µs, drift {clock.drift_ppm:+.1f} ppm, "
         f"round trip {clock.round_trip_ns / NS_PER_MS:.2f} ms{late}{lost}"
     )

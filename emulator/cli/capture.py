@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emulator.cli.options import json_option, parse_duration_ns, read_by
+from emulator.units import count_of
 
 if TYPE_CHECKING:
     from emulator.taps.consumer import CaptureStream, PacketFilter
@@ -185,4 +186,4 @@ def _report(stream: CaptureStream, kept: int, seconds: float, paths: list[Path],
         click.echo(json.dumps(facts))
         return
     lost = f", {stream.lost} lost to the capture" if stream.lost else ""
-    click.echo(f"bentpipe: {kept} packets captured{lost}", err=True)
+    click.echo(f"bentpipe: {count_of(kept, 'packet')} captured{lost}", err=True)

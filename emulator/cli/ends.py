@@ -18,7 +18,7 @@ from emulator.cli.bring_up import end_in_order, tell
 from emulator.cli.options import card_option, duration_option, json_option, scenario_options
 from emulator.errors import EmulationError, EndpointError
 from emulator.scenario import Scenario
-from emulator.units import NS_PER_S
+from emulator.units import NS_PER_S, count_of
 
 if TYPE_CHECKING:
     from emulator.bench.end_side import Role
@@ -158,9 +158,10 @@ def show(role: str, totals: dict[str, int], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"role": role, **counts}))
         return
+    taken, times = count_of(counts["taken"], "packet"), count_of(counts["sessions"], "time")
     tell(
-        f"{role}: {counts['taken']} packets taken, {counts['lost']} of them lost without link or room; "
-        f"{counts['delivered']} delivered, {counts['dropped']} dropped; connected {counts['sessions']} times"
+        f"{role}: {taken} taken, {counts['lost']} of them lost without link or room; "
+        f"{counts['delivered']} delivered, {counts['dropped']} dropped; connected {times}"
     )
 
 

@@ -12,6 +12,7 @@ import click
 from emulator.cli.bring_up import tell
 from emulator.cli.options import elements_option, scenario_options, start_option
 from emulator.scenario import Scenario
+from emulator.units import count_of
 
 
 @click.command("ground-station")
@@ -41,6 +42,6 @@ def ground_station(scenario: Scenario, start_utc_ns: int | None, elements: Path 
         signal.signal(number, lambda *_: stop.set())
     with GroundStationServer(GroundStationService(windows, stations, clock.utc_ns), host, port) as server:
         click.echo(f"http://{server.host}:{server.port}")
-        tell(f"{len(stations)} stations; Ctrl-C ends it")
+        tell(f"{count_of(len(stations), 'station')}; Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             stop.wait()

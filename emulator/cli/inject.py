@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.cli.options import json_option
-from emulator.units import NS_PER_S, format_utc
+from emulator.units import NS_PER_S, count_of, format_utc
 
 if TYPE_CHECKING:
     from emulator.taps.inject import BuiltPacket
@@ -209,5 +209,4 @@ def _report(built: list[BuiltPacket], direction: str, sent: int, size: int, utc_
         click.echo(packet.summary)
     if len(built) > 10:
         click.echo(f"… and {len(built) - 10} more")
-    packets = "packet" if sent == 1 else "packets"
-    click.echo(f"sent {sent} {packets} ({size} bytes) into the {direction} at {format_utc(utc_ns)}")
+    click.echo(f"sent {count_of(sent, 'packet')} ({size} bytes) into the {direction} at {format_utc(utc_ns)}")

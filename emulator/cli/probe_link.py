@@ -19,7 +19,7 @@ from emulator.cli.bring_up import tell
 from emulator.cli.options import duration_option, json_option
 from emulator.cli.progress import progress
 from emulator.errors import EmulationError, EndpointError
-from emulator.units import NS_PER_S
+from emulator.units import NS_PER_S, count_of
 
 if TYPE_CHECKING:
     from emulator.testing.path_report import Delays, PathReport
@@ -166,7 +166,7 @@ def _measured(
         rows = read_rows(out)
     found = report(rows, same_clock=same_clock)
     if not found.backward.received:
-        raise EmulationError(f"no answer from {host}, UDP port {port}, to {len(rows)} probes")
+        raise EmulationError(f"no answer from {host}, UDP port {port}, to {count_of(len(rows), 'probe')}")
     return found
 
 

@@ -18,7 +18,7 @@ import click
 from emulator.cli import complete
 from emulator.cli.options import json_option, scenario_options, start_option
 from emulator.scenario import Scenario
-from emulator.units import NS_PER_S, format_utc
+from emulator.units import NS_PER_S, count_of, format_utc
 
 if TYPE_CHECKING:
     from emulator.terminal import Mount
@@ -194,7 +194,7 @@ def stub(
             serving.close()
             counts = serving.statistics()
             click.echo(
-                f"received {counts.received} bytes, sent {counts.sent}, unheard {counts.unheard}, "
+                f"received {count_of(counts.received, 'byte')}, sent {counts.sent}, unheard {counts.unheard}, "
                 f"dropped {counts.dropped}",
                 err=True,
             )

@@ -12,7 +12,7 @@ import click
 from emulator.cli.options import bench_elsewhere_options, duration_option, json_option
 from emulator.cli.words import state_lines
 from emulator.control.topics import TOPICS
-from emulator.units import NS_PER_S, format_utc
+from emulator.units import NS_PER_S, count_of, format_utc
 
 if TYPE_CHECKING:
     from emulator.control.subscriber import Message
@@ -56,7 +56,7 @@ def watch(
             if message is None:
                 return
             if message.missed:
-                click.echo(f"bentpipe: {message.missed} messages of {message.topic} were missed", err=True)
+                click.echo(f"bentpipe: missed {count_of(message.missed, 'message')} of {message.topic}", err=True)
             if message.topic in chosen:
                 click.echo(json.dumps(asdict(message)) if as_json else line(message))
                 left = None if left is None else left - 1

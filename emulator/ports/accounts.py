@@ -17,6 +17,7 @@ import numpy as np
 from emulator.link.link import DirectionCounters
 from emulator.link.state import Ints
 from emulator.ports.clocks import ClockEstimate, ClockState
+from emulator.ports.lateness import LATENESS_BINS
 from emulator.ports.link_loop import (
     P_MISSED,
     P_RECEIVED_PACKETS,
@@ -25,7 +26,6 @@ from emulator.ports.link_loop import (
     P_UNDELIVERED,
 )
 from emulator.ports.messages import ROLES, Status
-from emulator.ports.turn import LATENESS_BINS
 from emulator.timeline.causes import Cause
 
 NOTHING = Status(0, 0, 0)

@@ -30,6 +30,7 @@ from emulator.link.state import Ints
 from emulator.ports import batch, end_loop
 from emulator.ports.curve import secure_client
 from emulator.ports.frames import DEVICE
+from emulator.ports.lateness import LATENESS_BINS
 from emulator.ports.messages import (
     ASK,
     DELIVER,
@@ -67,7 +68,7 @@ from emulator.ports.scheduling import (
 )
 from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.stamper import ring_of
-from emulator.ports.turn import LATENESS_BINS, new_scratch
+from emulator.ports.turn import new_scratch
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from emulator.units import NS_PER_MS, NS_PER_S

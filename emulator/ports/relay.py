@@ -31,6 +31,7 @@ from emulator.link.state import (
 )
 from emulator.ports.capture_ring import CaptureRing, new_ring
 from emulator.ports.frames import DEVICE, FAULTS, PACKET
+from emulator.ports.lateness import LATENESS_BINS
 from emulator.ports.scheduling import (
     REALTIME_REST_NS,
     REALTIME_SPIN_NS,
@@ -52,7 +53,6 @@ from emulator.ports.syscalls import (
     wait_readable,
 )
 from emulator.ports.turn import (
-    LATENESS_BINS,
     WAKE_EARLY_NS,
     WRITES_PER_TURN,
     Scratch,

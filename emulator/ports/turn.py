@@ -27,6 +27,7 @@ from emulator.link.store import LARGEST_SUPER, VNET_BYTES, reserve
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports.capture_ring import ON, CaptureRing, remember
 from emulator.ports.frames import DEVICE_MARGIN_NS, read_frame
+from emulator.ports.lateness import LATENESS_BINS
 from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.syscalls import (
     EMPTY_AT,
@@ -49,7 +50,6 @@ WAKE_EARLY_NS = 60_000  # to begin with: a sleep this much shorter is made up fo
 # On a quiet machine one sleep in a hundred ends more than 115 µs late (`bentpipe doctor`); on a busy one, more spinning
 # would only make it busier.
 WAKE_EARLIEST_NS, WAKE_LATEST_NS, WAKE_STEP_NS = 150_000, 20_000, 200
-LATENESS_BINS = 10_001  # microseconds; the last one holds all that is later
 
 
 class Scratch(NamedTuple):

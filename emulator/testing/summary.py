@@ -18,7 +18,7 @@ from emulator.testing.measure import (
 from emulator.testing.record import CAUSE_WORDS, DIRECTIONS, RunRecord, Transfer
 from emulator.testing.verdicts.evidence import faults, in_words
 from emulator.timeline.causes import Cause
-from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_utc
+from emulator.units import NS_PER_MS, NS_PER_S, NS_PER_US, count_of, format_utc
 
 PHASE_TOLERANCE_S = 0.5  # a phase of 12 ± 0.5 s mod 15 (Tanveer et al., arXiv 2307.00402)
 PHASE_CONFIDENCE = 0.5  # below it, chance may have made it: nothing is concluded
@@ -144,7 +144,7 @@ def _delay_card(record: RunRecord) -> Card | None:
     name, calm = "Delay error, measured − expected", min(verdict.calm for verdict in verdicts)
     errors = [verdict.floor_error for verdict in verdicts if verdict.floor_error is not None]
     if not all(verdict.enough for verdict in verdicts) or not errors:
-        more = f"{calm:,} probes without queue or outage near, too few to judge by"
+        more = f"{count_of(calm, 'probe', ',')} without queue or outage near, too few to judge by"
         return Card(name, NOT_KNOWN, more)
     worst = max(errors, key=lambda error: max(abs(error.low), abs(error.high)))
     tails = [verdict.p99_error_ns for verdict in verdicts if verdict.p99_error_ns is not None]
@@ -213,7 +213,7 @@ def _transfer_card(record: RunRecord) -> Card | None:
         f"TCP goodput, {transfer.direction}",
         f"{moved * 8 / max(seconds, 1e-9) / 1e6:.1f} Mbit/s",
         f"mean over {seconds:.0f} s, {moved / 1e6:,.0f} MB; {_connections(transfer)}, "
-        f"{transfer.retransmitted:,} segments sent again",
+        f"{count_of(transfer.retransmitted, 'segment', ',')} sent again",
     )
 
 

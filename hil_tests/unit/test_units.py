@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.units import NS_PER_S, format_utc, parse_utc_ns
+from emulator.units import NS_PER_S, count_of, format_utc, parse_utc_ns
 
 INSTANTS = st.integers(0, 8_867_491_199 * NS_PER_S)  # 1970 to the end of 2250
 
@@ -48,3 +48,10 @@ def test_the_same_instant_in_every_accepted_form(text: str) -> None:
 def test_what_is_no_utc_instant_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_utc_ns(text)
+
+
+@given(st.integers(0, 10**9))
+def test_one_is_singular_and_nothing_else_is(count: int) -> None:
+    number, word = count_of(count, "packet").split()
+    assert (int(number), word) == (count, "packet" if count == 1 else "packets")
+    assert count_of(count, "packet", ",") == f"{count:,} {word}"

@@ -18,6 +18,7 @@ from emulator.bench.sides import Addresses, Side, plan_addresses, side_environme
 from emulator.link.compiled import compiled_apart
 from emulator.link.state import Bytes, Ints
 from emulator.link.store import LARGEST_SUPER
+from emulator.ports.lateness import LATENESS_BINS
 from emulator.ports.namespace import Namespace
 from emulator.ports.relay import LONGEST_WAIT_NS
 from emulator.ports.scheduling import (
@@ -30,7 +31,7 @@ from emulator.ports.scheduling import (
 )
 from emulator.ports.syscalls import monotonic_ns, read_into, wait_readable, write_two
 from emulator.ports.tun import TunPort
-from emulator.ports.turn import LATENESS_BINS, READS_PER_TURN, WAKE_EARLY_NS, WRITES_PER_TURN
+from emulator.ports.turn import READS_PER_TURN, WAKE_EARLY_NS, WRITES_PER_TURN
 from emulator.scenario.model import Scenario
 
 NEVER = 1 << 62

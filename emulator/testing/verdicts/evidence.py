@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from emulator.ports.lateness import LATEST_US, lateness_in_words
 from emulator.testing.performance.statistics import histogram_percentile
 from emulator.testing.record import CAUSE_WORDS, Evidence
 from emulator.timeline.causes import Cause
+from emulator.units import count_of
 
 if TYPE_CHECKING:
     from emulator.bench import Counters
@@ -83,22 +85,27 @@ def faults(evidence: Evidence, limits: Limits | None = None) -> tuple[str, ...]:
             f"allowed are {limits.ingress_wait_us / 1000:g} ms"
         )
     if evidence.starved > limits.starved:
-        found.append(f"{evidence.starved} packets came before the link was planned for their time")
+        found.append(f"{count_of(evidence.starved, 'packet')} came before the link was planned for their time")
     if evidence.broken_batches:
-        found.append(f"{evidence.broken_batches} batches between the processes were not understood")
+        found.append(f"not understood between the processes: {evidence.broken_batches} batches")
     beside = sum(evidence.beside_the_link.values())
     if beside > limits.beside_the_link:
         words = ", ".join(f"{CAUSE_WORDS[name]} {count}" for name, count in evidence.beside_the_link.items())
-        found.append(f"{beside} packets were dropped beside the link: {words}")
+        found.append(f"dropped beside the link: {count_of(beside, 'packet')}: {words}")
     return tuple(found)
 
 
 def in_words(evidence: Evidence) -> str:
     """The evidence on one line."""
+    p50, p99, worst = (
+        lateness_in_words(us) for us in (evidence.lateness_p50_us, evidence.lateness_p99_us, evidence.lateness_worst_us)
+    )
+    at_most = "at most" if evidence.lateness_worst_us < LATEST_US else "the latest"
+    crossed = "no packet crossed"
+    if evidence.packets:
+        crossed = f"{count_of(evidence.packets, 'packet')} left late by p50 {p50}, p99 {p99}, {at_most} {worst}"
     return (
-        f"{evidence.packets} packets left late by p50 {evidence.lateness_p50_us} µs, "
-        f"p99 {evidence.lateness_p99_us} µs, at most {evidence.lateness_worst_us} µs; "
-        f"{sum(evidence.beside_the_link.values())} dropped beside the link; "
+        f"{crossed}; {sum(evidence.beside_the_link.values())} dropped beside the link; "
         f"{'every packet accounted for' if evidence.conserved else 'packets are missing'}"
     )
 
@@ -107,6 +114,6 @@ def counted(name: str, direction: DirectionCounters) -> str:
     """What a direction was offered, and what became of it, on one line."""
     causes = ", ".join(f"{CAUSE_WORDS[cause.name]} {count}" for cause, count in direction.dropped.items() if count)
     return (
-        f"{name}: {direction.offered_packets} packets offered, {direction.delivered_packets} delivered, "
+        f"{name}: {count_of(direction.offered_packets, 'packet')} offered, {direction.delivered_packets} delivered, "
         f"{direction.dropped_packets} dropped{f' ({causes})' if causes else ''}, {direction.held_packets} under way"
     )
