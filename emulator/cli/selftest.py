@@ -66,7 +66,7 @@ def _print_table(certificate: Certificate) -> None:
 
     from emulator.cli.console import console_for
     from emulator.testing.report import figure
-    from emulator.testing.selftest.certificate import outcome_of
+    from emulator.testing.selftest.certificate import margin_of, outcome_of
 
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("what", "by", "commanded", "measured (95 % sure)", "margin", ""):
@@ -78,8 +78,7 @@ def _print_table(certificate: Certificate) -> None:
             continue
         interval = verdict.interval
         measured = f"{figure(interval.estimate)} {verdict.unit} ({figure(interval.low)} to {figure(interval.high)})"
-        margin = f"{figure(verdict.margin)} {verdict.unit}"
-        table.add_row(result.what, result.tool, result.commanded, measured, margin, outcome_of(result))
+        table.add_row(result.what, result.tool, result.commanded, measured, margin_of(result), outcome_of(result))
     console = console_for(width_elsewhere=160)
     console.print(table)
     for line in certificate.faults:

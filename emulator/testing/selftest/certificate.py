@@ -68,6 +68,22 @@ def outcome_of(result: Result) -> Outcome:
     return result.verdict.outcome if result.verdict is not None else "not measured"
 
 
+def margin_of(result: Result) -> str:
+    """By how much the verdict holds, in words; empty if there is none.
+
+    Nothing can arrive before the delay that was commanded: what came at exactly that is no close shave but as it should
+    be, and the margin is that of the other bound.
+    """
+    from emulator.testing.report import figure
+
+    verdict = result.verdict
+    if verdict is None:
+        return ""
+    if result.floor and verdict.interval.low >= verdict.least:
+        return f"{figure(verdict.most - verdict.interval.high)} {verdict.unit}, none too early".replace("  ", " ")
+    return f"{figure(verdict.margin)} {verdict.unit}".rstrip()
+
+
 def _absent(result: Result) -> bool:
     return result.fault.endswith("is not installed")
 
@@ -136,6 +152,7 @@ def write_certificate(certificate: Certificate, directory: Path) -> dict[str, Pa
                 {
                     "result": each,
                     "outcome": outcome_of(each),
+                    "margin": margin_of(each),
                     "bar": bar_of(each.verdict) if each.verdict is not None else None,
                 }
                 for each in certificate.results

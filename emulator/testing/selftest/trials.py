@@ -6,6 +6,7 @@ fell behind makes its trial invalid.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,10 @@ LIMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the certificate. verdict None: nothing was measured, and `fault` says why."""
+    """One line of the certificate. verdict None: nothing was measured, and `fault` says why.
+
+    floor: the least that is allowed is what was commanded, below which nothing can be that is right.
+    """
 
     what: str
     tool: str
@@ -48,6 +52,7 @@ class Result:
     verdict: Verdict | None
     fault: str = ""
     proof: str = ""
+    floor: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,29 +82,24 @@ def perform(trial: Trial) -> list[Result]:
         results = list(trial.run(link))
         faults, proof = link.faults(), in_words(link.evidence())
     return [
-        Result(
-            each.what,
-            each.tool,
-            each.commanded,
-            _with_faults(each.verdict, faults) if each.verdict is not None else None,
-            each.fault,
-            proof,
-        )
+        replace(each, verdict=_with_faults(each.verdict, faults) if each.verdict is not None else None, proof=proof)
         for each in results
     ]
 
 
 def _with_faults(verdict: Verdict, faults: tuple[str, ...]) -> Verdict:
-    figure = Figure(verdict.name, verdict.interval, verdict.unit, verdict.repetitions, faults)
+    figure = Figure(
+        verdict.name, verdict.interval, verdict.unit, verdict.repetitions, faults, of=verdict.of, fewest=verdict.fewest
+    )
     return figure.between(verdict.least, verdict.most)
 
 
-def _by(tool: str, what: str, commanded: str, measure: Callable[[], Verdict]) -> Result:
+def _by(tool: str, what: str, commanded: str, measure: Callable[[], Verdict], *, floor: bool = False) -> Result:
     """What an installed program measured; a program that fails is a fault of this line, and of no other."""
     if tool != "own probe" and shutil.which(tool) is None:
         return Result(what, tool, commanded, None, f"{tool} is not installed")
     try:
-        return Result(what, tool, commanded, measure())
+        return Result(what, tool, commanded, measure(), floor=floor)
     except (AssertionError, DeadlineExceeded, EmulationError, ValueError, KeyError) as error:
         return Result(what, tool, commanded, None, f"{tool}: {error}".splitlines()[0])
 
@@ -114,7 +114,7 @@ def delay(link: Satlink) -> Iterator[Result]:
         figure = Figure("round trip, p10", quantile_interval(times, FLOOR_SHARE), "ms", len(times))
         return figure.between(2 * DELAY_MS, 2 * DELAY_MS + TOOL_MS)
 
-    yield _by("ping", "round-trip delay", f"{2 * DELAY_MS:g} ms", ping)
+    yield _by("ping", "round-trip delay", f"{2 * DELAY_MS:g} ms", ping, floor=True)
     yield from _irtt(link, far, told)
     record = link.measure(3.0)
     for direction in DIRECTIONS:
@@ -150,7 +150,8 @@ def _irtt(link: Satlink, far: str, told: str) -> Iterator[Result]:
         return figure.between(DELAY_MS, DELAY_MS + TOOL_MS)
 
     for direction in DIRECTIONS:
-        yield _by("irtt", f"one-way delay, {direction}", told, lambda direction=direction: verdict(direction))  # type: ignore[misc]
+        measured = functools.partial(verdict, direction)
+        yield _by("irtt", f"one-way delay, {direction}", told, measured, floor=True)
 
 
 def rate(link: Satlink) -> Iterator[Result]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from emulator.errors import EndpointError
 from emulator.testing.intervals import Interval
-from emulator.testing.selftest.certificate import Certificate, bar_of, write_certificate
+from emulator.testing.report import figure
+from emulator.testing.selftest.certificate import Certificate, bar_of, margin_of, write_certificate
 from emulator.testing.selftest.trials import TRIALS, Result, perform
 from emulator.testing.verdicts.verdict import Figure
 
@@ -56,6 +57,21 @@ def test_a_bar_stays_on_its_scale(estimate: float, below: float, above: float, l
     assert bar is not None
     for place in (bar.allowed_left, bar.allowed_left + bar.allowed_width, bar.left, bar.middle):
         assert 0 <= place <= 100 + 1e-9
+
+
+@given(early=st.floats(-0.5, 0.5), late=st.floats(0, 0.9))
+def test_what_came_exactly_when_it_was_due_is_no_close_shave(early: float, late: float) -> None:
+    """From a floor, which is what was commanded, the margin is that of the other bound; too early is too early."""
+    low = min(40 - early, 40 + late)
+    verdict = Figure("round trip", Interval(40 + late, low, 40 + late, 0.95), "ms", 9).between(40, 41)
+    told = margin_of(Result("round-trip delay", "ping", "40 ms", verdict, floor=True))
+    if low < 40:
+        assert told == f"{figure(verdict.margin)} ms"
+        assert told.startswith("−")
+    else:
+        assert told == f"{figure(41 - (40 + late))} ms, none too early"
+    assert margin_of(Result("x", "ping", "40 ms", verdict)) == f"{figure(verdict.margin)} ms"
+    assert margin_of(Result("x", "ping", "40 ms", None)) == ""
 
 
 def test_a_certificate_that_cannot_be_written_names_its_place(tmp_path: Path) -> None:
