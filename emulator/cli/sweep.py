@@ -16,7 +16,7 @@ from emulator.cli.options import duration_option, json_option
 from emulator.cli.progress import working
 from emulator.errors import EmulationError
 from emulator.output import output_file
-from emulator.units import NS_PER_S, parse_utc_ns
+from emulator.units import NS_PER_S, count_of, parse_utc_ns
 
 if TYPE_CHECKING:
     from emulator.testing.store import Run
@@ -116,7 +116,7 @@ def sweep(
         known = set() if again else store.finished([case.key for case in cases])
         todo = [case for case in cases if case.key not in known]
         click.echo(
-            f"bentpipe: {len(cases)} runs, {len(known)} of them in {store_path} already"
+            f"bentpipe: {count_of(len(cases), 'run')}, {len(known)} of them in {store_path} already"
             + (f"; {len(todo)} to do" if todo else ""),
             err=True,
         )
@@ -130,7 +130,9 @@ def sweep(
             click.echo("bentpipe: stopped; what is finished is kept, and the same command goes on from here", err=True)
             raise
         if todo:
-            click.echo(f"bentpipe: {len(todo) - len(errors)} runs in {time.monotonic() - began_s:.1f} s", err=True)
+            click.echo(
+                f"bentpipe: {count_of(len(todo) - len(errors), 'run')} in {time.monotonic() - began_s:.1f} s", err=True
+            )
         results = _in_order(cases, store.runs(where={"kind": "sweep"}))
     if as_json:
         from emulator.cli.runs import as_plain
@@ -142,7 +144,7 @@ def sweep(
         from emulator.testing.sweeps.medians import group_runs
         from emulator.testing.sweeps.picture import draw_sweep
 
-        of_each = f"{duration_ns / NS_PER_S:g} s of each, {packets:,} packets each way; downlink"
+        of_each = f"{duration_ns / NS_PER_S:g} s of each, {count_of(packets, 'packet', ',')} each way; downlink"
         with working("drawing"), output_file(plot) as file:
             draw_sweep(group_runs(results), file, file_format=plot.suffix[1:], title=f"Sweep: {of_each}")
     if errors:
@@ -165,7 +167,7 @@ def _tell_errors(errors: dict[str, str], cases: Sequence[Case]) -> None:
     names = {case.key: f"{' '.join([case.scenario, *case.overrides])}, seed {case.seed}" for case in cases}
     for key, line in list(errors.items())[:10]:
         click.echo(f"bentpipe: {names[key]}: {line}", err=True)
-    raise EmulationError(f"sweep: {len(errors)} of {len(cases)} runs have no result")
+    raise EmulationError(f"sweep: {len(errors)} of {count_of(len(cases), 'run')} without a result")
 
 
 def _progress(total: int):  # type: ignore[no-untyped-def]
@@ -192,7 +194,7 @@ def _print_table(results: Sequence[Run]) -> None:
     from rich.table import Table
 
     from emulator.cli.console import console_for
-    from emulator.testing.sweeps.medians import SHOWN, group_runs
+    from emulator.testing.sweeps.medians import SHOWN, group_runs, interval_in_words
 
     table = Table(box=box.SIMPLE_HEAD, title="median over the runs, downlink (95 % interval)", title_justify="left")
     table.add_column("scenario and parameters")
@@ -206,8 +208,7 @@ def _print_table(results: Sequence[Run]) -> None:
             if found is None:
                 cells.append("–")
                 continue
-            low, high = (f"{bound:.4g}" if abs(bound) != float("inf") else "?" for bound in (found.low, found.high))
-            cells.append(f"{found.estimate:.4g} ({low} to {high})")
+            cells.append(f"{found.estimate:.4g} ({interval_in_words(found, len(group.values[figure]))})")
         invalid = f", {group.invalid} invalid" if group.invalid else ""
         table.add_row(group.name, f"{group.runs}{invalid}", *cells)
     console_for(width_elsewhere=160).print(table)

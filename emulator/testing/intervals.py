@@ -86,6 +86,16 @@ def _largest_rank(count: int, share: float, tail: float) -> int:
     return low
 
 
+def fewest_for_quantile(share: float, confidence: float = CONFIDENCE) -> int:
+    """How many values `quantile_interval` takes for two finite bounds: 6 for the median with 95 %, 72 for p95.
+
+    Raises ValueError for a share that is not between 0 and 1: no number of values bounds the least or the most.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"quantile: expected a share between 0 and 1, got {share}")
+    return max(1, math.ceil(math.log((1 - confidence) / 2) / math.log(max(share, 1 - share)) - 1e-9))
+
+
 def share_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> Interval:
     """The share of independent trials that come true, of which `hits` of `count` did: Clopper and Pearson, 1934.
 

@@ -73,6 +73,7 @@ class Script:
         self._bench, self._steps, self._on_done = bench, list(steps), on_done
         self._stopping, self._over = threading.Event(), threading.Event()
         self._performed: list[Performed] = []
+        self._ends_ns: dict[int, int] = {}  # of the steps that last, by their number, on the packets' clock
         self._thread = threading.Thread(target=self._run, name="script", daemon=True)
         self._check()
 
@@ -97,11 +98,21 @@ class Script:
         rest = enumerate(self._steps[len(done) :], len(done))
         return done + [Performed(number, step, "pending") for number, step in rest]
 
-    def wait(self, deadline_s: float) -> list[Performed]:
-        """Waits until every step was done or never came. Raises EmulationError, naming the first that is pending."""
+    def wait(self, deadline_s: float, *, until: Literal["begun", "over"] = "begun") -> list[Performed]:
+        """Waits until every step was done or never came; of what lasts, until it has `begun`, or until it is `over`.
+
+        Raises EmulationError after `deadline_s`, naming the first step that is pending, or not over.
+        """
+        deadline_ns = time.monotonic_ns() + round(deadline_s * NS_PER_S)
         if not self._over.wait(deadline_s):
             pending = next(each for each in self.performed if each.outcome == "pending")
             raise EmulationError(f"{pending} after {deadline_s:g} s")
+        if until == "over" and self._ends_ns:
+            for number, ends_ns in sorted(self._ends_ns.items(), key=lambda item: item[1]):
+                if ends_ns > deadline_ns:
+                    self._wait_until(deadline_ns)
+                    raise EmulationError(f"{self._performed[number]}: not over after {deadline_s:g} s")
+                self._wait_until(ends_ns)
         return self.performed
 
     def __enter__(self) -> Self:
@@ -124,6 +135,8 @@ class Script:
                 if at_ns is None:
                     return
                 performed = Performed(number, step, "done", self._bench.utc_of_monotonic_ns(at_ns))
+                if _laid(step):
+                    self._ends_ns[number] = at_ns + round(step.duration_s * NS_PER_S)
             self._performed.append(performed)
             if self._bench.events is not None:
                 self._bench.events.record("script", author=AUTHOR, step=number, text=str(performed))

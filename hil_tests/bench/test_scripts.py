@@ -56,6 +56,22 @@ def test_steps_follow_each_other_at_their_moments(bench: Bench) -> None:
 
 
 @pytest.mark.needs("netns", "tun")
+def test_waiting_ends_when_the_last_step_begins_or_when_all_is_over(bench: Bench) -> None:
+    long, short = ({"at": "0s", "action": "fade", "fade_db": 1.0, "duration_s": length_s} for length_s in (0.6, 0.2))
+    with Script(bench, steps_of(long, short)) as script:
+        begun = script.wait(60)
+        over = script.wait(60, until="over")
+        after_ns = bench.utc_ns()
+        assert [each.outcome for each in begun] == [each.outcome for each in over] == ["done", "done"]
+        assert begun[0].utc_ns is not None
+        assert after_ns >= begun[0].utc_ns + 600_000_000
+    with Script(bench, steps_of({**long, "duration_s": 3600.0})) as script:
+        assert script.wait(60)[0].outcome == "done"
+        with pytest.raises(EmulationError, match=r"script\[0\].*fade.*: not over after 0\.1 s"):
+            script.wait(0.1, until="over")
+
+
+@pytest.mark.needs("netns", "tun")
 def test_a_move_takes_sky_link_and_position_along() -> None:
     there = {"latitude_deg": 50.0, "longitude_deg": -5.0, "altitude_m": 20.0}
     with Bench(load_scenario("geo_dvbs2"), start_utc_ns=START_NS) as bench:

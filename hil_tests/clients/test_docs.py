@@ -1,4 +1,5 @@
-"""The README and the tutorial, executed as a reader would: what is shown works, and prints what stands below it.
+"""The README, the tutorial and the tests of the page on testing, executed as a reader would: what is shown works, and
+prints what stands below it.
 
 Blocks marked `sh` run in the order of the page, in one directory. One that begins with `# until Ctrl-C` runs beside the
 others, until its section ends. A `text` block behind it is what it prints, line by line: `…` stands for anything, and
@@ -23,7 +24,7 @@ import pytest
 
 from hil_tests.unit.docs.pages import CHECKOUT, blocks, inline_code
 
-TUTORIAL, README = CHECKOUT / "docs" / "tutorial.md", CHECKOUT / "README.md"
+TUTORIAL, README, TESTING = (CHECKOUT / name for name in ("docs/tutorial.md", "README.md", "docs/testing.md"))
 BESIDE = "# until Ctrl-C\n"
 LIMIT_S = 120
 
@@ -176,6 +177,18 @@ def test_the_five_things_of_the_readme_work(reader: Reader) -> None:
                 stack.enter_context(reader.beside(line, "bentpipe: starlink_2025, …"))
             elif command != "bench":  # a minute of load; hil_tests/performance measures
                 reader.run(line)
+
+
+@pytest.mark.parametrize("scenario", ["starlink_2025", "fixed"])
+def test_the_verdicts_of_the_page_on_testing_are_passed(reader: Reader, scenario: str) -> None:
+    """As they stand there, on a link that has the delay that they demand."""
+    shown = [block.text for block in blocks(TESTING, language="python") if "def test_" in block.text]
+    assert len(shown) == 1
+    (reader.directory / "test_link.py").write_text(shown[0], encoding="utf-8")
+    told = reader.run(f"pytest -rA --bench={scenario} --satlink-start 2026-01-01T00:00:13Z test_link.py")
+    assert "1 passed" in told
+    assert re.search(r"verdict: delay downlink p95: .* sure: [\d.]+ to [\d.]+\), demanded at most 60 ms: passed", told)
+    assert re.search(r"verdict: recovery downlink: 0\.\d+ s \(too short for an interval: 1 outage, 6 needed\)", told)
 
 
 def test_what_is_shown_is_compared_with_what_is_printed() -> None:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emulator.testing.intervals import Interval, quantile_interval
+from emulator.testing.intervals import Interval, fewest_for_quantile, quantile_interval
 from emulator.testing.store import Run
+from emulator.units import count_of
+
+FEWEST_RUNS = fewest_for_quantile(0.5)
 
 SHOWN = {
     "downlink.delay_p50_ms": "delay p50, ms",
@@ -32,6 +35,14 @@ class Group:
     def median(self, figure: str) -> Interval | None:
         """Over the runs, with its interval; None if no run has the figure."""
         return quantile_interval(self.values[figure], 0.5) if self.values[figure] else None
+
+
+def interval_in_words(found: Interval, runs: int) -> str:
+    """`10 to 12`, or why there are no bounds: `3 runs; an interval needs 6`. runs: of which it is the median."""
+    bounds = [f"{bound:.4g}" if math.isfinite(bound) else "?" for bound in (found.low, found.high)]
+    if "?" in bounds and runs < FEWEST_RUNS:
+        return f"{count_of(runs, 'run')}; an interval needs {FEWEST_RUNS}"
+    return " to ".join(bounds)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from emulator.testing.picture_style import COLOUR, FAINT, INK, STYLE
-from emulator.testing.sweeps.medians import SHOWN, Group
+from emulator.testing.sweeps.medians import FEWEST_RUNS, SHOWN, Group
 
 ROW_INCHES, MARGIN_INCHES, PANEL_INCHES, LETTER_INCHES = 0.42, 1.4, 2.6, 0.085
 LOG_FROM = 30.0  # most over least, all above 0, from which a panel counts in powers of ten
@@ -106,4 +106,6 @@ def _in_lines(group: Group) -> str:
     """The scenario, then a parameter a line, then how many runs."""
     scenario, _, parameters = group.name.partition(" ")
     runs = f"{group.runs} run{'s' if group.runs != 1 else ''}" + (f", {group.invalid} invalid" if group.invalid else "")
+    if group.runs - group.invalid < FEWEST_RUNS:
+        runs += f"; an interval needs {FEWEST_RUNS}"
     return "\n".join([scenario, *parameters.split(), runs])

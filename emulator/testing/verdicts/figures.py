@@ -14,7 +14,14 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from emulator.testing.intervals import CONFIDENCE, Interval, bootstrap_interval, quantile_interval, share_interval
+from emulator.testing.intervals import (
+    CONFIDENCE,
+    Interval,
+    bootstrap_interval,
+    fewest_for_quantile,
+    quantile_interval,
+    share_interval,
+)
 from emulator.testing.measure import goodput
 from emulator.testing.record import Direction, ProbeSeries, RunRecord
 from emulator.testing.verdicts.evidence import Limits, faults
@@ -106,7 +113,7 @@ def goodput_mbps(
     values = per_run[0] if len(records) == 1 else [float(np.percentile(each, percentile)) for each in per_run if each]
     name = f"goodput p{percentile:g}"
     share = percentile / 100 if len(records) == 1 else 0.5
-    return _figure(name, "Mbit/s", records, values, lambda all_: quantile_interval(all_, share, confidence), limits)
+    return _quantile(name, "Mbit/s", records, values, share, confidence, limits, _repetition(records))
 
 
 def recovery_s(
@@ -126,9 +133,7 @@ def recovery_s(
         for recovery in (_recovery(record, direction, event.at_ns, event.at_ns + event.duration_ns),)
         if recovery is not None
     ]
-    return _figure(
-        f"recovery {direction}", "s", records, values, lambda all_: quantile_interval(all_, 0.5, confidence), limits
-    )
+    return _quantile(f"recovery {direction}", "s", records, values, 0.5, confidence, limits, "outage")
 
 
 def _recovery(record: RunRecord, direction: Direction, start_ns: int, end_ns: int) -> float | None:
@@ -159,7 +164,7 @@ def _by_probes(
     """The figure of each repetition, and the median of these with its interval."""
     records = _records(runs)
     values = [value for probes, rows in _repetitions(records, direction) if (value := of(probes, rows)) is not None]
-    return _figure(name, unit, records, values, lambda all_: quantile_interval(all_, 0.5, confidence), limits)
+    return _quantile(name, unit, records, values, 0.5, confidence, limits, _repetition(records))
 
 
 def _share(
@@ -186,7 +191,8 @@ def _share(
         low, high = min(over.low, 100 * each.low), max(over.high, 100 * each.high)
         return Interval(100 * each.estimate, low, high, confidence)
 
-    return _figure(name, "%", records, [100 * each / count for each, count in counts], interval, limits)
+    each = [100 * each / count for each, count in counts]
+    return _figure(name, "%", records, each, interval, limits, _repetition(records), 1)
 
 
 def _repetitions(records: list[RunRecord], direction: Direction) -> list[tuple[ProbeSeries, slice]]:
@@ -205,6 +211,27 @@ def _stretches(probes: ProbeSeries) -> list[slice]:
     return [slice(int(first), int(last)) for first, last in pairwise(edges)]
 
 
+def _repetition(records: list[RunRecord]) -> str:
+    return "whole second" if len(records) == 1 else "run"
+
+
+def _quantile(
+    name: str,
+    unit: str,
+    records: list[RunRecord],
+    values: list[float],
+    share: float,
+    confidence: float,
+    limits: Limits | None,
+    of: str,
+) -> Figure:
+    def interval(all_: Floats) -> Interval:
+        return quantile_interval(all_, share, confidence)
+
+    fewest = fewest_for_quantile(share, confidence) if 0 < share < 1 else 0
+    return _figure(name, unit, records, values, interval, limits, of, fewest)
+
+
 def _figure(
     name: str,
     unit: str,
@@ -212,11 +239,13 @@ def _figure(
     values: list[float],
     interval: Callable[[Floats], Interval],
     limits: Limits | None,
+    of: str,
+    fewest: int,
 ) -> Figure:
     found = tuple(fault for record in records if record.evidence for fault in faults(record.evidence, limits))
     if not values:
-        return Figure(name, Interval(math.nan, -math.inf, math.inf, CONFIDENCE), unit, 0, found)
-    return Figure(name, interval(np.array(values)), unit, len(values), found, tuple(values))
+        return Figure(name, Interval(math.nan, -math.inf, math.inf, CONFIDENCE), unit, 0, found, (), of, fewest)
+    return Figure(name, interval(np.array(values)), unit, len(values), found, tuple(values), of, fewest)
 
 
 def _records(runs: Runs) -> list[RunRecord]:

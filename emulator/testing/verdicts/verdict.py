@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from emulator.errors import EmulationError
 from emulator.testing.intervals import Interval
+from emulator.units import count_of
 
 Outcome = Literal["passed", "failed", "undecided", "invalid"]
 
@@ -29,7 +30,10 @@ class Invalid(EmulationError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was demanded of a figure, and what came of it. `least`, `most`: the demand, infinite for none."""
+    """What was demanded of a figure, and what came of it. `least`, `most`: the demand, infinite for none.
+
+    of: what the repetitions are, in the singular; fewest: how many of them an interval takes, 0 for unknown.
+    """
 
     name: str
     outcome: Outcome
@@ -39,12 +43,14 @@ class Verdict:
     unit: str
     repetitions: int
     faults: tuple[str, ...] = ()
+    of: str = "repetition"
+    fewest: int = 0
 
     def __bool__(self) -> bool:
         return self.outcome == "passed"
 
     def __str__(self) -> str:
-        words = f"{self.name}: {_interval(self.interval, self.unit)}, demanded {_demand(self)}: {self.outcome}"
+        words = f"{self.name}: {_interval(self)}, demanded {_demand(self)}: {self.outcome}"
         return f"{words} ({'; '.join(self.faults)})" if self.faults else words
 
     @property
@@ -88,7 +94,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured quantity with its interval over `repetitions`; with `faults`, every verdict is invalid."""
+    """A measured quantity with its interval over `repetitions`; with `faults`, every verdict is invalid.
+
+    of, fewest: as a Verdict has them.
+    """
 
     name: str
     interval: Interval
@@ -96,6 +105,8 @@ class Figure:
     repetitions: int
     faults: tuple[str, ...] = ()
     values: tuple[float, ...] = field(default=(), repr=False)
+    of: str = "repetition"
+    fewest: int = 0
 
     def at_most(self, most: float) -> Verdict:
         return self.between(-math.inf, most)
@@ -114,13 +125,31 @@ class Figure:
             outcome = "passed"
         elif self.interval.outside(least, most):
             outcome = "failed"
-        return Verdict(self.name, outcome, self.interval, least, most, self.unit, self.repetitions, self.faults)
+        return Verdict(
+            self.name,
+            outcome,
+            self.interval,
+            least,
+            most,
+            self.unit,
+            self.repetitions,
+            self.faults,
+            self.of,
+            self.fewest,
+        )
 
 
-def _interval(interval: Interval, unit: str) -> str:
-    low = f"{interval.low:.4g}" if math.isfinite(interval.low) else "?"
-    high = f"{interval.high:.4g}" if math.isfinite(interval.high) else "?"
-    return f"{interval.estimate:.4g} {unit} ({interval.confidence:.0%} sure: {low} to {high})".replace("  ", " ")
+def _interval(verdict: Verdict) -> str:
+    """The estimate and its interval; where that lacks a bound for want of repetitions, how many it would take."""
+    interval = verdict.interval
+    bounds = [f"{bound:.4g}" if math.isfinite(bound) else "?" for bound in (interval.low, interval.high)]
+    sure = f"{interval.confidence:.0%} sure: {' to '.join(bounds)}"
+    if "?" in bounds and verdict.repetitions < verdict.fewest:
+        short = f"too short for an interval: {count_of(verdict.repetitions, verdict.of)}, {verdict.fewest} needed"
+        sure = short if bounds == ["?", "?"] else f"{sure}; {short}"
+    if math.isnan(interval.estimate):
+        return f"nothing measured ({sure})"
+    return f"{interval.estimate:.4g} {verdict.unit}".rstrip() + f" ({sure})"
 
 
 def _demand(verdict: Verdict) -> str:

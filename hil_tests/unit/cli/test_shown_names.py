@@ -134,9 +134,7 @@ def test_plan_shows_a_station_whose_name_is_markup(
 
 
 @pytest.mark.parametrize("name", ["mk [/b]", "[red] mk"])
-def test_demo_shows_a_scenario_whose_name_is_markup(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_shows_a_scenario_whose_name_is_markup(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = synthetic_record()
     record.checks[0].what, record.checks[0].outcome = f"{name} asked", f"{name} told"
     monkeypatch.setattr(demo, "_run", lambda *_: record)
@@ -146,4 +144,3 @@ def test_demo_shows_a_scenario_whose_name_is_markup(
     assert result.exception is None, result.output
     for shown in (f"{name}: probes", f"{name} asked", f"{name} told"):
         assert shown in result.output
-

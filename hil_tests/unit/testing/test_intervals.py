@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from emulator.testing.intervals import (
     binomial_at_most,
     bootstrap_interval,
+    fewest_for_quantile,
     quantile_interval,
     share_interval,
 )
@@ -100,3 +101,20 @@ def test_a_bootstrap_is_repeatable_and_narrows(seed: int) -> None:
 def test_a_claim_is_never_both_proven_and_refuted(values: list[float], low: float, room: float) -> None:
     interval = quantile_interval(values, 0.5)
     assert not (interval.within(low, low + room) and interval.outside(low, low + room))
+
+
+@given(st.floats(0.02, 0.98), st.sampled_from([0.5, 0.8, 0.95, 0.99]))
+def test_the_fewest_values_that_bound_a_quantile_are_the_fewest(share: float, confidence: float) -> None:
+    fewest = fewest_for_quantile(share, confidence)
+    enough = quantile_interval(range(fewest), share, confidence)
+    assert math.isfinite(enough.low)
+    assert math.isfinite(enough.high)
+    if fewest > 1:
+        short = quantile_interval(range(fewest - 1), share, confidence)
+        assert math.isinf(short.low) or math.isinf(short.high)
+
+
+def test_a_median_takes_six_values_and_no_number_bounds_the_most() -> None:
+    assert fewest_for_quantile(0.5) == 6
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        fewest_for_quantile(1.0)

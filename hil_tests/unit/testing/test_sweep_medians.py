@@ -94,3 +94,17 @@ def test_the_command_draws_and_refuses_what_is_no_picture(tmp_path: Path, capsys
     assert bentpipe([*common, *store, "--plot", str(tmp_path / "sweep.doc")]) != 0
     told = capsys.readouterr()
     assert (told.out, "sweep.doc" in told.err) == ("", True)
+
+
+@pytest.mark.parametrize("runs", [1, 5, 6, 9])
+def test_too_few_runs_for_an_interval_are_told(runs: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["sweep", "fixed", "--seeds", f"1-{runs}", "--duration", "1s", "--packets", "20", "--jobs", "1"]
+    assert bentpipe([*common, "--store", str(tmp_path / "runs.sqlite")]) == 0
+    told = capsys.readouterr()
+    each = "1 run" if runs == 1 else f"{runs} runs"
+    assert ("? to ?" in told.out) is False
+    assert (f"({each}; an interval needs 6)" in " ".join(told.out.split())) == (runs < 6)
+    assert f"{each}, 0 of them" in told.err
+    (group,) = group_runs(made([("fixed", "done", dict.fromkeys(SHOWN, 1.0))] * runs))
+    (label, *_) = picture_of([group], "a sweep").axes[0].get_yticklabels()
+    assert ("an interval needs 6" in label.get_text()) == (runs < 6)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.testing.intervals import Interval
+from emulator.ports.lateness import LATEST_US
+from emulator.testing.intervals import Interval, fewest_for_quantile
 from emulator.testing.record import Event, Evidence, ProbeSeries, RunRecord, Transfer
 from emulator.testing.verdicts import (
     Figure,
@@ -24,7 +25,7 @@ from emulator.testing.verdicts import (
     reordered_percent,
 )
 from emulator.testing.verdicts.evidence import faults, in_words
-from emulator.units import NS_PER_MS, NS_PER_S
+from emulator.units import NS_PER_MS, NS_PER_S, count_of
 from hil_tests.unit.testing.synthetic import OUTAGE_S, synthetic_record
 
 STEP_NS = 10 * NS_PER_MS
@@ -179,3 +180,48 @@ def test_require_lets_through_what_passed_and_nothing_else(
             verdict.require()
     if verdict.outcome == "undecided" and least <= estimate <= least + room:
         assert verdict.require(surely=False) is verdict
+
+
+@given(st.integers(1, 2 * LATEST_US), st.integers(1, 5))
+def test_the_latest_that_is_counted_is_no_bound_of_what_came(late_us: int, packets: int) -> None:
+    """The histogram's last bin holds all that is later."""
+    us = min(late_us, LATEST_US)
+    told = in_words(Evidence(packets=packets, lateness_p50_us=us, lateness_p99_us=us, lateness_worst_us=us)).partition(
+        ";"
+    )[0]
+    if late_us < LATEST_US:
+        assert told.endswith(f"p50 {us} µs, p99 {us} µs, at most {us} µs")
+    else:
+        assert told.endswith("p50 10 ms or more, p99 10 ms or more, the latest 10 ms or more")
+    assert told.startswith(f"{packets} packet{'s' * (packets > 1)} left late by")
+
+
+def test_where_nothing_crossed_no_lateness_is_told() -> None:
+    assert in_words(Evidence()).startswith("no packet crossed; 0 dropped")
+
+
+@given(st.integers(0, 12), st.sampled_from([5.0, 50.0, 90.0]))
+def test_a_verdict_without_bounds_says_how_many_it_takes(seconds: int, percentile: float) -> None:
+    """goodput_mbps of one run: of its whole seconds, the quantile itself."""
+    record = run([20.0] * 1200)
+    bins = list(range(0, (seconds + 1) * NS_PER_S + 1, NS_PER_S // 10))
+    record.transfer = Transfer(at_ns=bins, bytes=[1000 * at // NS_PER_S for at in bins], congestion="cubic")
+    figure = goodput_mbps(record, percentile=percentile)
+    told = str(figure.at_least(0))
+    needed = fewest_for_quantile(percentile / 100)
+    assert ("needed" in told) == (figure.repetitions < needed)
+    assert ("?" in told or "nothing" in told or "too short" in told) == ("needed" in told)
+    if "needed" in told:
+        whole = count_of(figure.repetitions, "whole second")
+        assert f"too short for an interval: {whole}, {needed} needed" in told
+    assert "nan" not in told
+
+
+def test_what_was_never_measured_is_told_in_words() -> None:
+    told = str(recovery_s(run([20.0] * 1200), "downlink").at_most(1))
+    assert told == (
+        "recovery downlink: nothing measured (too short for an interval: 0 outages, 6 needed), demanded at most 1 s: "
+        "undecided"
+    )
+    three = [run([20.0] * 1200) for _ in range(3)]
+    assert "(too short for an interval: 3 runs, 6 needed)" in str(delay_ms(three, "downlink").at_most(60))
