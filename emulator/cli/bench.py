@@ -100,7 +100,12 @@ def _progress(total_s: float, console: object) -> Iterator[Callable[[float, str]
     if not sys.stderr.isatty():
         yield lambda done_s, what: click.echo(f"bentpipe: {done_s:.0f} of {total_s:.0f} s: {what}", err=True)
         return
-    columns = BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total_s)
         yield lambda done_s, what: bar.update(task, completed=done_s, description=what)

@@ -1,7 +1,7 @@
 """The console of every command: what is printed there means itself.
 
-rich takes `[red]` for a colour, `[/x]` for the end of one and `:star:` for a picture. Names of tests, files, stations and
-scenarios may hold any of them, and no place that prints one has to think of it: colours are given as styles of a Text.
+rich takes `[red]` for a colour, `[/x]` for the end of one and `:star:` for a picture. Names of tests, files, stations
+and scenarios may hold any of them, and no place that prints one has to think of it: colours are styles of a Text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,5 @@ def console_for(*, stderr: bool = False, width_elsewhere: int | None = None, lea
     console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if width_elsewhere is not None and not console.is_terminal:
         console.width = width_elsewhere
-    if console.width < least_width:
-        console.width = least_width
+    console.width = max(console.width, least_width)
     return console

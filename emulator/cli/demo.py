@@ -82,8 +82,9 @@ def demo(scenario: Scenario, start_utc_ns: int | None, duration_ns: int | None, 
     _check_first(duration_s, directory)
     console = console_for(stderr=True)
     announced = (
-        f": probes both ways and a TCP download through the link for about {duration_s or DEFAULT_S:.0f} s, with an "
-        f"outage and a fade laid over it;\na packet from scapy, a query on a serial line, and a report in {directory}/. "
+        f": probes both ways and a TCP download through the link for about {duration_s or DEFAULT_S:.0f} s, "
+        "with an outage and a fade laid over it;\n"
+        f"a packet from scapy, a query on a serial line, and a report in {directory}/. "
         "Ctrl-C ends it early, with a report."
     )
     console.print(Text.assemble((scenario.name, "bold"), announced), soft_wrap=True)
