@@ -135,7 +135,7 @@ class Script:
                 if at_ns is None:
                     return
                 performed = Performed(number, step, "done", self._bench.utc_of_monotonic_ns(at_ns))
-                if _laid(step):
+                if events_of(step):
                     self._ends_ns[number] = at_ns + round(step.duration_s * NS_PER_S)
             self._performed.append(performed)
             if self._bench.events is not None:
