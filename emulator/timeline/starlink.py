@@ -112,8 +112,20 @@ class StarlinkWindows(OrbitWindows):
             rates_bps.append(rate_bps)
             cn_centidb.append(cn)
         gate, cause = self.steady_gates(utc_ns, satellite >= 0, cn_centidb)
-        sky = azimuth_deg, elevation_deg, slant_range_m
-        return Overview(utc_ns, satellite, gateway, *sky, *delays_ns, *rates_bps, gate=gate, cause=cause)
+        return Overview(
+            utc_ns,
+            satellite,
+            gateway,
+            azimuth_deg,
+            elevation_deg,
+            slant_range_m,
+            uplink_delay_ns=delays_ns[0],
+            downlink_delay_ns=delays_ns[1],
+            uplink_bps=rates_bps[0],
+            downlink_bps=rates_bps[1],
+            gate=gate,
+            cause=cause,
+        )
 
     def _stints(self, number: int) -> list[Stint]:
         start_ns, serving = self.policy.slot_start_ns(number), self.policy.serving(number)
