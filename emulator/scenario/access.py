@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, IPvAnyAddress, model_validator
+from pydantic import Field, model_validator
 
-from emulator.scenario.fields import IPv4Hosts, IPv6Hosts, PortRange, Table, ports_in_order
+from emulator.scenario.fields import Address, IPv4Hosts, IPv6Hosts, PortRange, Table, ports_in_order
 
 Timeout = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -58,7 +58,7 @@ class Access(Table):
         "told", description="what is too large: answered by ICMP, or dropped without a word"
     )
     mss_clamp: bool = Field(False, description="whether TCP's MSS is lowered to what the mtu carries")
-    multicast_groups: tuple[IPvAnyAddress, ...] = Field(
+    multicast_groups: tuple[Address, ...] = Field(
         (),
         max_length=64,
         description="groups that cross the router, both ways, to whoever has joined: no IGMP or MLD is asked",

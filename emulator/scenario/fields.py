@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyAddress
 
 NOT_OF_HOSTS = tuple(
     ipaddress.ip_network(text)  # "this network", loopback, multicast, reserved: RFC 6890; RFC 4291 section 2.4
@@ -20,6 +20,13 @@ def of_hosts(network: AnyNetwork) -> AnyNetwork:
         if network.version == other.version and network.overlaps(other):
             raise ValueError(f"expected a network of unicast, got {network}, which overlaps {other}")
     return network
+
+
+def no_number(said: object) -> object:
+    """What may be an address. Raises ValueError if it is a number: `ipaddress` takes 1, and true, for 0.0.0.1."""
+    if isinstance(said, int | float):
+        raise ValueError(f"expected an address, got {said!r}")
+    return said
 
 
 Latitude = Annotated[float, Field(ge=-90, le=90, description="degrees north, WGS 84")]
@@ -40,6 +47,7 @@ QueueDiscipline = Annotated[
     ),
 ]
 PortRange = Annotated[str, Field(pattern=r"^\d{1,5}(-\d{1,5})?$", description="a port, or the first and the last")]
+Address = Annotated[IPvAnyAddress, BeforeValidator(no_number)]
 IPv4Hosts = Annotated[ipaddress.IPv4Network, AfterValidator(of_hosts)]
 IPv6Hosts = Annotated[ipaddress.IPv6Network, AfterValidator(of_hosts)]
 Cycle = Annotated[float, Field(ge=0, le=10_000)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from emulator.scenario import Scenario, embedded_scenarios, load_scenario
 from emulator.scenario.keys import Keys, dotted, expectation
 from emulator.scenario.model import AMOUNTS
 from emulator.scenario.schema import scenario_schema
-from hil_tests.unit.scenario.strategies import PROFILES, Tables, at, replaced, scalars_in, scenarios, tables_in, to_toml
+from hil_tests.unit.scenario.strategies import PROFILES, Tables, at, inline, replaced, scalars_in, scenarios, tables_in, to_toml
 
 DATA = st.data()
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # TOML has no surrogates
@@ -104,6 +105,23 @@ def test_a_value_of_another_kind_is_refused_by_its_key(file: Path, tables: Table
     (line,) = problems(file, replaced(tables, key, wrong))
     assert line.startswith(f"{dotted(key)}: expected ")
     assert line.endswith(f", got {shown}")
+
+
+@pytest.mark.parametrize(
+    ("key", "array"),
+    [
+        (f"{table}.{name}", node.get("type") == "array")
+        for table in ("ports", "access")
+        for name, node in ((name, Keys("fixed").node((table, name))) for name in Keys("fixed").node((table,))["properties"])
+        if (node.get("items") or node).get("format", "").startswith("ip")
+    ],
+)
+@given(st.booleans() | st.integers(0, 2**128 - 1) | st.floats(0, 2**32))
+def test_a_number_is_no_address(key: str, array: bool, number: float) -> None:
+    """`ipaddress` takes true for 0.0.0.1, and 4009820419 for a group."""
+    element = f"{key}[0]" if array else key
+    with pytest.raises(ScenarioError, match=rf"{re.escape(element)}.*: expected an? .*IPv[46] .*, got "):
+        load_scenario("fixed", [f"{key}={inline([number] if array else number)}"])
 
 
 @given(scenarios(), DATA)
