@@ -7,6 +7,7 @@ have; new ones take the path in use, which a person (`bentpipe paths --use`) or 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class PathState:
     delay_ms: float
     gate: str
     failure: str
+    seed: int  # of its draws; 0 for a cable, which has none
 
 
 @dataclass(frozen=True)
@@ -200,19 +202,35 @@ class Paths:
             delay_ms=delay_ms,
             gate=gate,
             failure=failure,
+            seed=way.bench.scenario.seed if way.bench is not None else 0,
         )
+
+
+def seed_of(main_seed: int, name: str) -> int:
+    """The seed of a further path: a hash of the bench's seed and the path's name, below 2⁶³."""
+    digest = hashlib.blake2b(f"{main_seed} {name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def scenario_of(main: Scenario, path: SitePath, number: int) -> Scenario:
     """The scenario of a further path: its interface has the path's name, and its carrier a network of its own.
 
-    Raises ScenarioError with the path's name.
+    Its draws are its own, by `seed_of`; rain is that of the site. The path's `set` may say either seed, a seed in the
+    file that it names is for runs of that file alone. Raises ScenarioError with the path's name.
     """
     where: str | Path = path.scenario
     if path.scenario not in embedded_scenarios() and main.source is not None:
         where = main.source.parent / path.scenario
     try:
-        scenario = load_scenario(where, [*path.set, f"ports.terminal_interface={path.name}"])
+        scenario = load_scenario(
+            where,
+            [
+                f"seed={seed_of(main.seed, path.name)}",  # before the path's own changes, which may say another
+                f"weather_seed={main.rain_seed}",
+                *path.set,
+                f"ports.terminal_interface={path.name}",
+            ],
+        )
     except ScenarioError as error:
         raise ScenarioError([f"paths[{number}] {path.name}: {problem}" for problem in error.problems]) from error
     if scenario.paths:

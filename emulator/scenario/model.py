@@ -294,6 +294,9 @@ class Scenario(Table):
     name: str = Field("", description="shown when a bench starts; if it is empty, the file's name without its ending")
     description: str = Field("", description="one line for the reader; titles of pictures and reports")
     seed: int = Field(1, ge=0, lt=2**63, description="of all random draws: the same seed and UTC, the same channel")
+    weather_seed: int | None = Field(
+        None, ge=0, lt=2**63, description="of rain and clouds, which the paths of one site share; default: seed"
+    )
     terminal: Terminal | None = Field(None, description="where the user terminal stands")
     constellation: Constellation | None = Field(None, description="its satellites")
     gateways: tuple[Gateway, ...] = Field((), description="the operator's gateways, any of which may serve")
@@ -326,6 +329,11 @@ class Scenario(Table):
     def class_names(self, direction: Literal["uplink", "downlink"]) -> tuple[str, ...]:
         """The queues of a direction in their order: its classes, and "other" for all that fits none."""
         return *(one.name for one in self.classes if one.direction in ("both", direction)), "other"
+
+    @property
+    def rain_seed(self) -> int:
+        """The seed of the weather over the site."""
+        return self.seed if self.weather_seed is None else self.weather_seed
 
     @model_validator(mode="after")
     def orbit_needs_a_sky(self) -> Scenario:

@@ -57,7 +57,7 @@ class GeoWindows(SkyWindows):
         self.policy = policy_of(link, scenario)
         ways = link.uplink, link.downlink
         super().__init__(scenario, link, ways, (link.satellite,), self.policy.stations, stretch_ns=MINUTE_NS)
-        self._weather = weather_of(link.weather, scenario.terminal, scenario.seed)
+        self._weather = weather_of(link.weather, scenario)
         self._geo_ways = {Way.UP: ("uplink", link.uplink), Way.DOWN: ("downlink", link.downlink)}
         self._hours: OrderedDict[tuple[int, Way], Radio] = OrderedDict()
 

@@ -63,7 +63,7 @@ class OrbitWindows(SkyWindows):
         self._cn_range_m = link.cn_range_km * 1000
         self._cell_share = link.cell_share
         self._solar_offset_h = scenario.terminal.longitude_deg / 15 if scenario.terminal else 0.0
-        self._weather = weather_of(link.weather, scenario.terminal, self._seed)
+        self._weather = weather_of(link.weather, scenario)
 
     def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
         return bent_pipe(self.policy, stint, times_ns)

@@ -14,7 +14,7 @@ from emulator.radio.atmosphere import cloud_db, gas_db, scintillation_db
 from emulator.radio.climate import climate_of
 from emulator.radio.rain_series import RainSeries
 from emulator.scenario.laws import Weather
-from emulator.scenario.model import Terminal
+from emulator.scenario.model import Scenario, Terminal
 from emulator.timeline.draws import Purpose, Way, uniform
 from emulator.timeline.model import Floats, Ints
 from emulator.units import NS_PER_S
@@ -23,9 +23,12 @@ ZENITH_DEG = np.array([90.0])
 
 
 class LinkWeather:
-    """Rain, clouds, gas and scintillation over the terminal (of a track: over where it begins), by direction."""
+    """Rain, clouds, gas and scintillation over the terminal (of a track: over where it begins), by direction.
 
-    def __init__(self, law: Weather, terminal: Terminal, seed: int) -> None:
+    rain_seed: of rain and clouds, the site's. seed: of scintillation, the path's own.
+    """
+
+    def __init__(self, law: Weather, terminal: Terminal, rain_seed: int, seed: int) -> None:
         climate = climate_of(terminal.latitude_deg, terminal.longitude_deg)
         if law.rain_rate_mm_h is not None:
             climate = replace(climate, rain_rate_mm_h=law.rain_rate_mm_h)
@@ -36,8 +39,8 @@ class LinkWeather:
 
         def normal(minutes: Ints) -> Floats:
             """Box and Muller's transform of two draws."""
-            radius = np.sqrt(-2 * np.log(uniform(seed, Way.BOTH, Purpose.RAIN_RADIUS, minutes)))
-            deviates: Floats = radius * np.cos(2 * np.pi * uniform(seed, Way.BOTH, Purpose.RAIN_ANGLE, minutes))
+            radius = np.sqrt(-2 * np.log(uniform(rain_seed, Way.BOTH, Purpose.RAIN_RADIUS, minutes)))
+            deviates: Floats = radius * np.cos(2 * np.pi * uniform(rain_seed, Way.BOTH, Purpose.RAIN_ANGLE, minutes))
             return deviates
 
         def twinkle_percent(way: Way, seconds: Ints) -> Floats:
@@ -71,9 +74,11 @@ class LinkWeather:
         return lost
 
 
-def weather_of(law: Weather, terminal: Terminal | None, seed: int) -> LinkWeather | None:
-    """The weather of a link, None where the scenario has none."""
-    return LinkWeather(law, terminal, seed) if law.rain and terminal is not None else None
+def weather_of(law: Weather, scenario: Scenario) -> LinkWeather | None:
+    """The weather of a scenario's link, None where it has none."""
+    if not law.rain or scenario.terminal is None:
+        return None
+    return LinkWeather(law, scenario.terminal, scenario.rain_seed, scenario.seed)
 
 
 def slowed(rates_bps: Ints, clear_db: Floats, now_db: Floats) -> Ints:

@@ -29,7 +29,7 @@ ELEVATION_DEG = 45.0
 
 def year_db(terminal: Terminal, years: int = 3) -> Floats:
     """What the downlink loses to rain minute by minute."""
-    weather = LinkWeather(LAW, terminal, seed=1)
+    weather = LinkWeather(LAW, terminal, rain_seed=1, seed=1)
     minutes_ns = START_NS + np.arange(years * 365 * 1440, dtype=np.int64) * 60 * NS_PER_S
     days = np.split(minutes_ns, years * 365)
     towards = np.full(1440, ELEVATION_DEG)
@@ -69,7 +69,7 @@ def test_rain_lasts_for_minutes(singapore: Floats) -> None:
 
 def test_clouds_hold_as_much_water_as_often_as_p840_says() -> None:
     climate = climate_of(1.35, 103.8)
-    weather = LinkWeather(LAW, SINGAPORE, seed=1)
+    weather = LinkWeather(LAW, SINGAPORE, rain_seed=1, seed=1)
     hours_ns = START_NS + np.arange(2 * 365 * 24, dtype=np.int64) * 3600 * NS_PER_S
     water = np.concatenate([weather._rain.cloud_kg_m2(weather._rain.depth(part)) for part in np.split(hours_ns, 730)])
     assert water.max() <= climate.cloud_kg_m2[0]  # P.618-13, 2.5: no more than that of 1 %
@@ -79,7 +79,7 @@ def test_clouds_hold_as_much_water_as_often_as_p840_says() -> None:
 
 def test_a_sky_without_rain_has_clouds_still() -> None:
     atacama = Terminal(latitude_deg=-23.5, longitude_deg=-69.0)
-    depth = LinkWeather(LAW, atacama, seed=1)._rain.depth(START_NS + np.arange(0, DAY_NS, 600 * NS_PER_S))
+    depth = LinkWeather(LAW, atacama, rain_seed=1, seed=1)._rain.depth(START_NS + np.arange(0, DAY_NS, 600 * NS_PER_S))
     assert (depth < 4).any()
 
 
@@ -90,8 +90,8 @@ def test_scintillation_only_takes_and_takes_more_from_lower_paths_and_smaller_di
 ) -> None:
     times = START_NS + (second + np.arange(60, dtype=np.int64)) * NS_PER_S
     clear = LAW.model_copy(update={"rain_rate_mm_h": 0.0})
-    large = LinkWeather(clear.model_copy(update={"antenna_m": 40.0}), SINGAPORE, seed=4)
-    small = LinkWeather(clear, SINGAPORE, seed=4)
+    large = LinkWeather(clear.model_copy(update={"antenna_m": 40.0}), SINGAPORE, rain_seed=4, seed=4)
+    small = LinkWeather(clear, SINGAPORE, rain_seed=4, seed=4)
     low, high = (np.full(60, angle) for angle in sorted((one_deg, other_deg)))
     taken = [small.lost_db(way, times, towards) - large.lost_db(way, times, towards) for towards in (low, high)]
     assert (taken[0] >= taken[1] - 1e-9).all()
@@ -141,7 +141,7 @@ def test_joined_windows_have_the_same_rain() -> None:
     )
 
 
-WEATHER = LinkWeather(LAW, SINGAPORE, seed=3)
+WEATHER = LinkWeather(LAW, SINGAPORE, rain_seed=3, seed=3)
 
 
 @given(st.integers(0, 365 * 1440), st.integers(1, 600))
