@@ -37,11 +37,15 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The service at an instant: bars of signal (0 to 5; 0 is none), how long a session takes, why it fails."""
+    """The service at an instant: bars of signal (0 to 5; 0 is none), how long a session takes, why it fails.
+
+    byte_ns: of a session, on top of its latency, for each byte of the longer of the messages that it carries.
+    """
 
     bars: int = 5
     latency_ns: int = 5 * NS_PER_S  # a stated choice: sessions are said to take from a few seconds to twenty
     failure: Failure | None = None
+    byte_ns: int = 0
 
 
 ServiceAt = Callable[[int], Service]
@@ -118,6 +122,15 @@ class MessageGateway:
             return len(self._mt)
         with contextlib.suppress(OSError):
             return len(_visible(self._folder("mt")))
+        return 0
+
+    def next_length(self, longest: int) -> int:
+        """The length in bytes of the message that `take` would give; 0 if there is none, or it cannot be read."""
+        if self._directory is None:
+            return next((len(message) for _, message in list(self._mt) if len(message) <= longest), 0)
+        with contextlib.suppress(OSError):
+            sizes = (path.stat().st_size for path in _visible(self._folder("mt")))
+            return next((size for size in sizes if size <= longest), 0)
         return 0
 
     def take(self, longest: int) -> tuple[str, bytes] | None:

@@ -3,7 +3,7 @@
 Messages of up to 340 bytes go out and of up to 270 come in, both in sessions (`AT+SBDIX`) that take the time, and have
 the outcome, of the service at the instant of the command. See shared/INTERFACES.md for the formats.
 
-Made up: the identity; what the energy monitor counts; that input during a session is thrown away; that a message from
+Made up: the identity; what the energy monitor counts; that of two messages of a session the longer one takes the time; that input during a session is thrown away; that a message from
 the gateway stays until it is overwritten or deleted.
 """
 
@@ -194,7 +194,10 @@ class SbdModem(AtModem):
         service = self._service(now_ns)
         said = name.partition("=")[0]
         said = "+SBDIX" if said == "+SBDIXA" else said
-        return Later(service.latency_ns, lambda then_ns: self._held(said, service, then_ns))
+        sent = len(self._mo) if self._has_mo else 0
+        moved = 0 if self._failure(service, now_ns) else max(sent, self._gateway.next_length(LONGEST_MT))
+        session_ns = service.latency_ns + moved * service.byte_ns
+        return Later(session_ns, lambda then_ns: self._held(said, service, then_ns))
 
     def _held(self, said: str, service: Service, now_ns: int) -> Answer:
         """The end of a session: the condition of its beginning holds, unless the signal went away meanwhile."""

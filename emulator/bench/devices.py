@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from emulator.bench.bench import Bench
 
 SILENCE_NS = 3 * NS_PER_S
-SESSION_NS = 5 * NS_PER_S  # a stated choice: sessions are said to take from a few seconds to twenty
+# Iridium: about 5 s for a short message, about 20 s for the longest, as published.
+SESSION_NS = 5 * NS_PER_S // 2  # a stated choice: with the round trips over iridium_certus, 5 s
 ROUND_TRIPS = 6  # of a session, a stated choice: call, registration, message, acknowledgements
+LONGEST_MESSAGE = 340  # bytes: 9602 SBD Transceiver Product Developers Guide
+BYTE_NS = 15 * NS_PER_S // LONGEST_MESSAGE  # of short burst data; straight between the two, a stated choice
 CENTIDB_PER_BAR = 300  # a stated choice: five bars from 12 dB above the most robust MODCOD on
 MESSAGE_KINDS = ("sbd", "ntn", "jspr")
 SLIP_INTERFACE = "sl0"
@@ -153,14 +156,20 @@ class BenchDevices:
         bench = self._bench
         up, down = bench.channel_at("uplink", utc_ns), bench.channel_at("downlink", utc_ns)
         closed = any(one.gate is Gate.DROP and one.cause is not Cause.HANDOVER for one in (up, down))
-        latency_ns = SESSION_NS + ROUND_TRIPS * (up.delay_ns + down.delay_ns)
+        latency_ns = session_ns(up.delay_ns + down.delay_ns)
         if closed:
-            return Service(bars=0, latency_ns=latency_ns)
+            return Service(bars=0, latency_ns=latency_ns, byte_ns=BYTE_NS)
         channel = bench.timeline_at(utc_ns).downlink
         row = max(0, int(np.searchsorted(channel.start_ns, utc_ns, side="right")) - 1)
         loss_db = bench.antenna.state.receive_loss_db if bench.antenna is not None else 0.0
         over = int(channel.cn_centidb[row]) - round(loss_db * 100) - LOWEST_CN_CENTIDB
-        return Service(bars=min(5, max(1, 1 + over // CENTIDB_PER_BAR)), latency_ns=latency_ns)
+        bars = min(5, max(1, 1 + over // CENTIDB_PER_BAR))
+        return Service(bars=bars, latency_ns=latency_ns, byte_ns=BYTE_NS)
+
+
+def session_ns(round_trip_ns: int) -> int:
+    """How long a session takes that carries no message, over a link of this round trip without queue and jitter."""
+    return SESSION_NS + ROUND_TRIPS * round_trip_ns
 
 
 @contextlib.contextmanager

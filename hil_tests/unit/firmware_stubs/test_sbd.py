@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.terminal import Terminal
-from emulator.units import NS_PER_S, format_utc
+from emulator.units import NS_PER_MS, NS_PER_S, format_utc
 from firmware_stubs.gateway import Failure, MessageGateway, Service, always
 from firmware_stubs.registry import Stub
 from firmware_stubs.sbd import IMEI, Era, SbdModem
@@ -78,6 +79,25 @@ def test_a_session_takes_its_time_and_hears_nothing_meanwhile() -> None:
     assert bench.ask(b"+SBDIX", 7.9) == b""
     assert bench.ask(b"+CSQ") == b""
     assert bench.ask(b"", 0.1) == final(b"+SBDIX: 0, 0, 0, 0, 0, 0")
+
+
+@given(st.binary(max_size=340), st.binary(max_size=270), st.booleans())
+def test_a_session_takes_longer_for_a_longer_message(mo: bytes, mt: bytes, in_files: bool) -> None:
+    """By the byte, of whichever of the two is the longer one."""
+    with tempfile.TemporaryDirectory() as directory:
+        gateway = MessageGateway(Path(directory) if in_files else None)
+        bench = Bench(Service(latency_ns=5 * NS_PER_S, byte_ns=44 * NS_PER_MS), gateway)
+        if mo:
+            bench.write(mo)
+        if mt:
+            gateway.send("1", mt)
+        lasts_ns = 5 * NS_PER_S + 44 * NS_PER_MS * max(len(mo), len(mt))
+        began_ns = bench.now_ns
+        assert exchange(bench.modem, b"AT+SBDIX\r", began_ns) == b""
+        assert bench.modem.next_event_ns() == began_ns + lasts_ns
+        assert bench.modem.poll(began_ns + lasts_ns - 1) == b""
+        told = b"+SBDIX: 0, 0, %d, %d, %d, 0" % (bool(mt), bool(mt), len(mt))
+        assert bench.modem.poll(began_ns + lasts_ns) == final(told)
 
 
 @pytest.mark.parametrize(
