@@ -64,3 +64,18 @@ def test_networks_that_overlap_are_named(key: str, network: str) -> None:
 def test_a_group_that_is_never_routed_is_named(group: str) -> None:
     with pytest.raises(ScenarioError, match=f"expected a group that is routed, such as 239.1.2.3, got {group}"):
         load_scenario("fixed", [f"access.multicast_groups=['{group}']"])
+
+
+@pytest.mark.parametrize("name", ["starlink_2025", "starlink_2023_in_motion", "starlink_polar_isl"])
+def test_one_setting_gives_a_starlink_terminal_the_operator_s_addresses(name: str) -> None:
+    """IPv4 CGNAT 100.64.0.0/10, gateway 100.64.0.1, no inbound; IPv6 /56, as the operator's support pages say."""
+    assert load_scenario(name).access is None
+    scenario = load_scenario(name, ["access.nat44=true"])
+    assert scenario.access is not None
+    assert not scenario.access.inbound
+    plan = plan_access(scenario.access, scenario.ports, 0, ipv6=True)
+    assert str(plan.gateway4) == "100.64.0.1/10"
+    assert str(plan.terminal4) == "100.64.0.2/10"
+    prefix = plan.prefix6(0)
+    assert prefix is not None
+    assert prefix.prefixlen == 56
