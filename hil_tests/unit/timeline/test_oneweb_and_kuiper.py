@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from emulator.orbit.look import look
 from emulator.orbit.source import satellites_of
+from emulator.ports.assembly import Direction
 from emulator.scenario import load_scenario
 from emulator.serving.passes import MINUTE_NS
 from emulator.timeline.build import windows_for
@@ -18,6 +19,7 @@ from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.passes import PassWindows
 from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
 from hil_tests.unit.timeline import laws
+from hil_tests.unit.timeline.virtual_pings import one_way, ping
 
 START_NS = parse_utc_ns("2025-10-03T10:00:00Z")
 ONEWEB, KUIPER = "oneweb", "kuiper_geometry"
@@ -112,7 +114,32 @@ def test_a_portal_that_changes_alone_holds_the_queue() -> None:
     assert len(alone) > 5
     for at_ns in path.start_ns[alone].tolist():
         assert timeline.uplink.at(at_ns).gate is Gate.HOLD
-        assert timeline.uplink.at(at_ns + 100 * NS_PER_MS).gate is Gate.PASS
+        assert timeline.uplink.at(at_ns + 50 * NS_PER_MS).gate is Gate.PASS
+
+
+@pytest.mark.needs("compiled")
+def test_oneweb_loses_as_much_as_said_and_half_of_it_together() -> None:
+    """Of independent losses, one in a thousand would stand beside another."""
+    pings = ping(load_scenario(ONEWEB), PLANNERS[ONEWEB][0], START_NS, 2.0, 10 * NS_PER_MS)
+    bursts = pings.bursts()
+    assert 0.0009 < pings.lost.mean() < 0.0023  # 0.0015 on both ways; some 90 bursts make up half of it
+    assert 0.4 < bursts[bursts > 1].sum() / bursts.sum() < 0.75
+    assert bursts.max() * 10 < 1000
+
+
+@pytest.mark.needs("compiled")
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+def test_oneweb_s_queue_is_bounded_by_time_whatever_the_rate(direction: Direction) -> None:
+    rate = "{p0=1.0,p5=1.0,p50=1.0,p95=1.0,p100=1.0}"
+    scenario = load_scenario(ONEWEB, [f"link.{direction}.rate_mbps={rate}", f"link.{direction}.rate_wobble=0"])
+    windows = windows_for(scenario, epoch_utc_ns=START_NS)
+    sent_ns = START_NS + 5 * NS_PER_S + np.arange(60_000, dtype=np.int64) * 250_000  # 1.9 Mb/s, packets of 60 bytes
+    took_ms = one_way(scenario, windows, direction, sent_ns)
+    alone_ms = one_way(scenario, windows, direction, sent_ns[::400].copy())
+    assert 95 < np.nanmedian(took_ms) - np.nanmedian(alone_ms) < 105
+    assert np.nanmax(took_ms) - np.nanmin(alone_ms) < 100 + 50 + 30  # a hold, and jitter
+    way = getattr(load_scenario(ONEWEB).link, direction)
+    assert way.queue_packets * 12_000 >= way.rate_mbps.p100 * 1e6 * 0.1
 
 
 def test_oneweb_s_shell_is_that_of_the_catalogue(reference_data: Path) -> None:

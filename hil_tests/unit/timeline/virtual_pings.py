@@ -47,10 +47,22 @@ def ping(scenario: Scenario, windows: Windows, start_ns: int, hours: float, inte
     return Pings(sent_ns, np.where(back >= 0, (back - sent_ns) / NS_PER_MS, np.nan))
 
 
-def _carried(scenario: Scenario, direction: Direction, plan: list[Timeline], sent_ns: Ints) -> Ints:
-    """When each packet is due at the other end; −1 for those that are lost."""
-    options = replace(link_options(scenario, direction, 100 * NS_PER_MS), ledger_events=1 << 17, lanes=(), rules=())
-    options = replace(options, queue_packets=5000, memory_bytes=1 << 23, flight_packets=1 << 14)
+def one_way(scenario: Scenario, windows: Windows, direction: Direction, sent_ns: Ints) -> Floats:
+    """How long packets of one direction take through its own queue, ms, NaN for those that are lost."""
+    first_ns = int(sent_ns[0]) // WINDOW_NS * WINDOW_NS
+    plan = [windows.window(at, at + WINDOW_NS) for at in range(first_ns, int(sent_ns[-1]) + 2 * WINDOW_NS, WINDOW_NS)]
+    arrived = _carried(scenario, direction, plan, sent_ns, own_queue=True)
+    return np.where(arrived >= 0, (arrived - sent_ns) / NS_PER_MS, np.nan)
+
+
+def _carried(
+    scenario: Scenario, direction: Direction, plan: list[Timeline], sent_ns: Ints, *, own_queue: bool = False
+) -> Ints:
+    """When each packet is due at the other end; −1 for those that are lost. Pings have a queue that is never full."""
+    options = replace(link_options(scenario, direction, 100 * NS_PER_MS), ledger_events=1 << 17)
+    if not own_queue:
+        options = replace(options, lanes=(), rules=(), queue_packets=5000)
+    options = replace(options, memory_bytes=1 << 23, flight_packets=1 << 14)
     channels = [getattr(timeline, direction) for timeline in plan]
     link = Link(
         channels[0], plan[0].end_ns, seed=scenario.seed, direction=int(direction == "downlink"), options=options
