@@ -17,12 +17,17 @@ class Quantiles(Table):
     p50: float = Field(ge=0, description="the median")
     p95: float = Field(ge=0, description="95 % lie below")
     p100: float = Field(ge=0, description="the most")
+    most_share: float = Field(
+        0.0, ge=0, lt=0.5, description="share of the draws that are the most itself; above 0, p95 must be p100"
+    )
 
     @model_validator(mode="after")
     def rising(self) -> Quantiles:
         values = (self.p0, self.p5, self.p50, self.p95, self.p100)
         if list(values) != sorted(values):
             raise ValueError(f"expected p0 ≤ p5 ≤ p50 ≤ p95 ≤ p100, got {values}")
+        if self.most_share and self.p95 < self.p100:
+            raise ValueError(f"most_share: expected 0 where p95 is below p100, got {self.most_share:g}")
         return self
 
 

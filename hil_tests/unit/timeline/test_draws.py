@@ -67,3 +67,15 @@ def test_quantiles_rise_with_the_share_and_stay_within_their_ends(given: Quantil
 def test_quantiles_are_met(share: float, expected: float) -> None:
     given = Quantiles(p0=1, p5=3, p50=10, p95=18, p100=25)
     assert quantile(given, np.array([share]))[0] == pytest.approx(expected)
+
+
+@given(QUANTILES, st.floats(0, 0.49))
+def test_a_share_of_the_draws_is_the_most_itself(given: Quantiles, most_share: float) -> None:
+    reaching = given.model_copy(update={"p95": given.p100, "most_share": most_share})
+    drawn = quantile(reaching, np.array([1 - max(most_share, 0.05), 1.0, 0.5, 0.05, 0.0]))
+    assert drawn.tolist() == [given.p100, given.p100, given.p50, given.p5, given.p0]
+
+
+def test_a_share_of_the_most_needs_a_95th_percentile_that_is_it() -> None:
+    with pytest.raises(ValueError, match="most_share: expected 0 where p95 is below p100, got 0.45"):
+        Quantiles(p0=1, p5=3, p50=10, p95=18, p100=25, most_share=0.45)
