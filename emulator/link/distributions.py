@@ -1,4 +1,4 @@
-"""Distributions as tables of quantiles: (QUANTILES,) int64, at the middles of equal shares, of mean JITTER_ONE.
+"""Distributions as tables of quantiles: (QUANTILES,) int64, of equal shares, of mean JITTER_ONE.
 
 Computed in decimal arithmetic, which rounds alike everywhere: another libm changes nothing.
 """
@@ -6,8 +6,11 @@ Computed in decimal arithmetic, which rounds alike everywhere: another libm chan
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
+from fractions import Fraction
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
@@ -19,14 +22,29 @@ Shape = Literal["exponential", "uniform", "normal", "lognormal", "constant"]
 
 _BEYOND = 1 << 62
 _DIGITS = 30
+_SPREAD_BITS = 40  # of the search for a spread
+WIDEST = {
+    "uniform": 1 / math.sqrt(3),  # wider, and it would begin below 0
+    "normal": math.sqrt(math.pi - 1),  # there half of it is cut off
+    "lognormal": 3.0,  # there what the table leaves out beyond its last share takes 8 % from the standard deviation
+}
+
+
+def expect_spread(shape: str, spread: float) -> None:
+    """Raises ValueError for a spread that a shape cannot have."""
+    if not 0 <= spread <= WIDEST.get(shape, math.inf):
+        raise ValueError(f"spread: expected from 0 to {WIDEST.get(shape, math.inf):.4g} with {shape!r}, got {spread}")
 
 
 def quantile_table(shape: Shape, spread: float) -> Ints:
     """The table of a distribution; `spread` is its standard deviation over its mean, where the shape leaves it open.
 
-    exponential: spread is 1. uniform: from 1 − √3·spread to 1 + √3·spread. normal: cut off at 0. constant: no spread.
-    Raises ValueError for a spread that would go below zero (uniform: above 1/√3).
+    exponential: spread is 1. uniform: from 1 − √3·spread to 1 + √3·spread. normal: what is below 0 is 0, and mean and
+    spread are those of the outcome. lognormal: the mean of each share, so that the mean is right; of the spread, 0.5 %
+    is missing at 1, 1.7 % at 1.5, 3.5 % at 2 and 8 % at 3: what the last share's own spread would be. constant: none.
+    Raises ValueError for a spread above WIDEST.
     """
+    expect_spread(shape, spread)
     if shape == "exponential":
         return exponential_table()
     if shape == "constant":
@@ -40,34 +58,52 @@ def _spread_table(shape: Shape, spread: Decimal) -> Ints:
         context.prec = _DIGITS
         if shape == "uniform":
             width = spread * Decimal(3).sqrt()
-            if width > 1:
-                raise ValueError(f"uniform: expected a spread of at most {1 / Decimal(3).sqrt():.4f}, got {spread}")
             values = [1 + width * (Decimal(2 * index + 1) / QUANTILES - 1) for index in range(QUANTILES)]
         elif shape == "normal":
-            values = [max(Decimal(0), 1 + spread * score) for score in _normal_scores(False)]
+            values = _cut_normal(spread)
         else:
             sigma = (1 + spread * spread).ln().sqrt()
-            values = [(sigma * score - sigma * sigma / 2).exp() for score in _normal_scores(False)]
+            below = [_below(score - sigma) for score in _normal_scores(True)[:-1]]
+            values = [QUANTILES * (end - start) for start, end in pairwise([Decimal(0), *below, Decimal(1)])]
         return np.array([int((value * JITTER_ONE).to_integral_value()) for value in values], np.int64)
 
 
-def sample_table(samples: Sequence[float], weights: Sequence[int] = ()) -> Ints:
-    """The table of measured values, each as often as its weight says; its mean is theirs, in 1/JITTER_ONE.
+def _cut_normal(spread: Decimal) -> list[Decimal]:
+    """Quantiles of a normal distribution cut off at 0 whose mean is then 1 and its standard deviation `spread`."""
+    if spread == 0:
+        return [Decimal(1)] * QUANTILES
+    scores = _normal_scores(False)
+    low, high = Decimal(-1), 2 / spread  # the mean over the standard deviation, before the cut
+    for _ in range(_SPREAD_BITS):
+        middle = (low + high) / 2
+        found = [max(Decimal(0), middle + score) for score in scores]
+        mean = sum(found, Decimal(0)) / QUANTILES
+        square = sum((value * value for value in found), Decimal(0)) / QUANTILES
+        wide = square > (1 + spread * spread) * mean * mean
+        low, high = (middle, high) if wide else (low, middle)
+    found = [max(Decimal(0), high + score) for score in scores]
+    mean = sum(found, Decimal(0)) / QUANTILES
+    return [value / mean for value in found]
 
-    Raises ValueError without samples, or where weights and samples are not as many, or all weights are 0.
+
+def sample_table(samples: Sequence[float]) -> Ints:
+    """The table of measured values, scaled to a mean of 1: the mean of each share of them.
+
+    Raises ValueError without samples, or where they are below 0 or all 0.
     """
-    counts = list(weights) or [1] * len(samples)
-    if len(counts) != len(samples) or sum(counts) <= 0 or min(counts) < 0:
-        raise ValueError("samples: expected at least one, each with a weight of 0 or more, and one above 0")
-    rows = sorted(zip(samples, counts, strict=True))
-    total, reached, found = sum(counts), 0, []
-    place = 0
-    for index in range(QUANTILES):
-        while (reached + rows[place][1]) * 2 * QUANTILES <= (2 * index + 1) * total and place + 1 < len(rows):
-            reached += rows[place][1]
-            place += 1
-        found.append(round(rows[place][0] * JITTER_ONE))
-    return np.array(found, np.int64)
+    if not (samples and min(samples) >= 0 and sum(samples) > 0):
+        raise ValueError("samples: expected at least one, none below 0 and not all 0")
+    mean = math.fsum(samples) / len(samples)
+    rising = [round(Fraction(sample) / Fraction(mean) * JITTER_ONE) for sample in sorted(samples)]
+    sums = [0, *accumulate(rising)]
+
+    def up_to(place: int) -> int:
+        """The sum of what is below a place that counts in QUANTILES to a sample, times QUANTILES."""
+        whole, rest = divmod(place, QUANTILES)
+        return sums[whole] * QUANTILES + (rising[whole] * rest if rest else 0)
+
+    reached = [up_to(index * len(rising)) for index in range(QUANTILES + 1)]
+    return np.array([round(Fraction(end - start, len(rising))) for start, end in pairwise(reached)], np.int64)
 
 
 @functools.cache
@@ -115,20 +151,32 @@ def _normal_scores(ends: bool) -> tuple[Decimal, ...]:
 
 def _score_at(share: Decimal, near: Decimal) -> Decimal:
     """The score above 0 up to which a normal distribution has `share`, from 0 on: Newton's method from `near`."""
-    root = (2 * Decimal("3.141592653589793238462643383279502884")).sqrt()
     score = near
     for _ in range(60):
-        density = (-score * score / 2).exp() / root
-        term, total, number = score, score, 1  # ∫ = density · (x + x³/3 + x⁵/15 + …)
-        while term > total * Decimal("1e-22"):
-            number += 2
-            term = term * score * score / number
-            total += term
-        step = (share - density * total) / density
+        density, within = _normal(score)
+        step = (share - within) / density
         score += step
         if abs(step) < Decimal("1e-15"):
             break
     return score
+
+
+def _normal(score: Decimal) -> tuple[Decimal, Decimal]:
+    """Density of a normal distribution at a score of 0 or more, and its share from 0 to there."""
+    root = (2 * Decimal("3.141592653589793238462643383279502884")).sqrt()
+    density = (-score * score / 2).exp() / root
+    term, total, number = score, score, 1  # ∫ = density · (x + x³/3 + x⁵/15 + …)
+    while term > total * Decimal("1e-22"):
+        number += 2
+        term = term * score * score / number
+        total += term
+    return density, density * total
+
+
+def _below(score: Decimal) -> Decimal:
+    """The share of a normal distribution below a score."""
+    half = Decimal("0.5")
+    return half + _normal(score)[1] if score > 0 else half - _normal(-score)[1]
 
 
 @functools.cache

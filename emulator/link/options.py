@@ -59,15 +59,6 @@ class Rule:
     network: tuple[int, int, int] = (0, 0, 0)
 
 
-def _bin_of(bin_ns: int, *means_ns: int) -> int:
-    """`bin_ns`, or for 0 a 256th of the shortest mean, at least 1 µs. Raises ValueError for a mean below two bins."""
-    shortest = min(means_ns)
-    bin_ns = bin_ns or max(NS_PER_US, shortest // 256)
-    if not 0 < 2 * bin_ns <= shortest:
-        raise ValueError(f"bursts: expected mean gap and length of at least two bins of {bin_ns} ns")
-    return bin_ns
-
-
 def _expect_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a loss from 0 to 1, got {value}")
@@ -87,7 +78,11 @@ class Bursts:
     bin_ns: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bin_ns", _bin_of(self.bin_ns, self.gap_ns, self.length_ns))
+        shortest = min(self.gap_ns, self.length_ns)
+        bin_ns = self.bin_ns or max(NS_PER_US, shortest // 256)
+        if not 0 < 2 * bin_ns <= shortest:
+            raise ValueError(f"bursts: expected mean gap and length of at least two bins of {bin_ns} ns")
+        object.__setattr__(self, "bin_ns", bin_ns)
         _expect_share("bursts", self.loss)
 
 
@@ -120,7 +115,7 @@ class Spells:
     """Bursts of loss whose lengths follow any law: mean time from the end of one to the next, and the lengths' table.
 
     length_ns: mean; shape and spread as in `quantile_table`; or lengths_ns with weights, as measured.
-    Raises ValueError where they come so densely that no gap is as long as the longest of them.
+    Raises ValueError for a mean below 1 µs, and for weights that do not fit the lengths.
     """
 
     gap_ns: int
@@ -130,10 +125,14 @@ class Spells:
     lengths_ns: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
     loss: float = 1.0
-    bin_ns: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bin_ns", _bin_of(self.bin_ns, self.gap_ns, self.length_ns))
+        if min(self.gap_ns, self.length_ns) < NS_PER_US:
+            raise ValueError(f"bursts: expected mean gap and length of at least {NS_PER_US} ns")
+        if self.weights and (
+            len(self.weights) != len(self.lengths_ns) or min(self.weights) < 0 or not any(self.weights)
+        ):
+            raise ValueError("bursts: expected a weight of 0 or more for each length, and one above 0")
         _expect_share("bursts", self.loss)
 
 

@@ -100,7 +100,7 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     FEATURES, LANE_BITS, _, _, _, TURN,  # which lanes have packets, 32 to a word, and the first of them
     MARKED_PACKETS, COPIED_PACKETS, SPOILT_PACKETS, LATE_PACKETS,
     CHAIN_BIN, CHAIN_AT, CHAIN_STATE,
-    SPELL_BIN, SPELL_ODDS, SPELL_LOSS, SPELL_LONGEST, SPELL_AT, SPELL_END,
+    SPELL_GAP, SPELL_LOSS, SPELL_LONGEST, SPELL_FROM, SPELL_NEXT, SPELL_END,
     SPOIL_ODDS, COPY_ODDS, LATE_ODDS, LATE_NS, JITTER_OVERTAKES, JITTER_AT, JITTER_SHARE,
     BUCKET_RATE, BUCKET_FULL, BUCKET_LEVEL, BUCKET_AT,
     OPPORTUNITY_BYTES, OPPORTUNITY_NEXT, OPPORTUNITY_AT, OPPORTUNITY_LEFT,
@@ -134,7 +134,7 @@ class LinkState(NamedTuple):
     ledger: Ints  # (events, L_COLUMNS); empty: nothing is noted
     flows: Ints  # (flows of all lanes, FLOW_COLUMNS); none without FQ-CoDel
     chain: Ints  # (states, states + 1) the Markov chain of losses; no states: none
-    spells: Ints  # (QUANTILES,) lengths of bursts of loss, in bins; empty: none
+    spells: Ints  # (lengths, 2) odds of a burst's length and all before it, × 2³²; the length, ns; no lengths: none
     doomed: Ints  # numbers of the packets that are lost, rising; empty: none
     bit_errors: Ints  # (bytes,) odds that bit errors cost a packet of so many bytes, × 2³²; empty: none
     normal: Ints  # (QUANTILES,) of a normal distribution, × 2²⁰

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,9 @@ from emulator.link.distributions import (
     quantile_table,
     sample_table,
 )
-from emulator.link.draws import JITTER_ONE
+from emulator.link.draws import JITTER_ONE, QUANTILES
 from emulator.link.fair import NOBODY
-from emulator.link.lose import chain_state
+from emulator.link.lose import CHAIN_ONE_BITS, LONGEST_MEMORY
 from emulator.link.options import (
     CODEL_TARGET_NS,
     DISCIPLINES,
@@ -33,10 +35,12 @@ from emulator.link.options import (
 )
 from emulator.link.state import NEVER, LinkState
 from emulator.timeline.model import LOSS_ONE, Ints
+from emulator.units import NS_PER_MS, NS_PER_S
 
 LONGEST_PACKET = 65_535 + 1000  # IP and the most overhead that a scenario may add
-LONGEST_OBLIVION = 1 << 14  # steps; far fewer than a chain is followed back
-DENSEST = 6  # spells: how many could begin, on average, while the longest lasts; the search grows as e to this
+CHAIN_ONE = 1 << CHAIN_ONE_BITS
+REMEMBERED = 2.0**-40  # the odds that a chain has not forgotten its beginning after LONGEST_MEMORY steps: never seen
+MOST_LOOKED_BACK = 1 << 12  # spells: starts, on average, back to where none lasts; a third of a millisecond
 NONE = np.zeros(0, np.int64)
 
 
@@ -74,7 +78,7 @@ def new_state(options: LinkOptions, timeline_rows: int) -> LinkState:
         ledger=np.zeros((options.ledger_events, state.L_COLUMNS), np.int64),
         flows=np.zeros((flows, state.FLOW_COLUMNS), np.int64),
         chain=chain_table(options),
-        spells=NONE if options.spells is None else spell_table(options.spells),
+        spells=np.zeros((0, 2), np.int64) if options.spells is None else spell_table(options.spells),
         doomed=np.array(sorted(set(options.lost_packets)), np.int64),
         bit_errors=NONE if options.bit_error_rate == 0 else bit_error_table(options.bit_error_rate, LONGEST_PACKET),
         normal=np.zeros((2, 0), np.int64) if len(weights) == 0 else normal_table(),
@@ -106,7 +110,7 @@ def _fill_registers(made: LinkState, options: LinkOptions) -> None:
     reg[state.EFFICIENCY_ZERO], reg[state.JITTER_BIN] = options.efficiency_zero, options.jitter_bin_ns
     for place in (state.CH_FROM, state.CH_UNTIL, state.LAST_DUE, state.FREE, state.JITTER_AT):
         reg[place] = -NEVER
-    for place in (state.CHAIN_AT, state.SPELL_AT, state.BUCKET_AT, state.OPPORTUNITY_AT):
+    for place in (state.CHAIN_AT, state.SPELL_FROM, state.SPELL_NEXT, state.BUCKET_AT, state.OPPORTUNITY_AT):
         reg[place] = -NEVER
     reg[state.SPOIL_ODDS], reg[state.COPY_ODDS] = odds(options.spoilt), odds(options.copied)
     reg[state.LATE_ODDS], reg[state.LATE_NS] = odds(options.late), options.late_ns
@@ -115,11 +119,9 @@ def _fill_registers(made: LinkState, options: LinkOptions) -> None:
         reg[state.CHAIN_BIN] = options.bursts.bin_ns
     if options.markov is not None:
         reg[state.CHAIN_BIN] = options.markov.step_ns
-        _expect_oblivion(made)
     if options.spells is not None:
-        reg[state.SPELL_BIN], reg[state.SPELL_LOSS] = options.spells.bin_ns, odds(options.spells.loss)
-        reg[state.SPELL_ODDS] = options.spells.bin_ns * LOSS_ONE // options.spells.gap_ns
-        reg[state.SPELL_LONGEST] = made.spells.max()
+        reg[state.SPELL_GAP], reg[state.SPELL_LOSS] = options.spells.gap_ns, odds(options.spells.loss)
+        reg[state.SPELL_LONGEST] = made.spells[:, 1].max()
     if options.bucket is not None:
         reg[state.BUCKET_RATE], reg[state.BUCKET_FULL] = options.bucket.rate_bps, options.bucket.burst_bytes * 8 * 10**9
         reg[state.BUCKET_LEVEL] = reg[state.BUCKET_FULL]
@@ -210,63 +212,91 @@ def jitter_table(shape: Jitter) -> Ints:
     """Quantiles of the jitter, of mean JITTER_ONE."""
     if not shape.samples:
         return quantile_table(shape.shape, shape.spread)
-    mean = math.fsum(shape.samples) / len(shape.samples)
-    return sample_table([sample / mean for sample in shape.samples])
+    return sample_table(shape.samples)
 
 
 def chain_table(options: LinkOptions) -> Ints:
     """The Markov chain of a loss that comes in bursts, (states, states + 1); without states if there is none.
 
-    Row: the odds of each following state and all before it, × 2³², and the loss within the state.
+    Row: the odds of each following state and all before it, × 2⁶², and the loss within the state, × 2³².
+    Raises ValueError for a chain that forgets where it began so slowly that it cannot be looked up, or never.
     """
     if options.bursts is not None:
         bursts = options.bursts
-        enter, leave = (bursts.bin_ns * LOSS_ONE // mean for mean in (bursts.gap_ns, bursts.length_ns))
-        good = [LOSS_ONE - enter, LOSS_ONE, 0]
-        bad = [leave, LOSS_ONE, odds(bursts.loss)]
-        return np.array([good, bad], np.int64)
-    if options.markov is None:
+        enter, leave = (bursts.bin_ns * CHAIN_ONE // mean for mean in (bursts.gap_ns, bursts.length_ns))
+        good = [CHAIN_ONE - enter, CHAIN_ONE, 0]
+        bad = [leave, CHAIN_ONE, odds(bursts.loss)]
+        table, name = np.array([good, bad], np.int64), "bursts"
+    elif options.markov is not None:
+        table, name = _markov_table(options.markov), "markov"
+    else:
         return np.zeros((0, 1), np.int64)
-    return _markov_table(options.markov)
+    if remembered(table, LONGEST_MEMORY) > REMEMBERED:
+        raise ValueError(f"{name}: expected a chain that forgets its beginning within {LONGEST_MEMORY} steps")
+    return table
 
 
 def _markov_table(markov: Markov) -> Ints:
     states = len(markov.losses)
     table = np.zeros((states, states + 1), np.int64)
     for state_, row in enumerate(markov.transitions):
-        reached = 0.0
-        for following, share in enumerate(row):
-            reached += share
-            table[state_, following] = min(LOSS_ONE, odds(reached))
-        table[state_, states - 1] = LOSS_ONE
+        shares = [Fraction(share) for share in row]
+        reached = [part / sum(shares) for part in accumulate(shares)]  # what rounding leaves belongs to all
+        table[state_, :states] = [round(part * CHAIN_ONE) for part in reached]
         table[state_, states] = odds(markov.losses[state_])
     return table
 
 
-def _expect_oblivion(made: LinkState) -> None:
-    """Raises ValueError for a chain that does not forget where it began, or so slowly that it cannot be looked up."""
-    reg = made.reg.copy()
-    for trial in range(4):
-        time_bin = trial * 10**6
-        ends = set()
-        for first in range(len(made.chain)):
-            reg[state.CHAIN_AT], reg[state.CHAIN_STATE] = time_bin - LONGEST_OBLIVION, first
-            ends.add(int(chain_state(reg, made.chain, time_bin)))
-        if len(ends) > 1:
-            raise ValueError(f"markov: expected a chain that forgets its beginning within {LONGEST_OBLIVION} steps")
+def remembered(chain: Ints, steps: int) -> float:
+    """The odds that a chain, after so many steps, is not in one state yet that does not depend on where it began.
+
+    One draw leads all states at once; which of them are still reached is a Markov chain of sets of states.
+    """
+    states = len(chain)
+    edges = sorted({0, *chain[:, :states].ravel().tolist()})
+    leads = np.zeros((1 << states, 1 << states))
+    for low, high in pairwise(edges):
+        follows = [int(np.searchsorted(chain[one, :states], low, side="right")) for one in range(states)]
+        for some in range(1 << states):
+            after = {follows[one] for one in range(states) if some >> one & 1}
+            if len(after) > 1:
+                leads[some, sum(1 << one for one in after)] += (high - low) / CHAIN_ONE
+    return float(np.linalg.matrix_power(leads, steps)[-1].sum())
 
 
 def spell_table(spells: Spells) -> Ints:
-    """Lengths of spells in bins, at least one."""
+    """Lengths of spells, (lengths, 2): the odds of each and all before it, × 2³², and the length, at least 1 ns.
+
+    Raises ValueError where they come so densely that one would have to go back too far for an instant without any.
+    """
     if spells.lengths_ns:
-        unit = spells.bin_ns
-        table = sample_table([length / unit for length in spells.lengths_ns], spells.weights)
+        weights = spells.weights or (1,) * len(spells.lengths_ns)
+        lengths = [max(1, length) for length in spells.lengths_ns]
     else:
-        table = quantile_table(spells.shape, spells.spread) * (spells.length_ns // spells.bin_ns)
-    bins = np.maximum(1, (table + JITTER_ONE // 2) // JITTER_ONE)
-    if int(bins.max()) * spells.bin_ns > DENSEST * spells.gap_ns:
+        weights = (1,) * QUANTILES
+        table = quantile_table(spells.shape, spells.spread).tolist()
+        lengths = [max(1, share * spells.length_ns // JITTER_ONE) for share in table]
+    reached = [part * LOSS_ONE // sum(weights) for part in accumulate(weights)]
+    shares = zip([0, *reached[:-1]], reached, lengths, strict=True)
+    rows = [(share, length) for before, share, length in shares if share > before]
+    mean = sum(weight * length for weight, length in zip(weights, lengths, strict=True)) / sum(weights)
+    longest = max(length for _, length in rows)
+    if _looked_back(spells.gap_ns, mean, longest) > MOST_LOOKED_BACK:
+        enough = spells.gap_ns
+        while _looked_back(enough, mean, longest) > MOST_LOOKED_BACK:
+            enough += 1 + enough // 1000
         raise ValueError(
-            f"bursts: expected a mean gap of at least 1/{DENSEST} of the longest burst, "
-            f"{bins.max() * spells.bin_ns / 1e6:.0f} ms"
+            f"bursts: expected every_s of at least {1.001 * enough / NS_PER_S:.4g} with lengths of "
+            f"{mean / NS_PER_MS:.4g} ms in the mean and {longest / NS_PER_MS:.4g} ms at most, "
+            f"got {spells.gap_ns / NS_PER_S:.4g}"
         )
-    return bins
+    return np.array(rows, np.int64)
+
+
+def _looked_back(gap_ns: int, mean_ns: float, longest_ns: int) -> float:
+    """How many starts one has to go back, at most and on average, to an instant that none before it would reach.
+
+    Instants that are the longest length apart depend on different starts; each is such an instant with the odds of an
+    M/G/∞ queue to be empty, e to the minus starts within the mean length.
+    """
+    return longest_ns / gap_ns * math.exp(min(100.0, mean_ns / gap_ns))

@@ -13,30 +13,39 @@ from pydantic import Field, model_validator
 from emulator.scenario.fields import Milliseconds, Probability, Table
 
 Shape = Literal["exponential", "uniform", "normal", "lognormal", "constant"]
-Spread = Annotated[float, Field(ge=0, le=10)]
-WIDEST_UNIFORM = 1 / math.sqrt(3)  # wider, and it would begin below 0
+Spread = Annotated[float, Field(ge=0, le=3)]
+WIDEST = {  # as of emulator/link/distributions.py
+    "uniform": 1 / math.sqrt(3),  # wider, and it would begin below 0
+    "normal": math.sqrt(math.pi - 1),  # wider, and more than half of it would be cut off
+}
 
 
 def spread_fits(shape: str, spread: float) -> None:
     """Raises ValueError for a spread that the shape cannot have."""
-    if shape == "uniform" and spread > WIDEST_UNIFORM:
-        raise ValueError(f"spread: expected at most {WIDEST_UNIFORM:.3f} with 'uniform', got {spread}")
+    if spread > WIDEST.get(shape, spread):
+        raise ValueError(f"spread: expected at most {WIDEST[shape]:.3f} with {shape!r}, got {spread}")
 
 
 class LossBursts(Table):
     """Bursts of loss in time: the same burst spans 10 and 10,000 packets/s."""
 
-    every_s: float = Field(ge=0.001, le=1e6, description="mean time between two bursts")
+    every_s: float = Field(
+        ge=0.001, le=1e6, description="mean time between two bursts, from the end of one until the next begins"
+    )
     length_ms: float = Field(
-        ge=1, le=3.6e6, description="mean length of a burst; counted in steps of a 256th of the shorter of these means"
+        ge=1,
+        le=3.6e6,
+        description="mean length of a burst; geometric: in steps of a 256th of the shorter of both means",
     )
     loss: Probability = Field(1.0, description="share of packets lost within a burst")
     lengths: Literal["geometric", "uniform", "normal", "lognormal", "constant", "histogram"] = Field(
         "geometric", description="law of the lengths; geometric: a Gilbert-Elliott process"
     )
-    spread: Spread = Field(1.0, description="of uniform, normal and lognormal lengths: standard deviation over mean")
+    spread: Spread = Field(
+        1.0, description="of uniform, normal (cut off at 0) and lognormal lengths: deviation over mean"
+    )
     lengths_ms: tuple[Annotated[float, Field(ge=0, le=3.6e6)], ...] = Field(
-        (), description="the lengths of a histogram; length_ms then only sets the step in which time is counted"
+        (), description="the lengths of a histogram, which length_ms then has no part in"
     )
     weights: tuple[Annotated[int, Field(ge=0, le=10**9)], ...] = Field(
         (), description="how often each of them occurs; all alike unless given"

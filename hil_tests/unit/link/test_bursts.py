@@ -90,6 +90,16 @@ def test_in_the_long_run_the_share_of_time_in_bursts_is_right_whenever_one_looks
     assert abs(sum(found) / looks - 1 / 4) < 4 * math.sqrt(1 / 4 * 3 / 4 / looks)
 
 
+@given(st.floats(0.001, 1e6), st.floats(1, 3.6e6))
+def test_they_come_and_go_as_often_as_asked_for_however_rare_and_short(every_s: float, length_ms: float) -> None:
+    """By the odds of the chain: nobody can wait for a burst that comes once in weeks."""
+    bursts = Bursts(round(every_s * S), round(length_ms * MS))
+    chain = link_with(bursts).state.chain.tolist()
+    one = 1 << lose.CHAIN_ONE_BITS
+    assert bursts.bin_ns * one / (one - chain[0][0]) == pytest.approx(bursts.gap_ns, rel=1e-6)
+    assert bursts.bin_ns * one / chain[1][0] == pytest.approx(bursts.length_ns, rel=1e-6)
+
+
 @given(SEEDS, st.integers(0, 1), st.lists(st.integers(0, 3 * 4096), min_size=1, max_size=30))
 def test_a_moment_has_its_state_whatever_was_asked_before(seed: int, direction: int, bins: list[int]) -> None:
     in_order = dict(zip(sorted(bins), states(sorted(bins), seed=seed, direction=direction), strict=True))

@@ -7,6 +7,8 @@ import statistics
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emulator.link import distributions, propagate
 from emulator.link.compiled import compiled_apart, interpreted
@@ -75,20 +77,60 @@ def test_the_normal_table_is_right_to_a_millionth() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("shape", "spread"), [("uniform", 0.3), ("normal", 0.3), ("lognormal", 0.3), ("constant", 0), ("exponential", 1)]
-)
-def test_tables_rise_and_have_their_mean(shape: distributions.Shape, spread: float) -> None:
-    table = distributions.quantile_table(shape, spread)
+SPREADS = st.one_of(*(st.tuples(st.just(shape), st.floats(0, most)) for shape, most in distributions.WIDEST.items()))
+
+
+@given(SPREADS)
+def test_a_stated_distribution_has_the_stated_mean_and_spread(case: tuple[distributions.Shape, float]) -> None:
+    """To the table's own grain, up to the widest that is taken; a lognormal lacks what its last share leaves out."""
+    shape, spread = case
+    table = distributions.quantile_table(shape, spread) / JITTER_ONE
     assert len(table) == QUANTILES
     assert np.all(np.diff(table) >= 0)
     assert table.min() >= 0
-    assert table.mean() / JITTER_ONE == pytest.approx(1, abs=2e-3)
+    assert table.mean() == pytest.approx(1, abs=1e-6)
+    missing = np.interp(spread, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0], [0.0, 0.001, 0.0055, 0.0175, 0.036, 0.083])
+    assert table.std() <= spread + 2e-6
+    assert table.std() == pytest.approx(spread, abs=2e-6 + spread * (missing if shape == "lognormal" else 1e-5))
 
 
-def test_a_uniform_distribution_cannot_go_below_zero() -> None:
-    with pytest.raises(ValueError, match="uniform"):
-        distributions.quantile_table("uniform", 0.6)
+@pytest.mark.parametrize("spread", [0.1, 0.5, 1.0, 2.0, 3.0])
+def test_a_lognormal_table_has_the_quantiles_of_its_law(spread: float) -> None:
+    """Each value is within its share of the law."""
+    table = distributions.quantile_table("lognormal", spread) / JITTER_ONE
+    sigma = math.sqrt(math.log1p(spread**2))
+    ranks = [statistics.NormalDist().cdf((math.log(value) + sigma**2 / 2) / sigma) for value in table]
+    shares = np.arange(QUANTILES) / QUANTILES
+    assert np.all((shares - 1e-4 <= ranks) & (ranks <= shares + 1 / QUANTILES + 1e-4))
+
+
+@pytest.mark.parametrize(("shape", "spread"), [("constant", 0.0), ("exponential", 1.0)])
+def test_tables_without_a_spread_rise_and_have_their_mean(shape: distributions.Shape, spread: float) -> None:
+    table = distributions.quantile_table(shape, spread)
+    assert len(table) == QUANTILES
+    assert np.all(np.diff(table) >= 0)
+    assert table.mean() / JITTER_ONE == pytest.approx(1, abs=4e-4)
+
+
+@given(st.lists(st.floats(0, 60_000), min_size=1, max_size=3000), st.floats(1e-3, 60_000), st.integers(0, 50))
+def test_measured_delays_are_scaled_to_their_mean_outliers_and_all(
+    samples: list[float], outlier: float, times: int
+) -> None:
+    table = distributions.sample_table([*samples * times, outlier]) / JITTER_ONE
+    assert table.mean() == pytest.approx(1, abs=2e-6)
+    assert np.all(np.diff(table) >= 0)
+
+
+@pytest.mark.parametrize("shape", distributions.WIDEST)
+def test_a_spread_wider_than_a_shape_can_be_is_refused(shape: distributions.Shape) -> None:
+    with pytest.raises(ValueError, match=f"spread: expected .* with '{shape}'"):
+        distributions.quantile_table(shape, distributions.WIDEST[shape] + 0.001)
+
+
+@pytest.mark.parametrize("samples", [[], [0.0, 0.0], [1.0, -0.5]])
+def test_samples_that_are_no_delays_are_refused(samples: list[float]) -> None:
+    with pytest.raises(ValueError, match="samples"):
+        distributions.sample_table(samples)
 
 
 def test_ten_links_of_ten_ms_in_a_row_make_two_hundred_there_and_back() -> None:

@@ -1,24 +1,25 @@
-"""Loss by a Markov chain and in spells of any length: the laws hold, in time, from whatever instant one looks."""
+"""Loss by a Markov chain: its laws hold, in time, from whatever instant one looks, however rare a transition is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.link import lose
+from emulator.link import lose, tables
 from emulator.link.compiled import interpreted
-from emulator.link.link import LinkOptions, Markov, Spells
-from emulator.link.state import LinkState
+from emulator.link.link import LinkOptions, Markov
+from emulator.link.state import CHAIN_AT, CHAIN_STATE, LinkState
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import drive, new_link
+from hil_tests.unit.link.oracle import draw
 from hil_tests.unit.link.strategies import MS, SEEDS, offers_of
-from hil_tests.unit.link.test_bursts import runs
 
 STEPS = 20_000 if interpreted else 300_000
 # Salsano's four states: received, received within a burst, lost within a burst, lost alone
@@ -30,9 +31,9 @@ FOUR = Markov(
 OPEN = Channel.constant(0, delay_ns=0)
 
 
-def state_with(seed: int = 1, **options: object) -> LinkState:
+def state_with(seed: int = 1, direction: int = 0, **options: object) -> LinkState:
     made = LinkOptions(memory_bytes=1 << 21, flight_packets=1 << 13, **options)  # type: ignore[arg-type]
-    return new_link(OPEN, made, seed=seed).state
+    return new_link(OPEN, made, seed=seed, direction=direction).state
 
 
 def chain_states(steps: Iterable[int], seed: int = 1) -> list[int]:
@@ -89,41 +90,43 @@ def test_a_chain_that_never_forgets_is_refused(transitions: tuple[tuple[float, .
         state_with(markov=Markov(MS, (0.0, 1.0), transitions))
 
 
-def spell_states(spells: Spells, bins: Iterable[int], seed: int = 1) -> list[bool]:
-    link = state_with(seed, spells=spells)
-    return [bool(lose.in_spell(link.reg, link.spells, number)) for number in bins]
+@pytest.mark.parametrize(("enter", "leave"), [(1e-3, 1e-2), (0.25, 0.5), (2e-4, 1e-4)])
+def test_a_chain_of_two_states_forgets_as_fast_as_it_changes(enter: float, leave: float) -> None:
+    """One draw in enter + leave leads both states to one."""
+    table = tables.chain_table(LinkOptions(markov=Markov(MS, (0.0, 1.0), ((1 - enter, enter), (leave, 1 - leave)))))
+    for steps in (1, 100, 10_000):
+        assert tables.remembered(table, steps) == pytest.approx((1 - enter - leave) ** steps, rel=1e-6)
 
 
-LAWS = {
-    "lognormal": Spells(200 * MS, 20 * MS, "lognormal", 0.5, bin_ns=MS),
-    "constant": Spells(100 * MS, 20 * MS, "constant", bin_ns=MS),
-    "measured": Spells(100 * MS, 20 * MS, lengths_ns=(3 * MS, 10 * MS, 40 * MS), weights=(5, 3, 2), bin_ns=MS),
-}
+@pytest.mark.parametrize("change", [1e-5, 1e-7])
+def test_a_chain_that_forgets_too_slowly_to_be_looked_up_is_refused(change: float) -> None:
+    with pytest.raises(ValueError, match="markov: expected a chain that forgets"):
+        state_with(markov=Markov(MS, (0.0, 1.0), ((1 - change, change), (change, 1 - change))))
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_lengths_and_gaps_are_those_of_the_law(law: str) -> None:
-    """Kolmogorov and Smirnov's distance of the lengths from the table, and the mean gap."""
-    spells = LAWS[law]
-    found = spell_states(spells, range(STEPS))
-    lengths = np.sort(runs(found)[1:-1])
-    table = np.sort(state_with(spells=spells).spells)
-    values = np.unique(table)
-    ours = np.searchsorted(lengths, values, side="right") / len(lengths)
-    theirs = np.searchsorted(table, values, side="right") / len(table)
-    touching = 1 / (spells.gap_ns / spells.bin_ns)  # two that follow each other at once look like one
-    assert np.abs(ours - theirs).max() < 1.95 / math.sqrt(len(lengths)) + 2 * touching
-    gaps = runs([not burst for burst in found])[1:-1]
-    assert np.mean(gaps) == pytest.approx(spells.gap_ns / spells.bin_ns, rel=4 / math.sqrt(len(gaps)) + 0.02)
+@given(st.lists(st.lists(st.floats(1e-15, 1e-9), min_size=2, max_size=2), min_size=3, max_size=3))
+def test_transitions_may_be_rare(rare: list[list[float]]) -> None:
+    """Down to once in 10¹⁵ steps, to a thousandth, although a row of floats adds up to 1 no better than that."""
+    rows = [
+        (1 - sum(rare[0]), *rare[0]),
+        (0.5, 0.5 - sum(rare[1]), sum(rare[1])),
+        (0.5, sum(rare[2]), 0.5 - sum(rare[2])),
+    ]
+    table = tables.chain_table(LinkOptions(markov=Markov(MS, (0.0, 1.0, 1.0), tuple(rows)))).tolist()
+    for row, wanted in zip(table, rows, strict=True):
+        found = [after - before for before, after in pairwise([0, *row[:3]])]
+        assert sum(found) == 1 << lose.CHAIN_ONE_BITS
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert ours / 2**lose.CHAIN_ONE_BITS == pytest.approx(theirs, rel=1e-3)
 
 
-@given(SEEDS, st.lists(st.integers(-(10**5), 10**5), min_size=1, max_size=20))
-def test_a_bin_is_in_a_spell_or_not_whatever_was_asked_before(seed: int, bins: list[int]) -> None:
-    spells = LAWS["measured"]
-    in_order = dict(zip(sorted(bins), spell_states(spells, sorted(bins), seed), strict=True))
-    assert spell_states(spells, bins, seed) == [in_order[number] for number in bins]
-
-
-def test_spells_too_dense_to_be_looked_up_are_refused() -> None:
-    with pytest.raises(ValueError, match="gap"):
-        state_with(spells=Spells(10 * MS, 10 * MS, lengths_ns=(MS, 100 * MS)))
+@given(SEEDS, st.integers(0, 1), st.integers(0, 2**40), st.integers(-2, 2), st.integers(0, 1))
+def test_a_transition_is_drawn_with_62_bits(seed: int, direction: int, step: int, off: int, state: int) -> None:
+    """The bound is put right at what is drawn: the next state turns with its last bit."""
+    drawn = draw(seed, direction, 4, step) << 30 | draw(seed, direction, 12, step) >> 2
+    bound = drawn + off
+    link = state_with(seed, direction=direction, markov=FOUR)
+    one = 1 << lose.CHAIN_ONE_BITS
+    chain = np.array([[bound, one, 0], [bound, one, 0]])
+    link.reg[CHAIN_AT], link.reg[CHAIN_STATE] = step - 1, state
+    assert lose.chain_state(link.reg, chain, step) == (0 if drawn < bound else 1)
