@@ -3,8 +3,8 @@
 Messages of up to 340 bytes go out and of up to 270 come in, both in sessions (`AT+SBDIX`) that take the time, and have
 the outcome, of the service at the instant of the command. See shared/INTERFACES.md for the formats.
 
-Made up: the identity; what the energy monitor counts; that of two messages of a session the longer one takes the time; that input during a session is thrown away; that a message from
-the gateway stays until it is overwritten or deleted.
+Made up: the identity; what the energy monitor counts; that of two messages of a session the longer one takes the time;
+that input during a session is thrown away; that a message from the gateway stays until it is overwritten or deleted.
 """
 
 from __future__ import annotations

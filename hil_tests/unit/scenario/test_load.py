@@ -19,7 +19,17 @@ from emulator.scenario import Scenario, embedded_scenarios, load_scenario
 from emulator.scenario.keys import Keys, dotted, expectation
 from emulator.scenario.model import AMOUNTS
 from emulator.scenario.schema import scenario_schema
-from hil_tests.unit.scenario.strategies import PROFILES, Tables, at, inline, replaced, scalars_in, scenarios, tables_in, to_toml
+from hil_tests.unit.scenario.strategies import (
+    PROFILES,
+    Tables,
+    at,
+    inline,
+    replaced,
+    scalars_in,
+    scenarios,
+    tables_in,
+    to_toml,
+)
 
 DATA = st.data()
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)  # TOML has no surrogates
@@ -30,6 +40,13 @@ ANYTHING = st.recursive(
 )
 UNKNOWN = "no_such_key_at_all"
 SCHEMA = jsonschema.Draft202012Validator(scenario_schema())
+ADDRESSES = [  # keys that take an address or a network, and whether in an array
+    (f"{table}.{name}", "items" in node)
+    for table in ("ports", "access")
+    for name in Keys("fixed").node((table,))["properties"]
+    for node in [Keys("fixed").node((table, name))]
+    if node.get("items", node).get("format", "").startswith("ip")
+]
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +124,7 @@ def test_a_value_of_another_kind_is_refused_by_its_key(file: Path, tables: Table
     assert line.endswith(f", got {shown}")
 
 
-@pytest.mark.parametrize(
-    ("key", "array"),
-    [
-        (f"{table}.{name}", node.get("type") == "array")
-        for table in ("ports", "access")
-        for name, node in ((name, Keys("fixed").node((table, name))) for name in Keys("fixed").node((table,))["properties"])
-        if (node.get("items") or node).get("format", "").startswith("ip")
-    ],
-)
+@pytest.mark.parametrize(("key", "array"), ADDRESSES)
 @given(st.booleans() | st.integers(0, 2**128 - 1) | st.floats(0, 2**32))
 def test_a_number_is_no_address(key: str, array: bool, number: float) -> None:
     """`ipaddress` takes true for 0.0.0.1, and 4009820419 for a group."""

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from emulator.errors import CoverageError, ScenarioError
 from emulator.orbit.elements import read_elements
 from emulator.scenario import load_scenario
+from emulator.scenario.links import ContactLink
 from emulator.timeline.build import windows_for
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.contact import ContactWindows
-from emulator.timeline.model import Contact
+from emulator.timeline.model import LOSS_ONE, Contact
 from emulator.units import NS_PER_MS, NS_PER_S, SPEED_OF_LIGHT_M_S, parse_utc_ns
 from hil_tests.unit.timeline import laws
 
@@ -77,6 +78,17 @@ def test_the_link_is_up_from_acquisition_to_loss_of_signal(contact: Contact) -> 
     assert {timeline.gateways[index] for index in path.gateway[inside]} == {station}
     assert path.elevation_deg[inside].min() >= 5.0
     assert path.elevation_deg[inside].max() == pytest.approx(contact.highest_deg, abs=0.1)
+
+
+def test_loss_jitter_and_queues_are_as_stated() -> None:
+    """One packet in 100,000; the queues are 80 ms of the highest rate from space, and 5 s of commands."""
+    start_ns = CONTACTS[0].start_ns + 10 * NS_PER_S
+    timeline, link = PLANNER.window(start_ns, start_ns + 60 * NS_PER_S), load_scenario("ground_station_contact").link
+    assert isinstance(link, ContactLink)
+    for channel, way, queue_s in ((timeline.uplink, link.uplink, 0.08), (timeline.downlink, link.downlink, 4.7)):
+        assert set(channel.loss.tolist()) == {round(1e-5 * LOSS_ONE)}
+        assert set(channel.jitter_ns.tolist()) == {0}
+        assert way.queue_packets * 12_000 / (way.rate_mbps.p100 * 1e6) == pytest.approx(queue_s, rel=0.05)
 
 
 def test_the_rate_follows_the_elevation() -> None:

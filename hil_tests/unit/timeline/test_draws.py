@@ -77,5 +77,5 @@ def test_a_share_of_the_draws_is_the_most_itself(given: Quantiles, most_share: f
 
 
 def test_a_share_of_the_most_needs_a_95th_percentile_that_is_it() -> None:
-    with pytest.raises(ValueError, match="most_share: expected 0 where p95 is below p100, got 0.45"):
+    with pytest.raises(ValueError, match=r"most_share: expected 0 where p95 is below p100, got 0\.45"):
         Quantiles(p0=1, p5=3, p50=10, p95=18, p100=25, most_share=0.45)
