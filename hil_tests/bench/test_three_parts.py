@@ -206,10 +206,7 @@ def counted_well(lab: Lab, reached: Any) -> dict[str, Any]:
 def test_an_end_that_finds_no_link_says_where_it_looks_for_one(lab: Lab) -> None:
     terminal = lab.terminal("true")
     terminal.says(f"waiting for the link at {LINK}, before CMD starts")
-    lab.link()
-    terminal.says(f"connected with the link at {LINK}")
-    terminal.process.communicate(timeout=PATIENCE_S)
-    assert terminal.process.returncode == 0
+    assert terminal.process.poll() is None
 
 
 @pytest.mark.needs("ping")
