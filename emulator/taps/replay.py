@@ -38,6 +38,7 @@ WINDOW_NS = 60 * NS_PER_S
 AHEAD_NS = 60 * NS_PER_S  # Timeline beyond the last arrival: a packet's service may come long after it
 LONGEST_STAY_NS = 3600 * NS_PER_S  # after the last arrival; what has not come out by then is still held
 LONGEST_NS = round(LONGEST_S) * NS_PER_S  # from the first arrival to the last
+LAST_ARRIVAL_NS = LAST_UTC_NS - 2 * LONGEST_STAY_NS  # so that what comes out can be read again
 FOR_EVER_NS = LAST_UTC_NS + 366 * 86_400 * NS_PER_S  # the end of a Timeline on which nothing ever changes
 CLOCK_NS = 366 * 86_400 * NS_PER_S  # the packets' clock at the first arrival: none before it was close
 MEMORY = int(Cause.MEMORY)
@@ -330,7 +331,7 @@ def replay(
     at_ns, flushed_ns, waiting = start_ns, start_ns, 0
     while True:
         before_ns, at_ns = at_ns, max(at_ns, first.utc_ns + shift_ns)
-        if at_ns - start_ns > LONGEST_NS or at_ns > LAST_UTC_NS:
+        if at_ns - start_ns > LONGEST_NS or at_ns > LAST_ARRIVAL_NS:
             raise EndpointError(f"{source}: expected packets within a century and before 2251, got one at {at_ns} ns")
         if waiting >= BATCH_PACKETS or at_ns - flushed_ns >= BATCH_NS:
             run.carry(before_ns, at_ns - 1)  # nothing earlier than this packet can come any more
