@@ -36,6 +36,7 @@ from emulator.link.state import (
     LANE_TAIL,
     LANE_WAITS,
     LANE_WORST,
+    LAST_ARRIVAL,
     LAST_DUE,
     LAST_START,
     OFFERED_BYTES,
@@ -44,6 +45,7 @@ from emulator.link.state import (
     REQUEST,
     SUPER_SEGMENTS,
     TURN,
+    WAITING_SINCE,
     WORST_QUEUE,
     LinkState,
 )
@@ -57,7 +59,7 @@ def cut_through(link: LinkState, lane: int, now: int, place: int) -> bool:
     segments, first = entry[SUPER_SEGMENTS], wire_bytes(entry, 0)
     if reg[QUEUED] != 0 or reg[FREE] > now or reg[FEATURES] != 0 or len(link.ledger) > 0:
         return False
-    if reg[GRANT] != 0 or reg[FRAME] != 0 or reg[REQUEST] != 0 or reg[EGRESS_RATE] != 0:
+    if reg[GRANT] != 0 or reg[FRAME] != 0 or reg[REQUEST] != 0 or len(link.requests) > 0 or reg[EGRESS_RATE] != 0:
         return False
     if lanes[lane, LANE_DISCIPLINE] > DROP_FRONT or 0 < lanes[lane, LANE_LIMIT_BYTES] < first:
         return False
@@ -76,6 +78,7 @@ def cut_through(link: LinkState, lane: int, now: int, place: int) -> bool:
         row = row + 1 if row + 1 < len(flight) else 0
     reg[F_TAIL] += segments
     reg[LAST_DUE], reg[FREE], reg[LAST_START], reg[TURN] = due, now, now, lane
+    reg[LAST_ARRIVAL], reg[WAITING_SINCE] = now, now
     reg[OFFERED_PACKETS] += segments
     reg[OFFERED_BYTES] += all_wire_bytes(entry)
     reg[WORST_QUEUE] = max(reg[WORST_QUEUE], 1)

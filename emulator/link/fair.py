@@ -21,7 +21,6 @@ from emulator.link.state import (
     FAIR_OLD_LAST,
     FAIR_OLDEST,
     FAIR_QUANTUM,
-    FAIR_SINCE,
     FAIR_USED,
     FLOW_BYTES,
     FLOW_CODEL,
@@ -55,7 +54,7 @@ def fair_join(lanes: Ints, flows: Ints, queue: Ints, lane: int, flow_hash: int, 
     else:
         lanes[lane, FAIR_FREE] = queue[lane, row, Q_NEXT]
     if lanes[lane, LANE_HEAD] == lanes[lane, LANE_TAIL]:
-        lanes[lane, FAIR_SINCE] = lanes[lane, FAIR_OLDEST] = arrival
+        lanes[lane, FAIR_OLDEST] = arrival
     flow = lanes[lane, FAIR_FIRST] + flow_hash % lanes[lane, FAIR_FLOWS]
     queue[lane, row, Q_NEXT] = NOBODY
     if flows[flow, FLOW_FIRST] == NOBODY:
@@ -91,6 +90,31 @@ def fair_turn(lanes: Ints, flows: Ints, lane: int) -> None:
                 _append(lanes, flows, lane, flow, OLD)
             else:
                 flows[flow, FLOW_LIST] = IDLE
+
+
+@compiled_apart
+def fair_next(lanes: Ints, flows: Ints, lane: int) -> int:
+    """The flow that `fair_turn` would choose now. Changes nothing: who joins before its time may change the choice.
+
+    A flow in debt goes to the end of the old ones with a quantum more, as often as it takes; of those that need the
+    fewest rounds for it the first one is next.
+    """
+    quantum = lanes[lane, FAIR_QUANTUM]
+    flow = lanes[lane, FAIR_NEW_FIRST]
+    while flow != NOBODY:
+        if flows[flow, FLOW_DEFICIT] > 0 and flows[flow, FLOW_FIRST] != NOBODY:
+            return flow
+        flow = flows[flow, FLOW_NEXT]
+    chosen, fewest = NOBODY, NEVER
+    for first, behind in ((FAIR_OLD_FIRST, 0), (FAIR_NEW_FIRST, 1)):
+        flow = lanes[lane, first]
+        while flow != NOBODY:
+            deficit = flows[flow, FLOW_DEFICIT]
+            rounds = 0 if deficit > 0 else -deficit // quantum + 1 - behind  # the new ones had a quantum on the way
+            if flows[flow, FLOW_FIRST] != NOBODY and rounds < fewest:
+                chosen, fewest = flow, rounds
+            flow = flows[flow, FLOW_NEXT]
+    return chosen
 
 
 @compiled

@@ -58,6 +58,7 @@ from emulator.link.state import (
     Q_INDEX,
     Q_NUMBER,
     Q_SUPER,
+    REQUEST_HEAD,
     ROWS_END,
     RUN_BYTES,
     RUN_COUNT,
@@ -165,6 +166,8 @@ def advance(link: LinkState, now: int) -> None:
         lanes[lane, LANE_WAIT_SUM] += start - arrival
         lanes[lane, LANE_SERVED] += 1
         count_time(lanes, lane, LANE_WAITS, start - arrival)
+        if len(link.requests) > 0:
+            reg[REQUEST_HEAD] += 1
         cause = serve(link, start, length)
         sent = reg[FREE]
         see(link, sent)

@@ -17,8 +17,8 @@ A lane stands before every lane behind it: while a packet waits in it, those do 
 from __future__ import annotations
 
 from emulator.link.codel import codel_drops
-from emulator.link.compiled import bit_length, compiled
-from emulator.link.fair import fair_join, fair_longest, fair_take, fair_turn
+from emulator.link.compiled import bit_length, compiled, compiled_apart
+from emulator.link.fair import fair_join, fair_longest, fair_next, fair_take, fair_turn
 from emulator.link.ledger import note
 from emulator.link.pie import ENTERS_MARKED, GOES, pie_admits, pie_update
 from emulator.link.state import (
@@ -27,13 +27,14 @@ from emulator.link.state import (
     CODEL,
     DROP_FRONT,
     FAIR_FLOW,
-    FAIR_SINCE,
+    FEATURES,
     FLOW,
     FLOW_BYTES,
     FLOW_CODEL,
     FLOW_DEFICIT,
     FLOW_FIRST,
     FQ_CODEL,
+    HAS_BUCKET,
     HISTOGRAM_BINS,
     LANE_BITS,
     LANE_BYTES,
@@ -49,9 +50,9 @@ from emulator.link.state import (
     LANE_OFFERED,
     LANE_TAIL,
     LANE_WORST,
+    LAST_ARRIVAL,
     MARKED,
     MARKED_PACKETS,
-    NEVER,
     OFFERED_PACKETS,
     PIE,
     PIE_DELAY,
@@ -61,10 +62,12 @@ from emulator.link.state import (
     Q_NUMBER,
     Q_SUPER,
     QUEUED,
+    REQUEST_HEAD,
     SUPER_L4,
     SUPER_LINK,
     SUPER_OFFSET,
     TURN,
+    WAITING_SINCE,
     WORST_QUEUE,
     Ints,
     LinkState,
@@ -84,6 +87,8 @@ def admit(link: LinkState, lane: int, arrival: int, place: int, index: int, leng
     Its number counts the packets offered, dropped or not: one drop more does not shift the draws of all that follow.
     """
     reg, lanes, queue = link.reg, link.lanes, link.queue
+    waiting = reg[QUEUED]
+    reg[LAST_ARRIVAL] = arrival
     lanes[lane, LANE_OFFERED] += 1
     discipline = lanes[lane, LANE_DISCIPLINE]
     if discipline == DROP_FRONT:
@@ -117,6 +122,10 @@ def admit(link: LinkState, lane: int, arrival: int, place: int, index: int, leng
     lanes[lane, LANE_BYTES] += length
     reg[LANE_BITS + (lane >> 5)] |= 1 << (lane & 31)
     reg[TURN] = min(reg[TURN], lane) if reg[QUEUED] > 0 else lane
+    if waiting == 0:
+        reg[WAITING_SINCE] = arrival
+    if len(link.requests) > 0:  # behind all that are open: who took another's place has its request, and needs none
+        link.requests[(reg[REQUEST_HEAD] + waiting) % len(link.requests)] = arrival
     reg[QUEUED] += 1
     if discipline == FQ_CODEL and is_full(link, lane, 0):
         most = fair_longest(lanes, link.flows, lane)
@@ -190,19 +199,13 @@ def count_mark(link: LinkState, lane: int) -> None:
     link.reg[MARKED_PACKETS] += 1
 
 
-@compiled
-def first_arrival(link: LinkState) -> int:
-    """When the packet arrived that would be served next, if the server were free; NEVER if none waits.
-
-    Under FQ-CoDel, whose choice falls when the time has come: when the lane was empty last. Whatever has been served
-    since then has kept the server busy for longer.
-    """
-    if link.reg[QUEUED] == 0:
-        return NEVER
+@compiled_apart
+def next_bytes(link: LinkState) -> int:
+    """The bytes of the packet that would be served next, if its time had come; one must wait. Changes nothing."""
     lane = link.reg[TURN]
     if link.lanes[lane, LANE_DISCIPLINE] == FQ_CODEL:
-        return link.lanes[lane, FAIR_SINCE]
-    return link.queue[lane, link.lanes[lane, LANE_HEAD] % link.queue.shape[1], Q_ARRIVAL]
+        return link.queue[lane, link.flows[fair_next(link.lanes, link.flows, lane), FLOW_FIRST], Q_BYTES]
+    return link.queue[lane, link.lanes[lane, LANE_HEAD] % link.queue.shape[1], Q_BYTES]
 
 
 @compiled
@@ -232,7 +235,10 @@ def bin_of(time: int) -> int:
 
 @compiled
 def thin_out(link: LinkState, lane: int, now: int) -> bool:
-    """Lets the lane's discipline drop packets that would be served at `now`; False if none is left in the lane."""
+    """Lets the lane's discipline drop packets that would be served at `now`.
+
+    False if it is not clear yet who is served then: none is left in the lane, or the next one needs other tokens.
+    """
     lanes = link.lanes
     discipline = lanes[lane, LANE_DISCIPLINE]
     longest = lanes[lane, LANE_LIMIT_NS]
@@ -268,4 +274,6 @@ def thin_out(link: LinkState, lane: int, now: int) -> bool:
                 link.flows[lanes[lane, FAIR_FLOW], FLOW_DEFICIT] -= length
             return True
         drop_head(link, lane, cause, now)
+        if link.reg[FEATURES] & HAS_BUCKET:
+            return False
     return False

@@ -4,17 +4,21 @@ The gate stands before the server: held packets wait, and one that is in service
 dropped ones take their time on the air and are lost. A rate that changes while a packet is in service is counted to the
 nanosecond, and what integer division cuts off is carried on.
 
-Where the medium is shared in cycles, an idle server begins with the next grant, and what it has sent leaves with the
-frame that holds its last bit. Where capacity is assigned on demand, it has asked for it first, and waited for it; where
-that is for a volume, for each packet.
+Whatever else holds packets back stands before the gate, and holds back the queue, not a packet: who is served is
+decided when service begins, and who comes before that instant takes part.
+
+Where the medium is shared in cycles, a server that stood still begins with the next grant, and what it has sent leaves
+with the frame that holds its last bit. Where capacity is assigned on demand, it has asked for it first, when packets
+began to wait, and waited for it; where that is for a volume, there is a request for each packet that waits, and the
+oldest one serves whoever is next.
 """
 
 from __future__ import annotations
 
 from emulator.link.channel import DROP, HOLD, see
-from emulator.link.compiled import compiled
-from emulator.link.pace import draw_tokens, next_opportunity, use_opportunities
-from emulator.link.queue import first_arrival
+from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.pace import draw_tokens, next_opportunity, tokens_from, use_opportunities
+from emulator.link.queue import next_bytes
 from emulator.link.state import (
     CH_CAUSE,
     CH_GATE,
@@ -26,13 +30,18 @@ from emulator.link.state import (
     HAS_BUCKET,
     HAS_OPPORTUNITIES,
     HELD_SINCE,
+    LAST_ARRIVAL,
+    LAST_START,
     NEVER,
     OVERHEAD_BYTES,
+    QUEUED,
     REQUEST,
+    REQUEST_HEAD,
     REQUEST_KEPT,
     RESIDUE,
     RESIDUE_RATE,
     UTC_OFFSET,
+    WAITING_SINCE,
     LinkState,
 )
 
@@ -44,23 +53,39 @@ def service_start(link: LinkState) -> int:
     """When the next packet enters service: its turn, or when the gate opens. NEVER if none waits. Sets HELD_SINCE."""
     reg = link.reg
     reg[HELD_SINCE] = NEVER
-    arrival = first_arrival(link)
-    if arrival == NEVER:
+    if reg[QUEUED] == 0:
         return NEVER
-    start = reg[FREE]
-    if arrival > start or reg[REQUEST_KEPT] < 0:  # idle, or every packet asks for itself: begins with the next grant
-        asked = arrival + reg[REQUEST] if arrival - start > reg[REQUEST_KEPT] else arrival
+    start, since = reg[FREE], reg[WAITING_SINCE]
+    one_by_one = len(link.requests) > 0
+    if one_by_one:
+        since = link.requests[reg[REQUEST_HEAD] % len(link.requests)]
+    if since > start or one_by_one:
+        asked = since + reg[REQUEST] if since - start > reg[REQUEST_KEPT] else since
         start = max(start, next_instant(link, asked, reg[GRANT]))
+    if reg[FEATURES] & HAS_BUCKET:
+        start = wait_for_tokens(link, start)
     while True:
         if reg[FEATURES] & HAS_OPPORTUNITIES:
-            start = next_opportunity(reg, link.opportunities, start, arrival)
+            start = next_opportunity(reg, link.opportunities, start, since)
         see(link, start)
         if reg[CH_GATE] != HOLD:
             return start
         reg[HELD_SINCE] = min(reg[HELD_SINCE], start)
-        start = reg[CH_UNTIL]
-        if start >= NEVER:
+        if reg[CH_UNTIL] >= NEVER:
             return NEVER
+        start = next_instant(link, reg[CH_UNTIL], reg[GRANT])
+
+
+@compiled_apart
+def wait_for_tokens(link: LinkState, start: int) -> int:
+    """When the server, ready at `start`, finds the tokens for the packet whose turn it is.
+
+    Another packet may need fewer; but whose turn it is has been so since the queues changed last, and not before.
+    """
+    reg = link.reg
+    turn = max(reg[LAST_START], reg[LAST_ARRIVAL])
+    begin = tokens_from(reg, max(start, turn), (next_bytes(link) + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S)
+    return start if begin == start else next_instant(link, begin, reg[GRANT])
 
 
 @compiled
@@ -80,8 +105,8 @@ def serve(link: LinkState, start: int, length: int) -> int:
     reg = link.reg
     at = start
     if reg[FEATURES] & HAS_BUCKET:
-        at = draw_tokens(reg, start, (length + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S)
-    elif reg[FEATURES] & HAS_OPPORTUNITIES:
+        draw_tokens(reg, start, (length + reg[OVERHEAD_BYTES]) * 8 * NS_PER_S)
+    if reg[FEATURES] & HAS_OPPORTUNITIES:
         at = use_opportunities(reg, link.opportunities, start, length + reg[OVERHEAD_BYTES])
     see(link, at)
     cause = reg[CH_CAUSE] if reg[CH_GATE] == DROP else 0

@@ -39,9 +39,9 @@ SPOILT_BIT = 40  # where in the word the number of that bit stands
     AQM_TARGET, AQM_INTERVAL,
     LANE_CODEL, _, _, _, _,  # five columns of CoDel's, in the order of CODEL_FIRST_ABOVE …
     PIE_NEXT, PIE_ODDS, PIE_SUM, PIE_BURST, PIE_DELAY, PIE_DELAY_BEFORE,
-    FAIR_FIRST, FAIR_FLOWS, FAIR_QUANTUM, FAIR_FLOW, FAIR_SINCE, FAIR_FREE, FAIR_USED,
+    FAIR_FIRST, FAIR_FLOWS, FAIR_QUANTUM, FAIR_FLOW, FAIR_FREE, FAIR_USED,
     FAIR_NEW_FIRST, FAIR_NEW_LAST, FAIR_OLD_FIRST, FAIR_OLD_LAST, FAIR_OLDEST,
-) = range(40)  # fmt: skip
+) = range(39)  # fmt: skip
 LANE_WAITS = 40  # a histogram of what packets have waited, by powers of two of 1,024 ns
 LANE_DELAYS = 72  # and of their time from arrival until they are due
 HISTOGRAM_BINS = 32
@@ -109,7 +109,11 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
     HELD_SINCE,  # as `service_start` has found: since when a gate keeps the packet whose turn it is, or NEVER
     LAST_START,  # when the last packet entered service, or was dropped before it could: no arrival may be earlier now
-) = range(97)  # fmt: skip
+    LAST_ARRIVAL,  # when the last packet came to the queues, whether it found room or not
+    WAITING_SINCE,  # when the queues ceased to be empty; of no meaning while they are
+    REQUEST_HEAD,  # counts the `requests` that have been used; as many are open as packets wait
+    OPPORTUNITY_FOUND,  # as `service_start` has found: the number of the opportunity with which service begins
+) = range(101)  # fmt: skip
 REGISTERS = 104
 
 CAUSES = 32
@@ -140,5 +144,6 @@ class LinkState(NamedTuple):
     normal: Ints  # (QUANTILES,) of a normal distribution, × 2²⁰
     weights: Ints  # what the draws of this time bin and of those before it weigh in the jitter, × 2²⁰; empty: alone
     opportunities: Ints  # delivery opportunities in ns, rising; the last one is the period; empty: none
+    requests: Ints  # (packets that may wait,) when capacity was asked for, for one each; empty: not one by one
     words: Ints  # (STAGE_MEMORY,) what a custom stage is told, and its memory; empty: none
     reg: Ints  # (REGISTERS,)

@@ -58,13 +58,14 @@ def new_state(options: LinkOptions, timeline_rows: int) -> LinkState:
     """Arrays for a link of these options, constants filled in and nothing under way."""
     lanes = options.lanes or (LaneOptions(options.queue_packets),)
     longest = max(lane.queue_packets for lane in lanes)
+    rows = power_of_two(longest + 1)
     flows = sum(lane.flows for lane in lanes if lane.discipline == "fq_codel")
     shape = options.jitter or Jitter()
     weights = memory_weights(shape.correlation)
     made = LinkState(
         ring=np.zeros(options.memory_bytes, np.uint8),
         supers=np.zeros((max(1 << 10, options.memory_bytes >> 8), state.SUPER_COLUMNS), np.int64),
-        queue=np.zeros((len(lanes), power_of_two(longest + 1), state.Q_COLUMNS), np.int64),
+        queue=np.zeros((len(lanes), rows, state.Q_COLUMNS), np.int64),
         lanes=lane_table(lanes),
         rules=rule_table(options.rules),
         matches=match_table(options.rules),
@@ -84,6 +85,7 @@ def new_state(options: LinkOptions, timeline_rows: int) -> LinkState:
         normal=np.zeros((2, 0), np.int64) if len(weights) == 0 else normal_table(),
         weights=weights,
         opportunities=NONE if options.opportunities is None else np.array(options.opportunities.instants_ns, np.int64),
+        requests=np.zeros(len(lanes) * rows if options.request_volume else 0, np.int64),
         words=np.zeros(0 if options.stage is None else PACKET_WORDS + MEMORY_WORDS, np.int64),
         reg=np.zeros(state.REGISTERS, np.int64),
     )

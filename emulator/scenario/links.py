@@ -105,7 +105,7 @@ class SkyDirection(Impairments):
     request_ms: Cycle = Field(0.0, description="an idle link asks for capacity and waits so long before it; 0 for none")
     request_kept_ms: Cycle = Field(0.0, description="capacity once given is kept for so long after the last packet")
     request_for: Literal["rate", "volume"] = Field(
-        "rate", description="volume: capacity is for what waits when it is asked for, and each packet waits for its own"
+        "rate", description="volume: each packet that waits asks for capacity, which serves whoever is next by then"
     )
     overhead_bytes: OverheadBytes = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.link.link import Change, LaneOptions, Link, LinkOptions, Rule
+from emulator.link.link import Bucket, Change, LaneOptions, Link, LinkOptions, Opportunities, Rule
 from emulator.link.options import Discipline
 from emulator.link.state import L_AT, L_CAUSE, L_NUMBER, LEDGER_TAIL, SUPER_LEFT
 from emulator.timeline.causes import Cause, Gate
@@ -100,6 +100,8 @@ def test_at_every_moment_nobody_waits_who_has_waited_too_long(
     st.lists(st.tuples(st.integers(0, 40 * MS), st.sampled_from([MS, 10 * MS, 50 * MS])), min_size=1, max_size=3),
     POLLS,
     st.sampled_from([0, 10**6, 10**8]),
+    st.none() | st.just(Bucket(10**6, 1000)),
+    st.none() | st.just(Opportunities((3 * MS, 20 * MS), 700)),
 )
 def test_when_it_is_looked_at_changes_neither_what_is_dropped_nor_when(
     found: list[tuple[int, int]],
@@ -107,13 +109,22 @@ def test_when_it_is_looked_at_changes_neither_what_is_dropped_nor_when(
     holds: list[tuple[int, int]],
     looks: list[int],
     rate_bps: int,
+    bucket: Bucket | None,
+    opportunities: Opportunities | None,
 ) -> None:
     lanes = tuple(
         LaneOptions(6, discipline=discipline, longest_wait_ns=longest_ns, flows=3) for discipline, longest_ns in wanted
     )
     rules = tuple(Rule(lane, ports=(lane, 65_535 - lane)) for lane in range(len(lanes) - 1))
     options = LinkOptions(
-        lanes=lanes, rules=rules, memory_bytes=1 << 22, flight_packets=1 << 8, ledger_events=1 << 8, grant_ns=7 * MS
+        lanes=lanes,
+        rules=rules,
+        memory_bytes=1 << 22,
+        flight_packets=1 << 8,
+        ledger_events=1 << 8,
+        grant_ns=7 * MS,
+        bucket=bucket,
+        opportunities=opportunities,
     )
     channel = Channel.constant(0, delay_ns=MS, rate_bps=rate_bps)
     overlay = [Change(start, start + lasts, gate=Gate.HOLD, cause=Cause.COMMAND) for start, lasts in holds]
