@@ -15,19 +15,30 @@ class Quantiles(Table):
     p0: float = Field(ge=0, description="the least")
     p5: float = Field(ge=0, description="5 % lie below")
     p50: float = Field(ge=0, description="the median")
+    p75: float | None = Field(None, ge=0, description="75 % lie below; unless given, on the line from p50 on")
+    p90: float | None = Field(None, ge=0, description="90 % lie below; unless given, on the line to p95")
     p95: float = Field(ge=0, description="95 % lie below")
     p100: float = Field(ge=0, description="the most")
     most_share: float = Field(
         0.0, ge=0, lt=0.5, description="share of the draws that are the most itself; above 0, p95 must be p100"
     )
 
+    @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """Those that are given: (share below it, value), from the least on."""
+        values = (self.p0, self.p5, self.p50, self.p75, self.p90, self.p95, self.p100)
+        shares = (0.0, 0.05, 0.5, 0.75, 0.9, min(0.95, 1 - self.most_share), 1.0)
+        return tuple((share, value) for share, value in zip(shares, values, strict=True) if value is not None)
+
     @model_validator(mode="after")
     def rising(self) -> Quantiles:
-        values = (self.p0, self.p5, self.p50, self.p95, self.p100)
-        if list(values) != sorted(values):
-            raise ValueError(f"expected p0 ≤ p5 ≤ p50 ≤ p95 ≤ p100, got {values}")
+        values = [value for _, value in self.points]
+        if values != sorted(values):
+            raise ValueError(f"expected p0 ≤ p5 ≤ p50 ≤ p75 ≤ p90 ≤ p95 ≤ p100, got {tuple(values)}")
         if self.most_share and self.p95 < self.p100:
             raise ValueError(f"most_share: expected 0 where p95 is below p100, got {self.most_share:g}")
+        if self.most_share and (self.p75, self.p90) != (None, None):
+            raise ValueError(f"most_share: expected 0 beside p75 or p90, got {self.most_share:g}")
         return self
 
 
@@ -35,6 +46,9 @@ class Handover(Table):
     """What happens at a slot boundary, in phases: first drop, then hold, then the queue leaves in order."""
 
     drop_ms: Milliseconds = Field(0.0, description="after a change of satellite")
+    drop_direction: Literal["both", "uplink", "downlink"] = Field(
+        "both", description="in which packets are lost then; in the other they wait"
+    )
     hold_ms: Milliseconds = Field(0.0, description="after the drop phase of a change of satellite")
     reconfigure_hold_ms: Milliseconds = Field(
         0.0, description="where the satellite stays: at each of Starlink's slot boundaries, else at a change of gateway"
@@ -77,6 +91,16 @@ class Weather(Table):
     rain_rate_mm_h: float | None = Field(
         None, ge=0, le=300, description="exceeded 0.01 % of the time; default: of the site, by ITU-R P.837"
     )
+
+
+class WetWeather(Weather):
+    """What rain does beyond the C/N, as measured: links whose rate is drawn have no waveform that tells it."""
+
+    wet_uplink_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the drawn rate that is left at most while it rains"
+    )
+    wet_downlink_rate: float = Field(1.0, gt=0, le=1, description="the same towards the terminal")
+    wet_loss: float = Field(0.0, ge=0, le=1, description="what is lost in addition while it rains")
 
 
 class Radio(Table):

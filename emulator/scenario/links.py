@@ -19,7 +19,7 @@ from emulator.scenario.fields import (
     Table,
 )
 from emulator.scenario.impairments import Impairments
-from emulator.scenario.laws import CellShare, Handover, Outages, Quantiles, Radio, Unsettled, Weather
+from emulator.scenario.laws import CellShare, Handover, Outages, Quantiles, Radio, Unsettled, Weather, WetWeather
 from emulator.units import parse_utc_ns
 
 
@@ -196,6 +196,7 @@ class OrbitLink(SkyLink):
     downlink: OrbitDirection = Field(description="from datacenter to terminal")
     cell_share: CellShare = Field(CellShare(), description="what sharing a cell leaves, by time of day")
     handover: Handover = Field(Handover(), description="what a change of satellite does to the packets")
+    weather: WetWeather = Field(WetWeather(), description="what rain takes")
 
 
 class StarlinkLink(OrbitLink):

@@ -66,8 +66,8 @@ def uniform(seed: int, way: Way, purpose: Purpose, counter: Ints) -> Floats:
 
 def quantile(distribution: Quantiles, share: Floats) -> Floats:
     """The value below which `share` (0 to 1) of the distribution lies."""
-    given = (distribution.p0, distribution.p5, distribution.p50, distribution.p95, distribution.p100)
-    return np.interp(share, (0.0, 0.05, 0.5, min(0.95, 1 - distribution.most_share), 1.0), given)
+    shares, values = zip(*distribution.points, strict=True)
+    return np.interp(share, shares, values)
 
 
 @lru_cache(maxsize=256)

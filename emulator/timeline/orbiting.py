@@ -17,8 +17,8 @@ from emulator.scenario.model import Scenario
 from emulator.serving.stations import GroundStation
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.draws import Purpose, Way, quantile, uniform
-from emulator.timeline.model import Floats, Ints
-from emulator.timeline.sky import Phase, Seen, SkyWindows, Stint
+from emulator.timeline.model import LOSS_ONE, Floats, Ints
+from emulator.timeline.sky import WAYS, Phase, Seen, SkyWindows, Stint
 from emulator.timeline.weather import slowed, weather_of
 from emulator.units import NS_PER_MS, NS_PER_S
 
@@ -64,6 +64,8 @@ class OrbitWindows(SkyWindows):
         self._cell_share = link.cell_share
         self._solar_offset_h = scenario.terminal.longitude_deg / 15 if scenario.terminal else 0.0
         self._weather = weather_of(link.weather, scenario)
+        self._wet_loss = round(link.weather.wet_loss * LOSS_ONE)
+        self._wet_rate = {Way.UP: link.weather.wet_uplink_rate, Way.DOWN: link.weather.wet_downlink_rate}
 
     def _seen(self, stint: Stint, times_ns: Ints) -> Seen:
         return bent_pipe(self.policy, stint, times_ns)
@@ -86,8 +88,15 @@ class OrbitWindows(SkyWindows):
         rates_bps = np.rint(stretch_bps * wobble * self._share(seconds_ns)).astype(np.int64)
         if self._weather is not None and np.isfinite(seen.slant_range_m).all():
             clear, now = self._clear_cn(way, seen), self._cn(way, seen, seconds_ns)
-            rates_bps = slowed(rates_bps, clear / 100, now / 100)
+            wet_bps = np.rint(rates_bps * np.where(self._weather.raining(seconds_ns), self._wet_rate[way], 1.0))
+            rates_bps = np.minimum(slowed(rates_bps, clear / 100, now / 100), wet_bps.astype(np.int64))
         return np.maximum(rates_bps, LEAST_RATE_BPS)
+
+    def _loss(self, way: Way, seconds_ns: Ints) -> Ints:
+        loss = super()._loss(way, seconds_ns)
+        if self._weather is None or self._wet_loss == 0:
+            return loss
+        return np.minimum(loss + np.where(self._weather.raining(seconds_ns), self._wet_loss, 0), LOSS_ONE)
 
     def _share(self, seconds_ns: Ints) -> Floats:
         """What sharing a cell leaves of the rate: a cosine over the local solar day."""
@@ -116,6 +125,10 @@ class OrbitWindows(SkyWindows):
 
     def _handover(self, start_ns: int) -> list[Phase]:
         """What a change of satellite at start_ns does: first drop, then hold."""
-        drop_ns = start_ns + round(self._handover_law.drop_ms * NS_PER_MS)
-        hold_ns = drop_ns + round(self._handover_law.hold_ms * NS_PER_MS)
-        return [Phase(start_ns, drop_ns, Gate.DROP, Cause.HANDOVER), Phase(drop_ns, hold_ns, Gate.HOLD, Cause.HANDOVER)]
+        law = self._handover_law
+        drop_ns = start_ns + round(law.drop_ms * NS_PER_MS)
+        hold_ns = drop_ns + round(law.hold_ms * NS_PER_MS)
+        return [
+            Phase(start_ns, hold_ns, Gate.HOLD, Cause.HANDOVER),
+            Phase(start_ns, drop_ns, Gate.DROP, Cause.HANDOVER, WAYS[law.drop_direction]),
+        ]

@@ -41,7 +41,7 @@ OUTAGE_CAUSES = {
     "no_schedule": Cause.NO_SCHEDULE,
     "booting": Cause.BOOTING,
 }
-OUTAGE_WAYS = {"both": Way.BOTH, "uplink": Way.UP, "downlink": Way.DOWN}
+WAYS = {"both": Way.BOTH, "uplink": Way.UP, "downlink": Way.DOWN}
 KIND_SHIFT = 40  # of an outage kind's number in its draws' counters, above every second until the year 36812
 STRETCHES_KEPT = 64  # that need not be made again when windows overlap
 BENT_PIPE = ("terminal to satellite", "satellite to gateway")
@@ -353,7 +353,7 @@ class SkyWindows(Windows):
         law = self._outage_law
         phases = self._outages_of(0, law.per_hour, law.duration_s, Cause.OUTAGE, Way.BOTH, start_ns, end_ns)
         for number, kind in enumerate(law.kinds, start=1):
-            cause, way = OUTAGE_CAUSES[kind.cause], OUTAGE_WAYS[kind.direction]
+            cause, way = OUTAGE_CAUSES[kind.cause], WAYS[kind.direction]
             phases += self._outages_of(
                 number, kind.per_hour, kind.duration_s, cause, way, start_ns, end_ns, until_stretch=kind.until_slot
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from emulator.radio.adaptive import best_efficiency
 from emulator.radio.atmosphere import cloud_db, gas_db, scintillation_db
@@ -48,6 +49,12 @@ class LinkWeather:
 
         self._twinkle_percent = twinkle_percent
         self._rain = RainSeries(climate, terminal.latitude_deg, terminal.altitude_m, normal)
+
+    def raining(self, utc_ns: Ints) -> npt.NDArray[np.bool_]:
+        """Whether rain falls on the way at times (times,)."""
+        towards = np.full(len(utc_ns), 90.0)
+        depth = self._rain.depth(utc_ns)
+        return self._rain.attenuation_db(depth, towards, self._law.downlink_ghz, self._law.tilt_deg) > 0
 
     def lost_db(self, way: Way, utc_ns: Ints, elevation_deg: Floats) -> Floats:
         """What a direction loses at times (times,) against a clear sky at the zenith."""

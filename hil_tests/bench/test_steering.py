@@ -42,6 +42,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[emulator.Bench]:
     monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path / "r"))
     calm = ["link.outages.per_hour=0", "link.handover.drop_ms=0", "link.uplink.loss=0", "link.downlink.loss=0"]
+    calm += ["link.uplink.bursts.loss=0", "link.downlink.bursts.loss=0", "link.uplink.queue_ms=10000"]
     calm += [f"link.uplink.queue_packets={PACKETS}"]
     with emulator.Bench("starlink_2025", start="2026-01-01T00:00:13Z", overrides=calm) as bench:
         yield bench

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 BENTPIPE = (sys.executable, "-m", "emulator.cli.main")
 GRPCURL = str(Path(sys.executable).parent / "grpcurl")
 DISH = "192.168.100.1:9200"
+LOSSLESS = [f"link.{way}.{key}=0" for way in ("uplink", "downlink") for key in ("loss", "bursts.loss")]
 HANDLE = "SpaceX.API.Device.Device/Handle"
 BOOT = ("dish.boot_s=1.2", "dish.unreachable_s=0.6", "dish.search_s=0.6")
 PATIENCE_S = 60
@@ -247,7 +248,7 @@ def test_the_history_is_what_ping_measures(tmp_path: Path, monkeypatch: pytest.M
     nothing: the history is no more than ping's mean, but for the sampling of the same jitter, nor less than its best.
     """
     monkeypatch.setenv("BENTPIPE_RUNTIME_DIR", str(tmp_path))
-    with dish_bench("starlink_2025", "link.uplink.loss=0", "link.downlink.loss=0") as (_, client, pings):
+    with dish_bench("starlink_2025", *LOSSLESS) as (_, client, pings):
         first = client.ask("dish.get_history(context).current")
         measured = [pings.next() for _ in range(160)]
         history = client.ask(f"dish.history_bulk_data(-1, start={first}, context=context)")[1]

@@ -17,6 +17,11 @@ SCENARIO = Path(__file__).parents[2] / "configs" / "starlink_2025.toml"
 START = "2026-01-01T00:00:13Z"  # a second into a slot: the first 13 s of each run cross no boundary
 FILE_BYTES = 100_000_000
 LIMIT_S = 120
+LOSSLESS = [
+    word
+    for way in ("uplink", "downlink")
+    for word in ("--set", f"link.{way}.loss=0", "--set", f"link.{way}.bursts.loss=0")
+]
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -73,9 +78,7 @@ def command_line(version: int, *options: str) -> str:
 @pytest.mark.parametrize("version", [4, 6])
 def test_ping_measures_the_delay_of_the_plan(shell: Shell, version: int) -> None:
     address = "$BENTPIPE_DATACENTER" if version == 4 else "$BENTPIPE_DATACENTER6"
-    result = shell(
-        f"ping -{version} -c 10 -i 0.1 {address}", "", "--set", "link.uplink.loss=0", "--set", "link.downlink.loss=0"
-    )
+    result = shell(f"ping -{version} -c 10 -i 0.1 {address}", "", *LOSSLESS)
     assert result.returncode == 0, result.stderr
     assert " 0% packet loss" in result.stdout
     times = [float(time) for time in re.findall(r"time=([\d.]+)", result.stdout)]
@@ -120,10 +123,7 @@ def test_udp_below_the_rate_arrives(shell: Shell, version: int, direction: str, 
     result = shell(
         command_line(version, "-u", f"-b {rate}M", direction),
         "iperf3 -s -1",
-        "--set",
-        "link.uplink.loss=0",
-        "--set",
-        "link.downlink.loss=0",
+        *LOSSLESS,
     )
     received = iperf(result)
     assert received["lost_percent"] == 0

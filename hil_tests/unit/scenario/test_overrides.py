@@ -33,7 +33,7 @@ def test_a_key_as_errors_write_it_reads_back(key: tuple[str | int, ...]) -> None
 
 def bound_to_others(key: Key) -> bool:
     """Quantiles rise together, and without elements there must be shells: one alone cannot be exchanged."""
-    return str(key[-1]) in {"p0", "p5", "p50", "p95", "p100", "elements"}
+    return str(key[-1]) in {"p0", "p5", "p50", "p75", "p90", "p95", "p100", "elements"}
 
 
 @given(scenarios(), st.data())

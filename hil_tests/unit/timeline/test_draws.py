@@ -79,3 +79,16 @@ def test_a_share_of_the_draws_is_the_most_itself(given: Quantiles, most_share: f
 def test_a_share_of_the_most_needs_a_95th_percentile_that_is_it() -> None:
     with pytest.raises(ValueError, match=r"most_share: expected 0 where p95 is below p100, got 0\.45"):
         Quantiles(p0=1, p5=3, p50=10, p95=18, p100=25, most_share=0.45)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 10), (0.625, 11), (0.75, 12), (0.9, 15), (0.925, 16.5), (0.95, 18)]
+)
+def test_more_quantiles_are_met_where_given(share: float, expected: float) -> None:
+    given = Quantiles(p0=1, p5=3, p50=10, p75=12, p90=15, p95=18, p100=25)
+    assert quantile(given, np.array([share]))[0] == pytest.approx(expected)
+
+
+def test_quantiles_that_fall_are_refused() -> None:
+    with pytest.raises(ValueError, match="p75"):
+        Quantiles(p0=1, p5=3, p50=10, p75=9, p95=18, p100=25)

@@ -11,6 +11,7 @@ from emulator.radio.climate import climate_of
 from emulator.radio.rain import exceeded_db
 from emulator.scenario import load_scenario
 from emulator.scenario.laws import Weather
+from emulator.scenario.links import SkyLink
 from emulator.scenario.model import Terminal
 from emulator.timeline.build import windows_for
 from emulator.timeline.causes import Cause, Gate
@@ -131,6 +132,36 @@ def test_rain_moves_rate_and_never_delay(name: str) -> None:
         shut = (after.gate == Gate.DROP) & (after.cause == Cause.FADE)
         if name == "starlink_2025":
             assert np.array_equal(shut & (after.cn_centidb >= -235), np.zeros(len(after), bool))
+
+
+@pytest.mark.parametrize("name", ["starlink_2025", "modular_datacenter_leo", "starlink_2023_in_motion"])
+def test_rain_takes_as_much_as_measured_and_loses_more(name: str) -> None:
+    """−38 % down, −52 % up in rain at Oulu, arXiv 2505.04772."""
+    as_oulu = "link.weather.rain_rate_mm_h=20"
+    scenario = load_scenario(name, ["link.weather.rain=true", as_oulu])
+    assert isinstance(scenario.link, SkyLink)
+    law = scenario.link.weather
+    wet = next(hour for hour in range(2000) if _rains(law, scenario.terminal, hour))
+    start_ns = START_NS + wet * 3600 * NS_PER_S
+    found = {}
+    for rain in ("true", "false"):
+        windows = windows_for(load_scenario(name, [f"link.weather.rain={rain}", as_oulu]), epoch_utc_ns=start_ns)
+        found[rain] = windows.window(start_ns, start_ns + 3600 * NS_PER_S)
+    for way, measured in (("uplink", 0.48), ("downlink", 0.62)):
+        rainy, dry = (getattr(found[rain], way) for rain in ("true", "false"))
+        open_ = np.isin(dry.start_ns, rainy.start_ns[rainy.cause != Cause.FADE])
+        same = np.searchsorted(rainy.start_ns, dry.start_ns[open_])
+        left = rainy.rate_bps[same] / dry.rate_bps[open_]
+        assert np.median(left) == pytest.approx(measured, abs=0.05)
+        assert left.max() <= measured + 1e-3
+        assert (rainy.loss[same] > dry.loss[open_]).all()
+
+
+def _rains(law: Weather, terminal: Terminal | None, hour: int) -> bool:
+    """Whether it rains all through an hour."""
+    assert terminal is not None
+    seconds_ns = START_NS + (hour * 3600 + np.arange(0, 3601, 60, dtype=np.int64)) * NS_PER_S
+    return bool(LinkWeather(law, terminal, seed=1).raining(seconds_ns).all())
 
 
 def test_joined_windows_have_the_same_rain() -> None:
