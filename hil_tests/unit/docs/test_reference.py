@@ -24,9 +24,9 @@ REFERENCE = DOCS / "reference"
 WITHOUT_UNIT = {  # of the scenario's numbers: shares, ratios, counts, quantiles of what the key above names
     "above", "elevation_deg_above", "elevation_deg_below",  # of a counter; the unit stands in the middle
     "bit_error_rate", "corrupt", "correlation", "duplicate", "queue_bdp", "share", "spread",
-    "fibre_detour", "loss", "loss_factor", "max_eccentricity", "p0", "p5", "p50", "p95", "p100", "per_hour", "rate_wobble", "scan_exponent", "least", "busy_hour", "most_share", "fibre_detour", "loss",
-    "loss_factor", "max_eccentricity", "p0", "p5", "p50", "p75", "p90", "p95", "p100", "wet_uplink_rate",
-    "wet_downlink_rate", "wet_loss",
+    "fibre_detour", "loss", "loss_factor", "max_eccentricity", "p0", "p5", "p50", "p75", "p90", "p95", "p100",
+    "per_hour", "rate_wobble", "scan_exponent", "least", "busy_hour", "most_share",
+    "wet_uplink_rate", "wet_downlink_rate", "wet_loss",
 }  # fmt: skip
 
 

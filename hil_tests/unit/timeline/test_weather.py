@@ -161,7 +161,7 @@ def _rains(law: Weather, terminal: Terminal | None, hour: int) -> bool:
     """Whether it rains all through an hour."""
     assert terminal is not None
     seconds_ns = START_NS + (hour * 3600 + np.arange(0, 3601, 60, dtype=np.int64)) * NS_PER_S
-    return bool(LinkWeather(law, terminal, seed=1).raining(seconds_ns).all())
+    return bool(LinkWeather(law, terminal, rain_seed=1, seed=1).raining(seconds_ns).all())
 
 
 def test_joined_windows_have_the_same_rain() -> None:
