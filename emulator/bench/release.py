@@ -11,7 +11,8 @@ from emulator.link.link import Link
 from emulator.ports.fabric import FabricRelay
 from emulator.ports.relay import Relay
 
-PACKETS = ("ring", "supers", "queue", "flight", "ledger", "flows")  # hundreds of MB, at a high rate and a long delay
+PACKETS = ("ring", "supers", "queue", "flight", "overtaken", "ledger", "flows")
+"""Hundreds of MB, at a high rate and a long delay."""
 
 
 def release(links: Iterable[Link], relay: Relay | FabricRelay) -> None:

@@ -72,7 +72,7 @@ def direction_counters(registers: Ints, dropped: Ints, lanes: Ints) -> Direction
         delivered_packets=value[state.DELIVERED_PACKETS],
         delivered_bytes=value[state.DELIVERED_BYTES],
         queued_packets=value[state.QUEUED],
-        flying_packets=value[state.F_TAIL] - value[state.F_HEAD],
+        flying_packets=value[state.F_TAIL] - value[state.F_HEAD] + value[state.F_HEAPED],
         worst_queue_packets=value[state.WORST_QUEUE],
         dropped={cause: int(dropped[cause]) for cause in Cause if dropped[cause]},
         copied_packets=value[state.COPIED_PACKETS],

@@ -25,51 +25,117 @@ from numba import types
 from numba.extending import intrinsic
 
 from emulator.errors import ScenarioError
-from emulator.link.compiled import compiled_apart, interpreted
+from emulator.link.classify import transport
+from emulator.link.compiled import compiled, compiled_apart, interpreted
+from emulator.link.memory import copy_bytes
 from emulator.link.state import (
     DIRECTION,
-    RING_ADDRESS,
+    INDEX_MASK,
+    MARKED,
     STAGE_CODE,
+    STAGE_DATA,
     STAGE_WORDS,
     SUPER_HEADER,
-    SUPER_LENGTH,
+    SUPER_L4,
     SUPER_LINK,
     SUPER_OFFSET,
+    SUPER_SEGMENT,
     SUPER_SEGMENTS,
     UTC_OFFSET,
     Ints,
+    LinkState,
 )
 from emulator.link.store import VNET_BYTES
+from emulator.link.wire import (
+    TCP,
+    TCP_CHECKSUM,
+    TCP_MIN,
+    UDP,
+    UDP_CHECKSUM,
+    UDP_HEADER,
+    VNET_OFFSET,
+    VNET_START,
+    build_run,
+    complete_checksum,
+    le16,
+    put_be16,
+    set_congestion,
+)
 
 Stage = Callable[[Any, Any, Any], int]
 
 # what a stage reads in `packet`
 NUMBER, UTC_NS, BYTES, UPLINK_0_DOWNLINK_1, CLASS, WAITED_NS = range(6)
 PACKET_WORDS, MEMORY_WORDS = 8, 64
+LONGEST_NS = 60_000_000_000  # the most that it may add: whoever is to be later than that is dropped
 
 _WORDS = PACKET_WORDS + MEMORY_WORDS
 _SIGNATURE = types.int64(types.CPointer(types.int64), types.CPointer(types.uint8), types.int64)
+_codes: dict[int, tuple[Stage, int]] = {}
 _kept: dict[int, Any] = {}  # by the number that stands in STAGE_CODE; code must live as long as it may be called
 
 
 @compiled_apart
-def consult(reg: Ints, words: Ints, entry: Ints, number: int, at: int, length: int, lane: int, waited: int) -> int:
-    """What the stage says of a packet: ns to add to its delay, below 0 to drop it."""
+def consult(link: LinkState, place: int, index: int, number: int, at: int, length: int, lane: int, waited: int) -> int:
+    """What the stage says of segment `index` of a super-packet: ns to add to its delay, below 0 to drop it."""
+    reg, words = link.reg, link.words
     words[NUMBER], words[UTC_NS], words[BYTES] = number, at + reg[UTC_OFFSET], length
     words[UPLINK_0_DOWNLINK_1], words[CLASS], words[WAITED_NS] = reg[DIRECTION], lane, waited
-    first, size = entry[SUPER_OFFSET] + VNET_BYTES + entry[SUPER_LINK], entry[SUPER_LENGTH]
-    if entry[SUPER_SEGMENTS] > 1:
-        size = entry[SUPER_HEADER]
-    return call_stage(reg[STAGE_CODE], reg[STAGE_WORDS], reg[RING_ADDRESS] + first, size - entry[SUPER_LINK])
+    ip = VNET_BYTES + link.supers[place, SUPER_LINK]
+    size = min(length, len(link.shown) - ip)  # no port takes longer ones
+    show(link, link.supers[place], index, size)
+    answer = call_stage(reg[STAGE_CODE], reg[STAGE_WORDS], reg[STAGE_DATA] + ip, size)
+    return answer if answer <= LONGEST_NS else -1
+
+
+@compiled
+def show(link: LinkState, entry: Ints, index: int, length: int) -> None:
+    """Copies a wire packet of `length` IP bytes as it is to leave, whatever it came in, behind a virtio_net_hdr.
+
+    The checksum of TCP or UDP is 0, as it may not have been worked out yet.
+    """
+    ring, shown, ip = link.ring, link.shown, VNET_BYTES + entry[SUPER_LINK]
+    if entry[SUPER_SEGMENTS] == 1:
+        copy_bytes(ring, entry[SUPER_OFFSET], ip + length, shown, 0)
+    else:
+        segment, headers = index & INDEX_MASK, VNET_BYTES + entry[SUPER_HEADER]
+        payload = build_run(ring, entry, segment, 1, shown)
+        copy_bytes(ring, entry[SUPER_OFFSET] + headers + segment * entry[SUPER_SEGMENT], payload, shown, headers)
+    if entry[SUPER_L4] == entry[SUPER_LINK]:  # not IP
+        return
+    if index & MARKED:
+        set_congestion(shown, ip)
+    protocol, at = transport(shown, ip, length)
+    field = -1
+    if protocol == TCP and at >= 0 and at + TCP_MIN <= ip + length:
+        field = at + TCP_CHECKSUM
+    elif protocol == UDP and at >= 0 and at + UDP_HEADER <= ip + length:
+        field = at + UDP_CHECKSUM
+    if VNET_BYTES + le16(shown, VNET_START) + le16(shown, VNET_OFFSET) != field:
+        complete_checksum(shown, 0, ip + length)  # of a packet within this one, say
+    if field >= 0:
+        put_be16(shown, field, 0)
 
 
 if interpreted:
 
     def call_stage(code: int, words: int, data: int, size: int) -> int:
-        """Calls the stage with this number."""
+        """Calls the stage with this number; what it raises is told as Numba tells it, and adds no delay."""
         both = np.ctypeslib.as_array((ctypes.c_int64 * _WORDS).from_address(int(words)))
         packet = np.ctypeslib.as_array((ctypes.c_uint8 * int(size)).from_address(int(data)))
-        return int(_kept[int(code)](both[:PACKET_WORDS], packet, both[PACKET_WORDS:]))
+        try:
+            return int(_kept[int(code)](both[:PACKET_WORDS], packet, both[PACKET_WORDS:]))
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is the stage's)
+            _tell(error)
+            return 0
+
+    def _tell(error: Exception) -> None:
+        """Hands an error to sys.unraisablehook, which is called for those of callbacks from C."""
+
+        def fail() -> None:
+            raise error
+
+        ctypes.CFUNCTYPE(None)(fail)()
 
 else:
 
@@ -107,7 +173,9 @@ def load_stage(name: str, folder: Path | None = None) -> int:
         inspect.signature(plain).bind(0, 0, 0)
     except (TypeError, ValueError) as error:
         raise ScenarioError([f"link.stage: {name}: expected a function of packet, data and memory"]) from error
-    return _interpreted(plain) if interpreted else _compiled(name, plain)
+    if id(plain) not in _codes:  # both directions, and every link of a sweep, call the same code
+        _codes[id(plain)] = plain, _interpreted(plain) if interpreted else _compiled(name, plain)
+    return _codes[id(plain)][1]
 
 
 @contextlib.contextmanager
@@ -130,7 +198,7 @@ def _interpreted(function: Stage) -> int:
 
 def _compiled(name: str, function: Stage) -> int:
     """The address of the function's machine code behind a C signature."""
-    stage = numba.njit(nogil=True, error_model="numpy")(function)
+    stage = numba.njit(nogil=True, error_model="numpy", boundscheck=True)(function)
 
     def enter(words, data, size):  # type: ignore[no-untyped-def]
         both = numba.carray(words, (_WORDS,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from emulator.link.channel import PASS, see
 from emulator.link.compiled import compiled_apart
+from emulator.link.flight import flying
 from emulator.link.propagate import delay_at
 from emulator.link.queue import bin_of
 from emulator.link.state import (
@@ -19,7 +20,6 @@ from emulator.link.state import (
     EGRESS_RATE,
     F_BYTES,
     F_DUE,
-    F_HEAD,
     F_INDEX,
     F_SUPER,
     F_TAIL,
@@ -63,7 +63,7 @@ def cut_through(link: LinkState, lane: int, now: int, place: int) -> bool:
         return False
     if lanes[lane, LANE_DISCIPLINE] > DROP_FRONT or 0 < lanes[lane, LANE_LIMIT_BYTES] < first:
         return False
-    if reg[F_TAIL] - reg[F_HEAD] + segments > len(flight):
+    if flying(reg) + segments > len(flight):
         return False
     see(link, now)
     if reg[CH_RATE] != 0 or reg[CH_LOSS] != 0 or reg[CH_GATE] != PASS:

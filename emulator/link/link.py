@@ -25,7 +25,7 @@ from emulator.link.options import (
     pack_options,
     unpack_options,
 )
-from emulator.link.tables import check_options, new_state, power_of_two
+from emulator.link.tables import check_options, new_heap, new_state, power_of_two
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.model import LOSS_ONE, Channel, ChannelState
 
@@ -47,6 +47,7 @@ __all__ = [
     "Rule",
     "Spells",
     "check_options",
+    "delay_line",
     "direction_counters",
     "pack_options",
     "power_of_two",
@@ -281,3 +282,10 @@ class Link:
         frame = np.concatenate(parts)
         wire.complete_checksum(frame, 0, len(frame))
         return frame[store.VNET_BYTES :].tobytes()
+
+
+def delay_line(options: LinkOptions) -> Link:
+    """A link that is used for its memory and its flight only, and where anybody may overtake."""
+    line = Link(Channel.constant(0, delay_ns=0), state.NEVER, seed=0, direction=0, options=options)
+    line.state = line.state._replace(overtaken=new_heap(options.flight_packets))
+    return line

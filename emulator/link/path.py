@@ -17,6 +17,7 @@ from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.custom import consult
 from emulator.link.cut_through import cut_through
 from emulator.link.damage import is_copied, lateness_of, spoil
+from emulator.link.flight import comes_next, flying, next_due, surface
 from emulator.link.held import drop_overdue, next_drop
 from emulator.link.leave import undress
 from emulator.link.ledger import note
@@ -175,14 +176,14 @@ def advance(link: LinkState, now: int) -> None:
             cause = LOSS
         extra, late, copied = 0, 0, False
         if reg[FEATURES] & HAS_STAGE and cause == 0:
-            extra = consult(reg, link.words, link.supers[place], number, sent, length, lane, start - arrival)
+            extra = consult(link, place, index, number, sent, length, lane, start - arrival)
             if extra < 0:
                 cause = STAGE
         if reg[FEATURES] & HAS_DAMAGE and cause == 0:
             index |= spoil(reg, link.supers[place], number, length)
             late = lateness_of(reg, number)
             copied = is_copied(reg, number)
-        if cause == 0 and reg[F_TAIL] - reg[F_HEAD] >= len(link.flight):
+        if cause == 0 and flying(reg) >= len(link.flight):
             cause = MEMORY
         if cause != 0:
             link.dropped[cause] += 1
@@ -201,7 +202,7 @@ def advance(link: LinkState, now: int) -> None:
 @compiled_apart
 def launch_copy(link: LinkState, on_air: int, place: int, index: int, length: int, extra: int, number: int) -> None:
     """The same packet once more, right behind itself; one that finds no room on the air was never made."""
-    if link.reg[F_TAIL] - link.reg[F_HEAD] >= len(link.flight):
+    if flying(link.reg) >= len(link.flight):
         link.reg[COPIED_PACKETS] -= 1
         return
     link.supers[place, SUPER_LEFT] += 1
@@ -215,8 +216,7 @@ def due_run(link: LinkState, now: int, quantum: int) -> bool:
     Sets the RUN_ registers. The run stays where it is until `depart` or `discard` takes it.
     """
     advance(link, now)
-    reg, flight = link.reg, link.flight
-    if reg[F_HEAD] == reg[F_TAIL] or flight[reg[F_HEAD] % len(flight), F_DUE] > now:
+    if next_due(link) > now:
         return False
     first_run(link, now + quantum)
     return True
@@ -226,11 +226,15 @@ def due_run(link: LinkState, now: int, quantum: int) -> bool:
 def first_run(link: LinkState, until: int) -> None:
     """Sets the RUN_ registers to the first run on the air, as far as it is due by `until`; there must be one."""
     reg, flight = link.reg, link.flight
-    head, tail, size = reg[F_HEAD], reg[F_TAIL], len(flight)
+    if reg[F_HEAD] == reg[F_TAIL]:
+        surface(link)
+    head, size = reg[F_HEAD], len(flight)
     first = head % size
     place, index, length = flight[first, F_SUPER], flight[first, F_INDEX], flight[first, F_BYTES]
     count, row = 1, first
-    while head + count < tail and index & SPOILT == 0:
+    while index & SPOILT == 0:
+        if head + count == reg[F_TAIL] and not comes_next(link, place, index + count, until):
+            break
         row = row + 1 if row + 1 < size else 0  # a division for each would take as long as all the rest
         if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count or flight[row, F_DUE] > until:
             break
@@ -266,10 +270,7 @@ def discard(link: LinkState, cause: int) -> None:
 def next_event(link: LinkState) -> int:
     """When `due_run` may have something to do: a packet due, or one to be served. NEVER if nothing is under way."""
     reg = link.reg
-    due = NEVER
-    if reg[F_HEAD] < reg[F_TAIL]:
-        due = link.flight[reg[F_HEAD] % len(link.flight), F_DUE]
     start = service_start(link)
     if reg[HELD_SINCE] < NEVER:
         start = min(start, next_drop(link, reg[HELD_SINCE]))
-    return min(due, start)
+    return min(next_due(link), start)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.draws import JITTER_ONE, PURPOSE_JITTER, QUANTILES, draw32
+from emulator.link.flight import append, join
 from emulator.link.state import (
     CH_ANCHOR,
     CH_DELAY,
@@ -19,12 +20,6 @@ from emulator.link.state import (
     CH_SLOPE,
     DIRECTION,
     EGRESS_RATE,
-    F_BYTES,
-    F_DUE,
-    F_HEAD,
-    F_INDEX,
-    F_SUPER,
-    F_TAIL,
     FEATURES,
     HAS_OVERTAKING,
     JITTER_AT,
@@ -94,23 +89,8 @@ def launch(link: LinkState, at: int, place: int, index: int, length: int, extra:
         if late == 0:
             reg[LAST_DUE] = due
     due += late
-    flight, row = link.flight, reg[F_TAIL] % len(link.flight)
     if reg[FEATURES] & HAS_OVERTAKING:
-        row = row_for(flight, reg[F_HEAD], reg[F_TAIL], due)
-    flight[row, F_DUE] = due
-    flight[row, F_SUPER] = place
-    flight[row, F_INDEX] = index
-    flight[row, F_BYTES] = length
-    reg[F_TAIL] += 1
+        join(link, due, place, index, length, reg[LAST_DUE])
+    else:
+        append(link, due, place, index, length)
     return due
-
-
-@compiled_apart
-def row_for(flight: Ints, head: int, tail: int, due: int) -> int:
-    """The row of a packet that joins those from `head` to `tail`; what is due later than it has been moved back."""
-    size = len(flight)
-    while tail > head and flight[(tail - 1) % size, F_DUE] > due:
-        for column in range(flight.shape[1]):
-            flight[tail % size, column] = flight[(tail - 1) % size, column]
-        tail -= 1
-    return tail % size

@@ -64,9 +64,10 @@ RULE_COLUMNS = 8
 MATCH_DSCP, MATCH_NO_PORTS, MATCH_PORTS = 256, 320, 321
 RULES_PER_WORD = 62
 
-# flight: wire packets on the air, in the order in which they are due; INDEX as in the queue
-F_DUE, F_SUPER, F_INDEX, F_BYTES = range(4)
-F_COLUMNS = 4
+# flight: wire packets on the air, in the order in which they are due; INDEX as in the queue. A heap of those that have
+# been overtaken: of two that are due together the one of the lower ORDER goes first
+F_DUE, F_SUPER, F_INDEX, F_BYTES, F_ORDER = range(5)
+F_COLUMNS, HEAP_COLUMNS = 4, 5
 
 # rows: the Timeline, in a ring of windows
 ROW_START, ROW_DELAY, ROW_SLOPE, ROW_RATE, ROW_LOSS, ROW_JITTER, ROW_CN, ROW_GATE, ROW_CAUSE = range(9)
@@ -104,7 +105,7 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     SPOIL_ODDS, COPY_ODDS, LATE_ODDS, LATE_NS, JITTER_OVERTAKES, JITTER_AT, JITTER_SHARE,
     BUCKET_RATE, BUCKET_FULL, BUCKET_LEVEL, BUCKET_AT,
     OPPORTUNITY_BYTES, OPPORTUNITY_NEXT, OPPORTUNITY_AT, OPPORTUNITY_LEFT,
-    FLOW, STAGE_CODE, STAGE_WORDS, RING_ADDRESS,
+    FLOW, STAGE_CODE, STAGE_WORDS, STAGE_DATA,
     REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
     HELD_SINCE,  # as `service_start` has found: since when a gate keeps the packet whose turn it is, or NEVER
@@ -113,7 +114,8 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     WAITING_SINCE,  # when the queues ceased to be empty; of no meaning while they are
     REQUEST_HEAD,  # counts the `requests` that have been used; as many are open as packets wait
     OPPORTUNITY_FOUND,  # as `service_start` has found: the number of the opportunity with which service begins
-) = range(101)  # fmt: skip
+    F_HEAPED, F_ORDER_FIRST, F_ORDER_LAST,  # how many have been overtaken, and the lowest and highest ORDER so far
+) = range(104)  # fmt: skip
 REGISTERS = 104
 
 CAUSES = 32
@@ -130,6 +132,7 @@ class LinkState(NamedTuple):
     matches: Ints  # (MATCH_PORTS + intervals between bounds, words of RULES_PER_WORD rules)
     bounds: Ints  # (ports at which a rule's range begins or ends,) rising
     flight: Ints  # (wire packets, F_COLUMNS)
+    overtaken: Ints  # (wire packets, HEAP_COLUMNS) a heap; empty on a link where nobody overtakes
     rows: Ints  # (rows, ROW_COLUMNS)
     overlay: Ints  # (2, OVERLAY_ROWS, O_COLUMNS)
     efficiency: Ints  # (steps of 0.1 dB,) spectral efficiency by C/N; empty: a fade has no effect
@@ -146,4 +149,5 @@ class LinkState(NamedTuple):
     opportunities: Ints  # delivery opportunities in ns, rising; the last one is the period; empty: none
     requests: Ints  # (packets that may wait,) when capacity was asked for, for one each; empty: not one by one
     words: Ints  # (STAGE_MEMORY,) what a custom stage is told, and its memory; empty: none
+    shown: Bytes  # (bytes,) the packet that it is shown; empty: none
     reg: Ints  # (REGISTERS,)

@@ -34,6 +34,7 @@ from emulator.link.options import (
     Spells,
 )
 from emulator.link.state import NEVER, LinkState
+from emulator.link.store import LARGEST_SUPER
 from emulator.timeline.model import LOSS_ONE, Ints
 from emulator.units import NS_PER_MS, NS_PER_S
 
@@ -71,6 +72,7 @@ def new_state(options: LinkOptions, timeline_rows: int) -> LinkState:
         matches=match_table(options.rules),
         bounds=port_bounds(options.rules),
         flight=np.zeros((options.flight_packets, state.F_COLUMNS), np.int64),
+        overtaken=new_heap(options.flight_packets if options.late or shape.overtakes else 0),
         rows=np.zeros((timeline_rows, state.ROW_COLUMNS), np.int64),
         overlay=np.zeros((2, state.OVERLAY_ROWS, state.O_COLUMNS), np.int64),
         efficiency=NONE if options.efficiency is None else options.efficiency,
@@ -87,11 +89,17 @@ def new_state(options: LinkOptions, timeline_rows: int) -> LinkState:
         opportunities=NONE if options.opportunities is None else np.array(options.opportunities.instants_ns, np.int64),
         requests=np.zeros(len(lanes) * rows if options.request_volume else 0, np.int64),
         words=np.zeros(0 if options.stage is None else PACKET_WORDS + MEMORY_WORDS, np.int64),
+        shown=np.zeros(0 if options.stage is None else LARGEST_SUPER, np.uint8),
         reg=np.zeros(state.REGISTERS, np.int64),
     )
     made.flows[:, (state.FLOW_FIRST, state.FLOW_LAST, state.FLOW_NEXT)] = NOBODY
     _fill_registers(made, options)
     return made
+
+
+def new_heap(packets: int) -> Ints:
+    """Room for as many packets that have been overtaken."""
+    return np.zeros((packets, state.HEAP_COLUMNS), np.int64)
 
 
 def check_options(options: LinkOptions) -> None:
@@ -132,7 +140,7 @@ def _fill_registers(made: LinkState, options: LinkOptions) -> None:
     if options.stage is not None:
         folder = Path(options.stage.folder) if options.stage.folder else None
         reg[state.STAGE_CODE] = load_stage(options.stage.name, folder)
-        reg[state.STAGE_WORDS], reg[state.RING_ADDRESS] = made.words.ctypes.data, made.ring.ctypes.data
+        reg[state.STAGE_WORDS], reg[state.STAGE_DATA] = made.words.ctypes.data, made.shown.ctypes.data
         if len(options.stage.values) > MEMORY_WORDS:
             raise ValueError(f"stage: expected at most {MEMORY_WORDS} values, got {len(options.stage.values)}")
         made.words[PACKET_WORDS : PACKET_WORDS + len(options.stage.values)] = options.stage.values

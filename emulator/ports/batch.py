@@ -14,18 +14,14 @@ from __future__ import annotations
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.flight import flying, join, next_due
 from emulator.link.leave import dress
 from emulator.link.memory import copy_bytes
 from emulator.link.path import advance, depart, discard, first_run, offer, refuse
-from emulator.link.propagate import row_for
 from emulator.link.state import (
     ETHERNET,
-    F_BYTES,
     F_DUE,
     F_HEAD,
-    F_INDEX,
-    F_SUPER,
-    F_TAIL,
     LAST_START,
     NEVER,
     OFFERED_BYTES,
@@ -189,7 +185,7 @@ def pack(link: LinkState, now: int, words: Ints, data: Bytes, head: Bytes, offse
     advance(link, now)
     reg, flight, supers = link.reg, link.flight, link.supers
     size, used = len(flight), HEADER_WORDS
-    while reg[F_HEAD] < reg[F_TAIL] and words[H_RECORDS] < MOST_RECORDS:
+    while next_due(link) < NEVER and words[H_RECORDS] < MOST_RECORDS:
         first_run(link, NEVER)
         count = reg[RUN_COUNT]
         frame = (used + 2 + count) * 8
@@ -213,7 +209,7 @@ def drop_overdue(link: LinkState, now: int, before: int) -> None:
     """Serves as `pack` does, and drops what was due before `before`: the transport had no room for it in time."""
     advance(link, now)
     reg = link.reg
-    while reg[F_HEAD] < reg[F_TAIL]:
+    while next_due(link) < NEVER:
         first_run(link, before)
         if reg[RUN_DUE] >= before:
             return
@@ -227,7 +223,7 @@ def board(line: LinkState, words: Ints, data: Bytes, size: int, now: int, late: 
     late: (2,) gets how many were due before `now` added, and the worst of that. False: cut short; what was whole is on
     board.
     """
-    reg, flight = line.reg, line.flight
+    reg = line.reg
     at, words_in = HEADER_WORDS, size // 8
     for _ in range(words[H_RECORDS]):
         if at + 2 > words_in:
@@ -243,7 +239,7 @@ def board(line: LinkState, words: Ints, data: Bytes, size: int, now: int, late: 
                 return False
         entry = line.supers[reg[SUPER_TAIL] % len(line.supers)]
         offset = reserve(line, length)
-        if offset < 0 or reg[F_TAIL] - reg[F_HEAD] + count > len(flight):
+        if offset < 0 or flying(reg) + count > len(line.flight):
             refuse(line, count, length - VNET_BYTES, MEMORY)
         else:
             copy_bytes(data, frame, length, line.ring, offset)
@@ -256,13 +252,8 @@ def board(line: LinkState, words: Ints, data: Bytes, size: int, now: int, late: 
                     if due < now:
                         late[0] += 1
                         late[1] = max(late[1], now - due)
-                    row = row_for(flight, reg[F_HEAD], reg[F_TAIL], due)
-                    flight[row, F_DUE] = due
-                    flight[row, F_SUPER] = place
-                    flight[row, F_INDEX] = index
-                    flight[row, F_BYTES] = wire_bytes(entry, index)
-                    reg[OFFERED_BYTES] += flight[row, F_BYTES]
-                    reg[F_TAIL] += 1
+                    join(line, due, place, index, wire_bytes(entry, index), -NEVER)
+                    reg[OFFERED_BYTES] += wire_bytes(entry, index)
                 reg[OFFERED_PACKETS] += count
         at += 2 + count + (length + 7) // 8
     return True

@@ -25,7 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from emulator.link import state
 from emulator.link.compiled import compiling
-from emulator.link.link import Link, LinkOptions
+from emulator.link.link import LinkOptions, delay_line
 from emulator.link.state import Ints
 from emulator.ports import batch, end_loop
 from emulator.ports.curve import secure_client
@@ -70,7 +70,6 @@ from emulator.ports.stamp_ring import NO_STAMPS
 from emulator.ports.stamper import ring_of
 from emulator.ports.turn import new_scratch
 from emulator.timeline.causes import Cause
-from emulator.timeline.model import Channel
 from emulator.units import NS_PER_MS, NS_PER_S
 
 LOOK_NS = 20 * NS_PER_MS
@@ -83,11 +82,6 @@ FIRST_FAULTS = 3  # handshakes that fail before the first that does not: the key
 LARGEST_ORDER = 1 << 16
 MOST_DESCRIPTORS = 4
 SMALL_LINE = LinkOptions(memory_bytes=1 << 16, flight_packets=1 << 10)
-
-
-def delay_line(options: LinkOptions) -> Link:
-    """A link that is used for its memory and its flight only."""
-    return Link(Channel.constant(0, delay_ns=0), state.NEVER, seed=0, direction=0, options=options)
 
 
 class EndLoop:

@@ -25,6 +25,7 @@ from emulator.errors import EmulationError, EndpointError
 from emulator.link import state
 from emulator.link.compiled import compiling
 from emulator.link.link import Link
+from emulator.link.state import Ints
 from emulator.ports import batch, end_part, link_loop
 from emulator.ports.accounts import EndCounters, joined
 from emulator.ports.capture_ring import new_ring
@@ -33,7 +34,7 @@ from emulator.ports.end_loop import MESSAGE, STOP, UNTIL, end_loop
 from emulator.ports.end_process import EndProcess
 from emulator.ports.ends import Ends
 from emulator.ports.interrupts import interrupts_wait
-from emulator.ports.relay import RelayCounters, in_cache
+from emulator.ports.relay import LOOK_S, RelayCounters, came_back, in_cache, looks, lost_loop
 from emulator.ports.scheduling import (
     IO_THREAD,
     fault_in,
@@ -48,6 +49,7 @@ from emulator.units import NS_PER_MS
 SWITCH_INTERVAL_S = 0.0002  # other Python threads give way to the packets within this time
 LOOK_NS = 10 * NS_PER_MS
 LONGEST_SILENCE_NS = 500 * NS_PER_MS  # less than what an end takes for a dead link
+ANSWER_S = 0.2
 SETTLE_S = 0.002  # for what the ends have been asked already, and answer
 START_PATIENCE_S = 90.0  # an end may have to compile its loop first
 DOMAIN = "packets"
@@ -60,6 +62,18 @@ NUMBERS = itertools.count(1)  # of the fabrics in this process: their threads ar
 def is_compiled() -> bool:
     """Whether the loops are in the cache."""
     return in_cache(link_loop.link_loop) and in_cache(end_loop)
+
+
+class _Pulse:
+    """Whether the loop still takes turns, looked at every ANSWER_S."""
+
+    def __init__(self, shared: Ints) -> None:
+        self._shared, self._turn, self._idle = shared, -1, 0
+
+    def has_stopped(self) -> bool:
+        before, self._turn = self._turn, int(self._shared[link_loop.TURNS])
+        self._idle = self._idle + 1 if self._turn == before else 0
+        return self._idle >= len(looks(ANSWER_S))
 
 
 class FabricRelay:
@@ -138,9 +152,11 @@ class FabricRelay:
         self._thread.start()
         for end in self.ends:
             end.begin(self.endpoints[0])
-        deadline = time.monotonic() + START_PATIENCE_S
-        while self.ends and not self._conversation.connected.wait(0.05):
+        deadline, pulse = time.monotonic() + START_PATIENCE_S, _Pulse(self._shared)
+        while self.ends and not self._conversation.connected.wait(ANSWER_S):
             self._check()
+            if pulse.has_stopped():
+                self._lose()
             if time.monotonic() > deadline:
                 raise EmulationError("the ends of the fabric do not answer")
 
@@ -181,13 +197,14 @@ class FabricRelay:
         return socket
 
     def stop(self) -> None:
-        """Ends the loop, and the ends that are ours."""
+        """Ends the loop, and the ends that are ours. Raises EmulationError if the loop does not come back."""
         self._conversation.stopping = True
         self._shared[STOP] = 1
-        if self._thread.ident is not None:
-            self._thread.join()
+        there = self._thread.ident is None or came_back(self._thread, patient=self.failure is None)
         for end in self.ends:
             end.stop()
+        if not there:  # the sockets are in its hands
+            self._lose()
         self._undo.close()
 
     @property
@@ -207,10 +224,19 @@ class FabricRelay:
         return run_in_real_time(self.native_id or 0)
 
     def settle(self) -> None:
-        """Returns when the loop has finished the turn that it is in."""
+        """Returns when the loop has finished the turn that it is in. Raises EmulationError if it does not come back."""
+        self._check()
         turn, pause = int(self._shared[link_loop.TURNS]), threading.Event()
-        while self.running and int(self._shared[link_loop.TURNS]) <= turn + 1:
-            pause.wait(0.0005)
+        for _ in looks(LOOK_S):
+            if not self.running or int(self._shared[link_loop.TURNS]) > turn + 1:
+                return
+            pause.wait(LOOK_S)
+        self._lose()
+
+    def _lose(self) -> None:
+        """The loop does not come back. Raises EmulationError."""
+        self.failure = self.failure or lost_loop(self.uplink, self.downlink)
+        self._check()
 
     def deliver(self, role: int, frame: bytes) -> None:
         """Has the end that has this role write a frame to its port as it is. Raises EmulationError if it is not there.
@@ -286,8 +312,10 @@ class FabricRelay:
         self._answered.clear()
         self._answer = None
         self._conversation.want_answer()
-        while self.running and not self._answered.wait(0.2):
-            pass
+        pulse = _Pulse(self._shared)
+        while self.running and not self._answered.wait(ANSWER_S):
+            if pulse.has_stopped():
+                self._lose()
         return self._answer
 
     def counters_known(self) -> tuple[EndCounters, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,9 @@ if TYPE_CHECKING:
 
 CHASE_NS = 30_000  # some 25 packets at 10 Gbit/s
 LONGEST_WAIT_NS = 5_000_000  # so that requests of the Python side are answered
+PATIENCE_S = 5.0  # a turn takes microseconds, and much less than this on the busiest machine
+JOIN_S = 0.1
+LOOK_S = 0.0005  # how often the Python side looks for an answer
 
 STOP, TURN, ASKED, ANSWERED, FAULT, INGRESS_WAIT_WORST, QUANTUM, SPIN_LONGEST, REST, KIND_0, KIND_1 = range(11)
 SHARED_WORDS = 16
@@ -174,6 +178,29 @@ def relay(
             if taken == 0 and events[port] & FAULTS[kind]:
                 shared[FAULT] |= 1 << port
                 ports[port] = -1
+
+
+def looks(every_s: float) -> range:
+    """Looks `every_s` apart, until patience is at an end. They are counted: a process that was stopped for a while, and
+    its loop with it, goes on where it was.
+    """
+    return range(round(PATIENCE_S / every_s))
+
+
+def came_back(thread: threading.Thread, *, patient: bool) -> bool:
+    """Whether a loop's thread ends; patient: it is given time."""
+    for _ in looks(JOIN_S) if patient else range(1):
+        thread.join(JOIN_S)
+        if not thread.is_alive():
+            return True
+    return False
+
+
+def lost_loop(*links: Link) -> EmulationError:
+    """What there is to say of a loop over `links` that does not come back."""
+    stages = sorted({link.options.stage.name for link in links if link.options.stage is not None})
+    why = f": {' or '.join(stages)}, the stage, may never return" if stages else ""
+    return EmulationError(f"the packet loop has not come back for {PATIENCE_S:g} s{why}")
 
 
 def in_cache(function: object) -> bool:
@@ -282,30 +309,39 @@ class Relay:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Ends the loop and waits for it."""
+        """Ends the loop and waits for it. Raises EmulationError if it does not come back: then it is left to itself."""
         self._shared[STOP] = 1
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._thread.ident is not None and not came_back(self._thread, patient=self.failure is None):
+            self._ports[:] = -1  # should it ever
+            self.failure = self.failure or lost_loop(self.uplink, self.downlink)
+            self._check()
 
     def undisturbed(self) -> contextlib.AbstractContextManager[None]:
         """As that of the fabric's: this loop does without Python at all times."""
         return contextlib.nullcontext()
 
     def settle(self) -> None:
-        """Returns when the loop has finished the turn that it is in."""
+        """Returns when the loop has finished the turn that it is in. Raises EmulationError if it does not come back."""
+        self._check()
         turn = int(self._shared[TURN])
+        self._wait_until(lambda: int(self._shared[TURN]) > turn + 1)
+
+    def _wait_until(self, answered: Callable[[], bool]) -> None:
+        """Waits for the loop's answer, or for its end. Raises EmulationError if neither comes."""
         pause = threading.Event()
-        while self.running and int(self._shared[TURN]) <= turn + 1:
-            pause.wait(0.0005)
+        for _ in looks(LOOK_S):
+            if answered() or not self.running:
+                return
+            pause.wait(LOOK_S)
+        self.failure = self.failure or lost_loop(self.uplink, self.downlink)
+        self._check()
 
     def counters(self) -> RelayCounters:
-        """A snapshot that adds up. Raises EmulationError if the loop has failed."""
+        """A snapshot that adds up. Raises EmulationError if the loop has failed, or does not answer."""
         with self._asking:
             self._check()
             self._shared[ASKED] += 1
-            pause = threading.Event()
-            while self.running and self._shared[ANSWERED] != self._shared[ASKED]:
-                pause.wait(0.0005)
+            self._wait_until(lambda: bool(self._shared[ANSWERED] == self._shared[ASKED]))
             if not self.running:  # stopped: nobody changes the arrays any more
                 answer(self.uplink.state, self.downlink.state, self._lateness, self._shared, self._answers)
             self._check()
@@ -329,6 +365,8 @@ class Relay:
         )
 
     def _check(self) -> None:
+        if isinstance(self.failure, EmulationError):
+            raise EmulationError(str(self.failure)) from self.failure
         if self.failure is not None:
             raise EmulationError(f"the packet loop failed: {self.failure}") from self.failure
         if failed := int(self._shared[FAULT]):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from emulator.link.compiled import bounds_checked, interpreted
-from emulator.link.link import Link, LinkOptions
+from emulator.link.link import LinkOptions, delay_line
 from emulator.link.state import SUPER_COLUMNS, Bytes, Ints
 from emulator.link.store import VNET_BYTES
 from emulator.link.wire import LARGEST_HEADER
@@ -66,7 +66,8 @@ def storms(target: str, inputs: list[bytes], place: Ints) -> Storm:
         return lambda count: storm_told(corpus, starts, INTERESTING, out, reading, place, count)
     if target == "batches":
         options = LinkOptions(memory_bytes=RING_BYTES, flight_packets=1 << 12)
-        link = Link(Channel.constant(0, delay_ns=1000), FOR_EVER_NS, seed=1, direction=0, options=options)
+        link = delay_line(options)
+        link.extend(Channel.constant(0, delay_ns=1000), FOR_EVER_NS)
         kept, times, capture = link.state.reg.copy(), np.zeros(2, np.int64), new_ring()
         words, memory = batch_memory(MOST_BYTES // 8)
         return lambda count: storm_batches(

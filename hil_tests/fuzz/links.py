@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from emulator.link.link import Discipline, LaneOptions, Link, LinkOptions, Rule
+from emulator.link.tables import new_heap
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.packets import Super, offload_header, packet
 
@@ -41,7 +42,9 @@ def watchful_link(ethernet: bool) -> Link:
         ledger_events=16,
     )
     channel = Channel.constant(0, delay_ns=1_000, rate_bps=10**12)
-    return Link(channel, FOR_EVER_NS, seed=1, direction=0, options=options)
+    link = Link(channel, FOR_EVER_NS, seed=1, direction=0, options=options)
+    link.state = link.state._replace(overtaken=new_heap(options.flight_packets))  # it is a delay line, too
+    return link
 
 
 def extended(protocol: int, payload: bytes, *headers: tuple[int, bytes]) -> bytes:

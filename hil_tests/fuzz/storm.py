@@ -8,14 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from emulator.link.compiled import compiled, compiled_apart
+from emulator.link.flight import flying
 from emulator.link.leave import dress
 from emulator.link.path import depart, due_run, offer
 from emulator.link.state import (
     COPIED_PACKETS,
     DELIVERED_PACKETS,
     ETHERNET,
-    F_HEAD,
-    F_TAIL,
     LANE_BYTES,
     LANE_HEAD,
     LANE_TAIL,
@@ -117,7 +116,7 @@ def storm_frames(
         dropped = 0
         for cause in range(len(link.dropped)):
             dropped += link.dropped[cause]
-        if reg[QUEUED] != 0 or reg[F_HEAD] != reg[F_TAIL]:
+        if reg[QUEUED] != 0 or flying(reg) != 0:
             return False
         if reg[OFFERED_PACKETS] + reg[COPIED_PACKETS] != reg[DELIVERED_PACKETS] + dropped:
             return False
@@ -179,7 +178,7 @@ def storm_batches(
         dropped = 0
         for cause in range(len(link.dropped)):
             dropped += link.dropped[cause]
-        held = reg[QUEUED] + reg[F_TAIL] - reg[F_HEAD]
+        held = reg[QUEUED] + flying(reg)
         if reg[OFFERED_PACKETS] + reg[COPIED_PACKETS] != reg[DELIVERED_PACKETS] + dropped + held:
             return False
     return True

@@ -15,13 +15,12 @@ from emulator.control import messages, model, topics
 from emulator.control.messages import MessageError
 from emulator.errors import BentpipeError, EmulationError
 from emulator.link import path, wire
+from emulator.link.flight import flying
 from emulator.link.leave import dress
 from emulator.link.link import Link
 from emulator.link.state import (
     COPIED_PACKETS,
     DELIVERED_PACKETS,
-    F_HEAD,
-    F_TAIL,
     OFFERED_PACKETS,
     QUEUED,
     RUN_BODY,
@@ -93,7 +92,7 @@ def through(data: bytes, ethernet: bool) -> None:
 def adds_up(link: Link) -> int:
     """How many packets a link holds; offered + copied = delivered + dropped + held must be true."""
     reg = link.state.reg
-    held = int(reg[QUEUED] + reg[F_TAIL] - reg[F_HEAD])
+    held = int(reg[QUEUED] + flying(reg))
     seen = reg[DELIVERED_PACKETS] + link.state.dropped.sum() + held
     assert reg[OFFERED_PACKETS] + reg[COPIED_PACKETS] == seen
     return held

@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.link.link import Change, LaneOptions, LinkOptions, Rule
-from emulator.link.propagate import row_for
-from emulator.link.state import F_BYTES, F_COLUMNS, F_DUE, F_INDEX, F_SUPER
 from emulator.timeline.causes import Cause, Gate
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import Offer, drain, new_link
@@ -97,23 +95,6 @@ def test_nobody_is_served_who_has_waited_longer_than_the_longest_wait_whatever_h
         assert (waited > longest_ms * MS) == (cause == Cause.QUEUE)
     (counted,) = link.counters().lanes
     assert counted.worst_wait_ns <= longest_ms * MS
-
-
-@given(st.lists(st.integers(0, 50), max_size=30), st.integers(0, 100))
-def test_who_joins_the_flight_stands_behind_all_that_are_due_no_later_and_nobody_is_lost(
-    dues: list[int], before: int
-) -> None:
-    """`before` packets have flown already: the ring is entered anywhere."""
-    flight = np.zeros((32, F_COLUMNS), np.int64)
-    tail = before
-    for number, due in enumerate(dues):
-        row = row_for(flight, before, tail, due)
-        flight[row] = 0
-        flight[row, F_DUE], flight[row, F_SUPER], flight[row, F_INDEX], flight[row, F_BYTES] = due, number, number, 1
-        tail += 1
-    flown = [flight[place % len(flight)].tolist() for place in range(before, tail)]
-    assert [(row[F_DUE], row[F_SUPER]) for row in flown] == sorted((due, number) for number, due in enumerate(dues))
-    assert all(row[F_INDEX] == row[F_SUPER] and row[F_BYTES] == 1 for row in flown)
 
 
 @given(

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emulator.errors import ScenarioError
-from emulator.link.link import CustomStage, LinkOptions
+from emulator.link import custom
+from emulator.link.link import CustomStage, LaneOptions, LinkOptions
 from emulator.ports.assembly import link_options
 from emulator.scenario import load_scenario
 from emulator.timeline.causes import Cause
 from emulator.timeline.model import Channel
 from hil_tests.unit.docs.pages import CHECKOUT, blocks
+from hil_tests.unit.link import stages
 from hil_tests.unit.link.driver import Offer, drive, new_link
 from hil_tests.unit.link.packets import Super
-from hil_tests.unit.link.strategies import MS
+from hil_tests.unit.link.strategies import MS, supers
 from hil_tests.unit.link.test_classes_and_disciplines import ICMP, UDP, ipv4, number_of
 
 PAGE = CHECKOUT / "docs" / "custom_stage.md"
@@ -75,11 +81,96 @@ def test_it_sees_each_packet_and_keeps_its_memory(write: Write) -> None:
     assert [due for due, _ in outcome.deliveries] == [(2 * number + 2) * MS for number in range(5)]
 
 
-def test_segments_show_the_headers_that_they_share(write: Write) -> None:
-    stage = write("def stage(packet, data, memory):\n    memory[packet[0]] = len(data)\n    return 0\n")
+def looking(at: int, by: int, dropped: int) -> LinkOptions:
+    return replace(OPTIONS, stage=CustomStage("hil_tests.unit.link.stages:look", values=(at, by, dropped)))
+
+
+@given(
+    st.lists(supers(most_packets=6), min_size=1, max_size=5),
+    st.sampled_from([stages.SIZE, 2, 3, 4, 5, 8, 9, 10, 11, 26, 27, 33, 36, 46, 47, 53]) | st.integers(0, 1500),
+    st.integers(2, 7),
+    st.integers(0, 7),
+    st.booleans(),
+)
+def test_segments_fare_as_if_they_had_come_one_by_one(
+    bursts: list[Super], at: int, by: int, dropped: int, ethernet: bool
+) -> None:
+    """Size, number, TTL, flags and every other byte: the stage sees the packet that leaves, whatever it came in."""
+    options = replace(looking(at, by, dropped), ethernet=ethernet)
+    wholes = [in_ethernet(burst.frame(), burst.version) if ethernet else burst.frame() for burst in bursts]
+    singles = [
+        (number, bytes(10) + packet)
+        for number, whole in enumerate(wholes)
+        for _, packet in drive(new_link(OPEN, replace(OPTIONS, ethernet=ethernet)), [Offer(0, whole)]).deliveries
+    ]
+    together, apart = new_link(OPEN, options), new_link(OPEN, options)
+    outcome = drive(together, [Offer(number * MS, whole) for number, whole in enumerate(wholes)])
+    assert outcome == drive(apart, [Offer(number * MS, single) for number, single in singles])
+    assert together.state.words.tolist() == apart.state.words.tolist()
+    offered = Counter(single[10:] for _, single in singles)
+    assert not Counter(packet for _, packet in outcome.deliveries) - offered, "what it writes goes nowhere"
+
+
+def in_ethernet(frame: bytes, version: int) -> bytes:
+    """A super-packet's frame with an Ethernet header, of which its virtio_net_hdr knows."""
+    flags, kind, headers, segment, start, offset = struct.unpack("<BBHHHH", frame[:10])
+    behind = struct.pack("<BBHHHH", flags, kind, headers + 14, segment, start + 14, offset)
+    return behind + bytes(12) + (b"\x08\x00" if version == 4 else b"\x86\xdd") + frame[10:]
+
+
+def test_a_mark_of_congestion_is_seen(write: Write) -> None:
+    stage = write("def stage(packet, data, memory):\n    memory[data[1] & 3] += 1\n    return 0\n")
+    lanes = (LaneOptions(discipline="codel", ecn=True, target_ns=1, interval_ns=MS),)
+    link = new_link(Channel.constant(0, delay_ns=0, rate_bps=10**6), replace(OPTIONS, lanes=lanes, stage=stage))
+    packets = [bytearray(ipv4(UDP, 1000, number)) for number in range(20)]
+    for packet in packets:
+        packet[11] |= 2
+    outcome = drive(link, [Offer(0, bytes(packet)) for packet in packets])
+    assert link.state.words[10:12].tolist() == [20 - outcome.counters.marked_packets, outcome.counters.marked_packets]
+    assert outcome.counters.marked_packets > 0
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2).map(lambda more: custom.LONGEST_NS + more))
+def test_no_packet_is_later_than_the_longest_delay(added: int) -> None:
+    stage = CustomStage("hil_tests.unit.link.stages:add", values=(added,))
     link = new_link(OPEN, replace(OPTIONS, stage=stage))
-    drive(link, [Offer(0, Super("tcp", 6, payload=5000, segment=1000).frame())])
-    assert link.state.words[9:14].tolist() == [60] * 5
+    outcome = drive(link, [Offer(at * MS, ipv4(UDP, 100, at)) for at in range(3)])
+    if 0 <= added <= custom.LONGEST_NS:
+        at = 21 * MS + added
+        assert [due for due, _ in outcome.deliveries] == [20 * MS, at, max(22 * MS, at)]
+    else:
+        assert [due for due, _ in outcome.deliveries] == [20 * MS, 22 * MS]
+        assert outcome.counters.dropped == {Cause.STAGE: 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("if packet[0] == 2:\n        raise ValueError('no')\n    return 0", ValueError),
+        ("return int(data[data.size - (packet[0] != 2)]) * 0", IndexError),
+        ("return int(memory[63 + (packet[0] == 2)])", IndexError),
+    ],
+)
+def test_an_exception_lets_the_packet_pass_and_is_told(
+    write: Write, monkeypatch: pytest.MonkeyPatch, body: str, kind: type[Exception]
+) -> None:
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: told.append(one.exc_type))
+    stage = write(f"def stage(packet, data, memory):\n    {body}\n")
+    outcome = drive(new_link(OPEN, replace(OPTIONS, stage=stage)), [Offer(0, ipv4(UDP, 60, at)) for at in range(4)])
+    assert [due for due, _ in outcome.deliveries] == [20 * MS] * 4
+    assert told == [kind]
+
+
+def test_the_example_of_the_page_takes_a_frame_with_nothing_in_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    stage = write(blocks(PAGE, "python")[0].text + "\n\nstage = slow_ping\n")
+    link = new_link(OPEN, replace(OPTIONS, stage=stage, ethernet=True))
+    outcome = drive(link, [Offer(0, bytes(10 + 12) + b"\x08\x06")])
+    assert (len(outcome.deliveries), told) == (1, [])
 
 
 def test_two_links_may_have_two_stages(write: Write) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emulator.link import state
-from emulator.link.link import Link, LinkOptions
+from emulator.link.link import Link, LinkOptions, delay_line
 from emulator.link.wire import LARGEST_HEADER
 from emulator.ports import batch, messages
 from emulator.ports.capture_ring import CaptureRing, new_ring
@@ -42,7 +42,7 @@ class Ends:
     @classmethod
     def new(cls, channel: Channel | None = None) -> Ends:
         channel = channel or Channel.constant(0, delay_ns=1000)
-        return cls(new_link(channel, OPTIONS), new_link(channel, OPTIONS), new_ring())
+        return cls(new_link(channel, OPTIONS), delay_line(OPTIONS), new_ring())
 
     def offer(self, message: bytes) -> bool:
         arrived, entry = np.zeros(2, np.int64), np.zeros(state.SUPER_COLUMNS, np.int64)
