@@ -131,7 +131,7 @@ _CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose
     "MarkovLoss": lambda found: {**found, "loss": [0.0, 1.0], "transitions": [[0.5, 0.5], [0.25, 0.75]]},
     "OpportunityTrace": lambda found: {**found, "file": "/traces/up.ms"},
     "Host": lambda found: _without(found, "namespace"),
-    "JitterShape": lambda found: {**_without(found, "samples_ms"), "distribution": "normal"},
+    "JitterShape": lambda found: {**_without(found, "samples_ms"), "distribution": "lognormal"},
     "Step": lambda found: {**_without(found, "when"), "at": "30s", "action": "outage"},
     "TrafficClass": lambda found: {
         **found,
