@@ -17,6 +17,7 @@ from emulator.link.link import Jitter, Link, LinkOptions
 from emulator.link.path import depart, due_run, offer
 from emulator.link.state import RUN_DUE, RUN_SUPER, Bytes, Ints, LinkState
 from emulator.link.store import reserve
+from emulator.scenario import impairments
 from emulator.timeline.model import Channel
 from hil_tests.unit.link.driver import END_NS, drive, new_link
 from hil_tests.unit.link.packets import frame
@@ -125,6 +126,15 @@ def test_measured_delays_are_scaled_to_their_mean_outliers_and_all(
 def test_a_spread_wider_than_a_shape_can_be_is_refused(shape: distributions.Shape) -> None:
     with pytest.raises(ValueError, match=f"spread: expected .* with '{shape}'"):
         distributions.quantile_table(shape, distributions.WIDEST[shape] + 0.001)
+
+
+def test_scenarios_take_the_spreads_that_tables_can_have() -> None:
+    """The widest of all is a bound of the key itself."""
+    assert distributions.WIDEST == {"lognormal": 3.0, **impairments.WIDEST}
+    for distribution, widest in distributions.WIDEST.items():
+        assert impairments.JitterShape.model_validate({"distribution": distribution, "spread": widest}).spread == widest
+        with pytest.raises(ValueError, match="spread"):
+            impairments.JitterShape.model_validate({"distribution": distribution, "spread": widest + 0.001})
 
 
 @pytest.mark.parametrize("samples", [[], [0.0, 0.0], [1.0, -0.5]])
