@@ -32,9 +32,9 @@ from emulator.link.state import (
     DIRECTION,
     INDEX_MASK,
     MARKED,
+    STAGE_ADDRESS,
     STAGE_CODE,
     STAGE_DATA,
-    STAGE_WORDS,
     SUPER_HEADER,
     SUPER_L4,
     SUPER_LINK,
@@ -42,10 +42,10 @@ from emulator.link.state import (
     SUPER_SEGMENT,
     SUPER_SEGMENTS,
     UTC_OFFSET,
+    Bytes,
     Ints,
-    LinkState,
 )
-from emulator.link.store import VNET_BYTES
+from emulator.link.store import LARGEST_SUPER, VNET_BYTES
 from emulator.link.wire import (
     TCP,
     TCP_CHECKSUM,
@@ -67,34 +67,37 @@ Stage = Callable[[Any, Any, Any], int]
 # what a stage reads in `packet`
 NUMBER, UTC_NS, BYTES, UPLINK_0_DOWNLINK_1, CLASS, WAITED_NS = range(6)
 PACKET_WORDS, MEMORY_WORDS = 8, 64
+DATA_WORD = PACKET_WORDS + MEMORY_WORDS  # the packet that it is shown comes behind them, with its virtio_net_hdr
+STAGE_WORDS = DATA_WORD + LARGEST_SUPER // 8 + 1
 LONGEST_NS = 60_000_000_000  # the most that it may add: whoever is to be later than that is dropped
 
-_WORDS = PACKET_WORDS + MEMORY_WORDS
 _SIGNATURE = types.int64(types.CPointer(types.int64), types.CPointer(types.uint8), types.int64)
 _codes: dict[int, tuple[Stage, int]] = {}
 _kept: dict[int, Any] = {}  # by the number that stands in STAGE_CODE; code must live as long as it may be called
 
 
 @compiled_apart
-def consult(link: LinkState, place: int, index: int, number: int, at: int, length: int, lane: int, waited: int) -> int:
+def consult(
+    reg: Ints, words: Ints, ring: Bytes, entry: Ints, index: int, number: int, at: int, length: int, lane: int,
+    waited: int,
+) -> int:  # fmt: skip
     """What the stage says of segment `index` of a super-packet: ns to add to its delay, below 0 to drop it."""
-    reg, words = link.reg, link.words
     words[NUMBER], words[UTC_NS], words[BYTES] = number, at + reg[UTC_OFFSET], length
     words[UPLINK_0_DOWNLINK_1], words[CLASS], words[WAITED_NS] = reg[DIRECTION], lane, waited
-    ip = VNET_BYTES + link.supers[place, SUPER_LINK]
-    size = min(length, len(link.shown) - ip)  # no port takes longer ones
-    show(link, link.supers[place], index, size)
-    answer = call_stage(reg[STAGE_CODE], reg[STAGE_WORDS], reg[STAGE_DATA] + ip, size)
+    ip, shown = VNET_BYTES + entry[SUPER_LINK], words[DATA_WORD:].view(np.uint8)
+    size = min(length, len(shown) - ip)  # no port takes longer ones
+    show(ring, shown, entry, index, size)
+    answer = call_stage(reg[STAGE_CODE], reg[STAGE_ADDRESS], reg[STAGE_DATA] + ip, size)
     return answer if answer <= LONGEST_NS else -1
 
 
 @compiled
-def show(link: LinkState, entry: Ints, index: int, length: int) -> None:
+def show(ring: Bytes, shown: Bytes, entry: Ints, index: int, length: int) -> None:
     """Copies a wire packet of `length` IP bytes as it is to leave, whatever it came in, behind a virtio_net_hdr.
 
     The checksum of TCP or UDP is 0, as it may not have been worked out yet.
     """
-    ring, shown, ip = link.ring, link.shown, VNET_BYTES + entry[SUPER_LINK]
+    ip = VNET_BYTES + entry[SUPER_LINK]
     if entry[SUPER_SEGMENTS] == 1:
         copy_bytes(ring, entry[SUPER_OFFSET], ip + length, shown, 0)
     else:
@@ -121,7 +124,7 @@ if interpreted:
 
     def call_stage(code: int, words: int, data: int, size: int) -> int:
         """Calls the stage with this number; what it raises is told as Numba tells it, and adds no delay."""
-        both = np.ctypeslib.as_array((ctypes.c_int64 * _WORDS).from_address(int(words)))
+        both = np.ctypeslib.as_array((ctypes.c_int64 * DATA_WORD).from_address(int(words)))
         packet = np.ctypeslib.as_array((ctypes.c_uint8 * int(size)).from_address(int(data)))
         try:
             return int(_kept[int(code)](both[:PACKET_WORDS], packet, both[PACKET_WORDS:]))
@@ -201,7 +204,7 @@ def _compiled(name: str, function: Stage) -> int:
     stage = numba.njit(nogil=True, error_model="numpy", boundscheck=True)(function)
 
     def enter(words, data, size):  # type: ignore[no-untyped-def]
-        both = numba.carray(words, (_WORDS,))
+        both = numba.carray(words, (DATA_WORD,))
         return np.int64(stage(both[:PACKET_WORDS], numba.carray(data, (size,)), both[PACKET_WORDS:]))
 
     try:

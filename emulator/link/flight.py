@@ -24,6 +24,7 @@ from emulator.link.state import (
     F_TAIL,
     HEAP_COLUMNS,
     NEVER,
+    SPOILT,
     Ints,
     LinkState,
 )
@@ -47,9 +48,8 @@ def next_due(link: LinkState) -> int:
 
 
 @compiled
-def append(link: LinkState, due: int, place: int, index: int, length: int) -> None:
+def append(reg: Ints, flight: Ints, due: int, place: int, index: int, length: int) -> None:
     """Puts a packet behind all others of the ring."""
-    reg, flight = link.reg, link.flight
     row = reg[F_TAIL] % len(flight)
     flight[row, F_DUE] = due
     flight[row, F_SUPER] = place
@@ -59,41 +59,48 @@ def append(link: LinkState, due: int, place: int, index: int, length: int) -> No
 
 
 @compiled_apart
-def join(link: LinkState, due: int, place: int, index: int, length: int, floor: int) -> None:
+def join(reg: Ints, flight: Ints, heap: Ints, due: int, place: int, index: int, length: int, floor: int) -> None:
     """A packet takes its place behind all that are due no later. floor: nobody who joins after it is due earlier."""
-    reg, flight = link.reg, link.flight
-    while reg[F_HEAPED] > 0 and link.overtaken[0, F_DUE] <= floor:
-        surface(link)
+    while reg[F_HEAPED] > 0 and heap[0, F_DUE] <= floor:
+        surface(reg, flight, heap)
     while reg[F_TAIL] > reg[F_HEAD] and flight[(reg[F_TAIL] - 1) % len(flight), F_DUE] > due:
         reg[F_TAIL] -= 1
         reg[F_ORDER_FIRST] -= 1  # before everybody in the heap who is due at the same time
         last = reg[F_TAIL] % len(flight)
         _push(
-            reg, link.overtaken, flight[last, F_DUE], flight[last, F_SUPER], flight[last, F_INDEX],
+            reg, heap, flight[last, F_DUE], flight[last, F_SUPER], flight[last, F_INDEX],
             flight[last, F_BYTES], reg[F_ORDER_FIRST],
         )  # fmt: skip
-    if reg[F_HEAPED] == 0 or due < link.overtaken[0, F_DUE]:
-        append(link, due, place, index, length)
+    if reg[F_HEAPED] == 0 or due < heap[0, F_DUE]:
+        append(reg, flight, due, place, index, length)
     else:
         reg[F_ORDER_LAST] += 1
-        _push(reg, link.overtaken, due, place, index, length, reg[F_ORDER_LAST])
+        _push(reg, heap, due, place, index, length, reg[F_ORDER_LAST])
 
 
 @compiled
-def comes_next(link: LinkState, place: int, index: int, until: int) -> bool:
-    """Whether behind the ring segment `index` of a super-packet comes, by `until`; then it is in the ring."""
-    heap = link.overtaken
-    if link.reg[F_HEAPED] == 0 or heap[0, F_DUE] > until or heap[0, F_SUPER] != place or heap[0, F_INDEX] != index:
-        return False
-    surface(link)
-    return True
+def gather(reg: Ints, flight: Ints, heap: Ints, until: int) -> None:
+    """Has the ring begin with the whole first run on the air, as far as it is due by `until`; the heap has somebody."""
+    if reg[F_HEAD] == reg[F_TAIL]:
+        surface(reg, flight, heap)
+    first, size = reg[F_HEAD] % len(flight), len(flight)
+    place, index, count = flight[first, F_SUPER], flight[first, F_INDEX], 1
+    while reg[F_HEAD] + count < reg[F_TAIL]:
+        row = (reg[F_HEAD] + count) % size
+        if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count:
+            return
+        count += 1
+    while index & SPOILT == 0 and reg[F_HEAPED] > 0:
+        if heap[0, F_DUE] > until or heap[0, F_SUPER] != place or heap[0, F_INDEX] != index + count:
+            return
+        surface(reg, flight, heap)
+        count += 1
 
 
 @compiled_apart
-def surface(link: LinkState) -> None:
+def surface(reg: Ints, flight: Ints, heap: Ints) -> None:
     """Moves the first packet of the heap, which must have one, to the end of the ring."""
-    reg, heap = link.reg, link.overtaken
-    append(link, heap[0, F_DUE], heap[0, F_SUPER], heap[0, F_INDEX], heap[0, F_BYTES])
+    append(reg, flight, heap[0, F_DUE], heap[0, F_SUPER], heap[0, F_INDEX], heap[0, F_BYTES])
     reg[F_HEAPED] -= 1
     last, at, below = reg[F_HEAPED], 0, 1
     while below < last:

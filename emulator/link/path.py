@@ -17,7 +17,7 @@ from emulator.link.compiled import compiled, compiled_apart
 from emulator.link.custom import consult
 from emulator.link.cut_through import cut_through
 from emulator.link.damage import is_copied, lateness_of, spoil
-from emulator.link.flight import comes_next, flying, next_due, surface
+from emulator.link.flight import flying, gather, next_due
 from emulator.link.held import drop_overdue, next_drop
 from emulator.link.leave import undress
 from emulator.link.ledger import note
@@ -34,6 +34,7 @@ from emulator.link.state import (
     F_BYTES,
     F_DUE,
     F_HEAD,
+    F_HEAPED,
     F_INDEX,
     F_SUPER,
     F_TAIL,
@@ -176,7 +177,8 @@ def advance(link: LinkState, now: int) -> None:
             cause = LOSS
         extra, late, copied = 0, 0, False
         if reg[FEATURES] & HAS_STAGE and cause == 0:
-            extra = consult(link, place, index, number, sent, length, lane, start - arrival)
+            entry = link.supers[place]
+            extra = consult(reg, link.words, link.ring, entry, index, number, sent, length, lane, start - arrival)
             if extra < 0:
                 cause = STAGE
         if reg[FEATURES] & HAS_DAMAGE and cause == 0:
@@ -226,15 +228,13 @@ def due_run(link: LinkState, now: int, quantum: int) -> bool:
 def first_run(link: LinkState, until: int) -> None:
     """Sets the RUN_ registers to the first run on the air, as far as it is due by `until`; there must be one."""
     reg, flight = link.reg, link.flight
-    if reg[F_HEAD] == reg[F_TAIL]:
-        surface(link)
-    head, size = reg[F_HEAD], len(flight)
+    if reg[F_HEAPED] > 0:
+        gather(reg, flight, link.overtaken, until)
+    head, tail, size = reg[F_HEAD], reg[F_TAIL], len(flight)
     first = head % size
     place, index, length = flight[first, F_SUPER], flight[first, F_INDEX], flight[first, F_BYTES]
     count, row = 1, first
-    while index & SPOILT == 0:
-        if head + count == reg[F_TAIL] and not comes_next(link, place, index + count, until):
-            break
+    while head + count < tail and index & SPOILT == 0:
         row = row + 1 if row + 1 < size else 0  # a division for each would take as long as all the rest
         if flight[row, F_SUPER] != place or flight[row, F_INDEX] != index + count or flight[row, F_DUE] > until:
             break

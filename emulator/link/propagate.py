@@ -90,7 +90,7 @@ def launch(link: LinkState, at: int, place: int, index: int, length: int, extra:
             reg[LAST_DUE] = due
     due += late
     if reg[FEATURES] & HAS_OVERTAKING:
-        join(link, due, place, index, length, reg[LAST_DUE])
+        join(reg, link.flight, link.overtaken, due, place, index, length, reg[LAST_DUE])
     else:
-        append(link, due, place, index, length)
+        append(reg, link.flight, due, place, index, length)
     return due

@@ -105,7 +105,7 @@ HAS_LOSSES, HAS_DAMAGE, HAS_STAGE, HAS_BUCKET, HAS_OPPORTUNITIES, HAS_OVERTAKING
     SPOIL_ODDS, COPY_ODDS, LATE_ODDS, LATE_NS, JITTER_OVERTAKES, JITTER_AT, JITTER_SHARE,
     BUCKET_RATE, BUCKET_FULL, BUCKET_LEVEL, BUCKET_AT,
     OPPORTUNITY_BYTES, OPPORTUNITY_NEXT, OPPORTUNITY_AT, OPPORTUNITY_LEFT,
-    FLOW, STAGE_CODE, STAGE_WORDS, STAGE_DATA,
+    FLOW, STAGE_CODE, STAGE_ADDRESS, STAGE_DATA,
     REQUEST, REQUEST_KEPT,  # what an idle link waits for capacity, and how long it keeps it; ns
     ETHERNET, LONGEST,  # whether frames begin with an Ethernet header; the longest packet that is taken, 0 for any
     HELD_SINCE,  # as `service_start` has found: since when a gate keeps the packet whose turn it is, or NEVER
@@ -148,6 +148,5 @@ class LinkState(NamedTuple):
     weights: Ints  # what the draws of this time bin and of those before it weigh in the jitter, × 2²⁰; empty: alone
     opportunities: Ints  # delivery opportunities in ns, rising; the last one is the period; empty: none
     requests: Ints  # (packets that may wait,) when capacity was asked for, for one each; empty: not one by one
-    words: Ints  # (STAGE_MEMORY,) what a custom stage is told, and its memory; empty: none
-    shown: Bytes  # (bytes,) the packet that it is shown; empty: none
+    words: Ints  # (STAGE_MEMORY,) what a custom stage is told, its memory, and the packet; empty: none
     reg: Ints  # (REGISTERS,)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from emulator.link import state
-from emulator.link.custom import MEMORY_WORDS, PACKET_WORDS, load_stage
+from emulator.link.custom import DATA_WORD, MEMORY_WORDS, PACKET_WORDS, STAGE_WORDS, load_stage
 from emulator.link.distributions import (
     bit_error_table,
     memory_weights,
@@ -34,7 +34,6 @@ from emulator.link.options import (
     Spells,
 )
 from emulator.link.state import NEVER, LinkState
-from emulator.link.store import LARGEST_SUPER
 from emulator.timeline.model import LOSS_ONE, Ints
 from emulator.units import NS_PER_MS, NS_PER_S
 
@@ -88,8 +87,7 @@ def new_state(options: LinkOptions, timeline_rows: int) -> LinkState:
         weights=weights,
         opportunities=NONE if options.opportunities is None else np.array(options.opportunities.instants_ns, np.int64),
         requests=np.zeros(len(lanes) * rows if options.request_volume else 0, np.int64),
-        words=np.zeros(0 if options.stage is None else PACKET_WORDS + MEMORY_WORDS, np.int64),
-        shown=np.zeros(0 if options.stage is None else LARGEST_SUPER, np.uint8),
+        words=np.zeros(0 if options.stage is None else STAGE_WORDS, np.int64),
         reg=np.zeros(state.REGISTERS, np.int64),
     )
     made.flows[:, (state.FLOW_FIRST, state.FLOW_LAST, state.FLOW_NEXT)] = NOBODY
@@ -140,7 +138,7 @@ def _fill_registers(made: LinkState, options: LinkOptions) -> None:
     if options.stage is not None:
         folder = Path(options.stage.folder) if options.stage.folder else None
         reg[state.STAGE_CODE] = load_stage(options.stage.name, folder)
-        reg[state.STAGE_WORDS], reg[state.STAGE_DATA] = made.words.ctypes.data, made.shown.ctypes.data
+        reg[state.STAGE_ADDRESS], reg[state.STAGE_DATA] = made.words.ctypes.data, made.words[DATA_WORD:].ctypes.data
         if len(options.stage.values) > MEMORY_WORDS:
             raise ValueError(f"stage: expected at most {MEMORY_WORDS} values, got {len(options.stage.values)}")
         made.words[PACKET_WORDS : PACKET_WORDS + len(options.stage.values)] = options.stage.values

@@ -252,7 +252,7 @@ def board(line: LinkState, words: Ints, data: Bytes, size: int, now: int, late: 
                     if due < now:
                         late[0] += 1
                         late[1] = max(late[1], now - due)
-                    join(line, due, place, index, wire_bytes(entry, index), -NEVER)
+                    join(reg, line.flight, line.overtaken, due, place, index, wire_bytes(entry, index), -NEVER)
                     reg[OFFERED_BYTES] += wire_bytes(entry, index)
                 reg[OFFERED_PACKETS] += count
         at += 2 + count + (length + 7) // 8

@@ -52,6 +52,10 @@ def take_run(line: Link, until: int, *, cut: bool = False) -> list[tuple[int, in
     return left[:1] if cut else left
 
 
+def join(line: Link, due: int, place: int, index: int, length: int, floor: int) -> None:
+    flight.join(line.state.reg, line.state.flight, line.state.overtaken, due, place, index, length, floor)
+
+
 @given(STEPS, st.integers(0, 100))
 def test_who_joins_the_flight_stands_behind_all_that_are_due_no_later_and_nobody_is_lost(
     steps: list[tuple[int, int] | Look], before: int
@@ -62,7 +66,7 @@ def test_who_joins_the_flight_stands_behind_all_that_are_due_no_later_and_nobody
         if not isinstance(step, Look):
             due = max(step[0], floor)
             floor = max(floor, due - step[1])
-            flight.join(line.state, due, number // 8, number % 8, number + 1, floor)
+            join(line, due, number // 8, number % 8, number + 1, floor)
             bisect.insort(order, (due, number))
             number += 1
         elif order:
@@ -102,7 +106,7 @@ state = line.state._replace(flight=line.state.flight.view(Counted), overtaken=li
 state.supers[:, SUPER_LEFT] = 1 << 40
 for number in range(3 * packets):
     late = {"half": number % 2 * packets, "any": number * 2654435761 % packets}[law]
-    join(state, number + late, 0, 0, 1, number if law == "half" else -NEVER)
+    join(state.reg, state.flight, state.overtaken, number + late, 0, 0, 1, number if law == "half" else -NEVER)
     while due_run(state, number, 0):
         depart(state)
 print(Counted.written // (3 * packets))
