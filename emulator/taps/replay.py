@@ -329,19 +329,17 @@ def replay(
     writer = PcapngWriter(target, DIRECTIONS, ETHERNET if arrivals.ethernet else RAW)
     run = _Replay(lanes, plan, writer, tell)
     at_ns, flushed_ns, waiting = start_ns, start_ns, 0
-    while True:
-        before_ns, at_ns = at_ns, max(at_ns, first.utc_ns + shift_ns)
+    arrival: Arrival | None = first
+    while arrival is not None:
+        before_ns, at_ns = at_ns, max(at_ns, arrival.utc_ns + shift_ns)
         if at_ns - start_ns > LONGEST_NS or at_ns > LAST_ARRIVAL_NS:
             raise EndpointError(f"{source}: expected packets within a century and before 2251, got one at {at_ns} ns")
         if waiting >= BATCH_PACKETS or at_ns - flushed_ns >= BATCH_NS:
             run.carry(before_ns, at_ns - 1)  # nothing earlier than this packet can come any more
             flushed_ns, waiting = at_ns, 0
-        lanes[first.way].add(first._replace(utc_ns=at_ns))
+        lanes[arrival.way].add(arrival._replace(utc_ns=at_ns))
         waiting += 1
-        following = next(coming, None)
-        if following is None:
-            break
-        first = following
+        arrival = next(coming, None)
     end_ns = at_ns
     run.carry(at_ns, end_ns)
     while end_ns < at_ns + LONGEST_STAY_NS and run.holds:

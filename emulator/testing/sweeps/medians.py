@@ -55,12 +55,12 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             name,
             runs=len(same),
             invalid=sum(run.outcome == "invalid" for run in same),
-            values={figure: _finite(same, figure) for figure in SHOWN},
+            values={figure: _said(same, figure) for figure in SHOWN},
         )
         for name, same in together.items()
     ]
 
 
-def _finite(runs: Sequence[Run], figure: str) -> list[float]:
-    said = [run.figures.get(figure, math.nan) for run in runs if run.outcome != "invalid"]
-    return [value for value in said if not math.isnan(value)]
+def _said(runs: Sequence[Run], figure: str) -> list[float]:
+    values = [run.figures.get(figure, math.nan) for run in runs if run.outcome != "invalid"]
+    return [value for value in values if not math.isnan(value)]
