@@ -1,6 +1,7 @@
 """From a capture to what arrives at a link: the frames in the order of their stamps, each with its way and its bytes.
 
-A capture of a bench says itself which way each packet went. In any other, what comes from an address of the terminal's
+A capture of a bench says itself which way each packet went; what it has behind the link as well as before is no second
+arrival. In any other, what comes from an address of the terminal's
 side goes up, and all else comes down; what is not IP goes the way of the IP packets from the same Ethernet address.
 """
 
@@ -19,11 +20,8 @@ from emulator.taps.pcapng import Frame, ethernet_header_bytes, read_capture
 from emulator.units import NS_PER_S
 
 ORDER_NS, ORDER_FRAMES = 5 * NS_PER_S, 1 << 17
-WAYS = {
-    f"{direction}, {place} the link": way
-    for way, direction in enumerate(("uplink", "downlink"))
-    for place in ("before", "after")
-}
+BEFORE, AFTER = ((f"uplink, {place} the link", f"downlink, {place} the link") for place in ("before", "after"))
+WAYS = {name: way for names in (BEFORE, AFTER) for way, name in enumerate(names)}
 """The interfaces of a bench's capture, and the directions that they stand for."""
 ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 ARP, ARP_IPV4, ARP_SENDER = b"\x08\x06", b"\x08\x00", slice(14, 18)  # RFC 826, for IPv4 over Ethernet
@@ -61,7 +59,8 @@ class Arrivals:
         frames = read_capture(source)
         first = next(frames, None)
         self.ethernet = ethernet and first is not None and first.ethernet
-        self._frames = _in_order(itertools.chain(() if first is None else (first,), frames))
+        every = itertools.chain(() if first is None else (first,), frames)
+        self._frames = _in_order(frame for frame in every if not _came_before(frame))
         self._upward = {address.packed for address in terminals}
         self._ways: dict[bytes, int] = {}
 
@@ -148,6 +147,11 @@ def ip_bytes(packet: bytes) -> int:
     if packet[0] >> 4 == 4:
         return int.from_bytes(packet[2:4])
     return 40 + int.from_bytes(packet[4:6])
+
+
+def _came_before(frame: Frame) -> bool:
+    """Whether the frame stands behind the link, in a capture that has before the link what went the same way."""
+    return frame.interface in AFTER and BEFORE[WAYS[frame.interface]] in frame.beside
 
 
 def _in_order(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -38,7 +38,8 @@ class Frame(NamedTuple):
 
     number: its packet id (pcapng), by which frames of one stamp have an order; 0 if it has none.
     whole: all that was captured, empty if that is the packet and nothing else. ethernet: whether it begins with an
-    Ethernet header. missing_bytes: how much shorter the capture has it than it was on the wire.
+    Ethernet header. missing_bytes: how much shorter the capture has it than it was on the wire. beside: the names of
+    all interfaces that its section of the file has told of.
     """
 
     utc_ns: int
@@ -48,6 +49,7 @@ class Frame(NamedTuple):
     whole: bytes = b""
     ethernet: bool = False
     missing_bytes: int = 0
+    beside: tuple[str, ...] = ()
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:
@@ -201,6 +203,7 @@ def _read_pcap(file: BinaryIO) -> Iterator[Frame]:
 def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
     order = "<"
     interfaces: list[tuple[int, int, str]] = []
+    names: tuple[str, ...] = ()
     while len(head := file.read(8)) == 8:
         kind = struct.unpack(order + "I", head[:4])[0]
         if kind == SECTION:
@@ -208,7 +211,7 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
             order = "<" if mark == BYTE_ORDER.to_bytes(4, "little") else ">"
             if mark not in (BYTE_ORDER.to_bytes(4, "little"), BYTE_ORDER.to_bytes(4, "big")):
                 raise ValueError("a section without a byte order")
-            interfaces = []
+            interfaces, names = [], ()
             head += mark
         length = struct.unpack(order + "I", head[4:8])[0]
         if length < 12 or length % 4:
@@ -220,6 +223,7 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
             options = dict(_options_of(body[8:-4], order))
             name = options.get(OPTION_NAME, b"").decode(errors="replace")
             interfaces.append((struct.unpack(order + "H", body[:2])[0], _ticks_per_s(options), name))
+            names += (name,)
         elif kind == PACKET:
             number, high, low, captured, wire = struct.unpack(order + "IIIII", body[:20])
             if number >= len(interfaces) or captured > len(body) - 24:
@@ -228,7 +232,8 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
             stamp = (high << 32 | low) * 1_000_000_000 // ticks_per_s
             options = dict(_options_of(body[20 + (captured + 3) // 4 * 4 : -4], order))
             packet_id = int.from_bytes(options.get(OPTION_PACKET_ID, b""), "little" if order == "<" else "big")
-            yield _frame(stamp, body[20 : 20 + captured], link_type, wire, name, packet_id)
+            frame = _frame(stamp, body[20 : 20 + captured], link_type, wire, name, packet_id)
+            yield frame._replace(beside=names)
 
 
 def _frame(utc_ns: int, data: bytes, link_type: int, wire_bytes: int, interface: str = "", number: int = 0) -> Frame:

@@ -113,11 +113,11 @@ def test_what_is_written_is_read(
 ) -> None:
     path = tmp_path_factory.mktemp("capture") / "file.pcapng"
     with path.open("wb") as file:
-        writer = PcapngWriter(file, ("one",))
+        writer = PcapngWriter(file, ("one", "two"))
         for at, data, comment in frames:
             writer.write(0, at, packet(True, 24 + len(data), 1)[:24] + data, comment)
     assert list(read_capture(path)) == [
-        Frame(at, packet(True, 24 + len(data), 1)[:24] + data, "one") for at, data, _ in frames
+        Frame(at, packet(True, 24 + len(data), 1)[:24] + data, "one", beside=("one", "two")) for at, data, _ in frames
     ]
 
 

@@ -178,6 +178,23 @@ def test_a_capture_of_a_bench_says_which_way_each_packet_went(tmp_path: Path) ->
     }
 
 
+@pytest.mark.parametrize("places", [("before",), ("after",), ("before", "after")])
+def test_what_a_capture_has_on_both_sides_of_the_link_arrives_once(tmp_path: Path, places: tuple[str, ...]) -> None:
+    """By the stamp of its arrival, where that is known."""
+    delay_ns = {"before": 0, "after": 5 * NS_PER_MS}
+    path = tmp_path / "in.pcapng"
+    with path.open("wb") as file:
+        interfaces = [(place, f"{way}link, {place} the link") for place in places for way in ("up", "down")]
+        writer = PcapngWriter(file, tuple(name for _, name in interfaces))
+        for n in range(12):
+            for at, (place, _) in enumerate(interfaces):
+                if at % 2 == n % 2:
+                    writer.write(at, START_NS + n * NS_PER_MS + delay_ns[place], packet(n % 2 == 0, 60, n), "")
+    counters, fates = run(path, over("tun", delay_ms=1))
+    assert (counters.uplink.offered_packets, counters.downlink.offered_packets) == (6, 6)
+    assert [at - NS_PER_MS for at, _, _ in fates] == [START_NS + n * NS_PER_MS + delay_ns[places[0]] for n in range(12)]
+
+
 @given(began=st.integers(0, LAST_UTC_NS))
 def test_when_a_bench_began_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, began: int) -> None:
     path = tmp_path_factory.mktemp("capture") / "file.pcapng"
