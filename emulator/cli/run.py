@@ -190,7 +190,7 @@ def direction_report(direction: DirectionCounters, classes: Sequence[str] = ()) 
         "copied_packets": direction.copied_packets,
         "marked_packets": direction.marked_packets,
         "spoilt_packets": direction.spoilt_packets,
-        "reordered_packets": direction.late_packets,
+        "reordered_packets": direction.reordered_packets,
         "classes": [{"name": name, **lane} for name, lane in zip(classes, lanes, strict=True)] if classes else lanes,
     }
 

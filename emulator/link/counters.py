@@ -35,8 +35,8 @@ class LaneCounters:
 class DirectionCounters:
     """Wire packets and IP bytes of one direction: offered + copied = delivered + dropped + held, always.
 
-    copied: made twice by the link. marked: congestion experienced. spoilt: a bit flipped. late: held back so that
-    others may overtake them.
+    copied: made twice by the link. marked: congestion experienced. spoilt: a bit flipped. reordered: held back so
+    that others may overtake them.
     """
 
     offered_packets: int
@@ -51,7 +51,7 @@ class DirectionCounters:
     copied_packets: int = 0
     marked_packets: int = 0
     spoilt_packets: int = 0
-    late_packets: int = 0
+    reordered_packets: int = 0
 
     @property
     def held_packets(self) -> int:
@@ -78,7 +78,7 @@ def direction_counters(registers: Ints, dropped: Ints, lanes: Ints) -> Direction
         copied_packets=value[state.COPIED_PACKETS],
         marked_packets=value[state.MARKED_PACKETS],
         spoilt_packets=value[state.SPOILT_PACKETS],
-        late_packets=value[state.LATE_PACKETS],
+        reordered_packets=value[state.LATE_PACKETS],
         lanes=tuple(
             LaneCounters(
                 offered_packets=lane[state.LANE_OFFERED],
