@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,20 @@ def test_load_does_not_inflate_a_ping(direction: Direction) -> None:
     assert inflated_ms.max() <= being_sent_ms + (1.34 if direction == "downlink" else 0.01)  # and a frame
     others = loaded[np.setdiff1d(np.arange(len(sent_ns)), pinged)] >= 0
     assert others.mean() < 0.95, "load indeed"
+
+
+def test_the_spike_behind_a_boundary_is_there_when_it_is_asked_for() -> None:
+    """The first 140 ms of a slot 74 ms above its mean, by pings of 2 ms (arXiv 2601.08439); the page's keys."""
+    page = Path(__file__).parents[3] / "docs" / "profiles" / "starlink_2025.md"
+    keys = [key.replace("`", "") for key in re.findall(r"`link\.handover\.\w+=\d+`", page.read_text())]
+    assert len(keys) == 2
+    scenario, windows = planner("link.outages.per_hour=0", *keys)
+    pings = ping(scenario, windows, START_NS, 0.05, 2 * NS_PER_MS)
+    inside_ns = (pings.sent_ns - 12 * NS_PER_S) % (15 * NS_PER_S)
+    spiked = np.nanmean(pings.rtt_ms[inside_ns < 140 * NS_PER_MS]) - np.nanmean(pings.rtt_ms)
+    assert spiked == pytest.approx(74, rel=0.1)
+    plain = ping(*planner("link.outages.per_hour=0"), START_NS, 0.05, 2 * NS_PER_MS)
+    assert np.nanmean(plain.rtt_ms[inside_ns < 140 * NS_PER_MS]) - np.nanmean(plain.rtt_ms) < 20
 
 
 @pytest.fixture(scope="module")
