@@ -38,6 +38,7 @@ from emulator.units import parse_utc_ns
 
 Network = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+(/\d{1,3})?$", description="an IPv4 or IPv6 network")]
 Protocol = Literal["icmp", "igmp", "tcp", "udp", "gre", "esp", "ah", "sctp"]
+REST = "other"  # the queue of what fits no class
 WITH_PORTS = frozenset({"tcp", "udp", "sctp"})
 CARD = r"^[^\s/:]{0,15}$"  # what the kernel takes for an interface's name
 
@@ -324,11 +325,13 @@ class Scenario(Table):
             names = [one.name for one in classes if one.direction in ("both", direction)]
             if twice := [name for number, name in enumerate(names) if name in names[:number]]:
                 raise ValueError(f"expected a name of its own for each class of a direction, got {twice[0]!r} twice")
+            if REST in names:
+                raise ValueError(f"expected other names than {REST!r}, which is all that no class takes")
         return classes
 
     def class_names(self, direction: Literal["uplink", "downlink"]) -> tuple[str, ...]:
-        """The queues of a direction in their order: its classes, and "other" for all that fits none."""
-        return *(one.name for one in self.classes if one.direction in ("both", direction)), "other"
+        """The queues of a direction in their order: its classes, and REST for all that fits none."""
+        return *(one.name for one in self.classes if one.direction in ("both", direction)), REST
 
     @property
     def rain_seed(self) -> int:

@@ -246,6 +246,8 @@ def test_two_classes_of_a_direction_have_two_names(file: Path) -> None:
     for both in ([one, one], [one, {"name": "voice"}]):
         told = "classes: expected a name of its own for each class of a direction, got 'voice' twice"
         assert problems(file, {**tables, "classes": both}) == [told]
+    told = "classes: expected other names than 'other', which is all that no class takes"
+    assert problems(file, {**tables, "classes": [{"name": "other"}]}) == [told]
 
 
 def test_ports_are_of_protocols_that_have_any(file: Path) -> None:
