@@ -82,6 +82,8 @@ def exchange(
 
     if (other is None) == (url is None):
         raise click.UsageError("expected either a second record or --at PORT")
+    if output == Path("-"):
+        raise click.BadParameter("-: expected a file: stdout is for what differs", param_hint="--output")
     for pattern in ignore:
         try:
             re.compile(pattern)

@@ -72,3 +72,9 @@ def test_a_record_that_is_not_there_and_a_host_without_a_name_are_told_in_words(
     (tmp_path / "b").write_text("nonsense")
     assert run(["exchange", "b", "a"]) == EndpointError.exit_status
     assert capsys.readouterr().err == "bentpipe: b: line 1: expected a line of a record\n"
+
+
+def test_the_record_of_an_exchange_needs_a_file_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stdout has the comparison."""
+    assert run(["exchange", "a", "--at", "socket://localhost:1", "-o", "-"]) == 2
+    assert "-: expected a file: stdout is for what differs" in capsys.readouterr().err
