@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from emulator.bench.bench import Bench
 
 SILENCE_NS = 3 * NS_PER_S
-# Iridium: about 5 s for a short message, about 20 s for the longest, as published.
+# ~5 s for a short message, ~20 s for the longest: NAL Research, Short Burst Data (nalresearch.com/NetRef_SBD.html)
 SESSION_NS = 5 * NS_PER_S // 2  # a stated choice: with the round trips over iridium_certus, 5 s
 ROUND_TRIPS = 6  # of a session, a stated choice: call, registration, message, acknowledgements
 LONGEST_MESSAGE = 340  # bytes: 9602 SBD Transceiver Product Developers Guide
