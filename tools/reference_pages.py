@@ -17,7 +17,7 @@ import click
 
 import emulator.errors
 from emulator.cli.doctor import CANNOT_RUN_STATUS
-from emulator.cli.main import COMMANDS, CTRL_C_STATUS, READER_GONE_STATUS, bentpipe
+from emulator.cli.main import COMMANDS, CTRL_C_STATUS, READER_GONE_STATUS, SECTIONS, bentpipe
 from emulator.cli.shell import TIMED_OUT_STATUS
 from emulator.errors import BentpipeError
 from emulator.scenario import embedded_scenarios, load_scenario
@@ -45,7 +45,14 @@ def commands_page() -> str:
             "Every command has `--help`, and ends with one of these [statuses](exit_status.md)."
         ),
         "",
-        *table(["command", ""], ([f"[`{name}`](#bentpipe-{name})", COMMANDS[name].summary] for name in COMMANDS)),
+        *table(
+            ["", "command", ""],
+            (
+                ["" if number else heading, f"[`{name}`](#bentpipe-{name})", each.summary]
+                for heading, commands in SECTIONS.items()
+                for number, (name, each) in enumerate(commands.items())
+            ),
+        ),
     ]
     for name in COMMANDS:
         command = bentpipe.get_command(click.Context(bentpipe), name)

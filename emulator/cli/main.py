@@ -35,45 +35,66 @@ class Lazy(NamedTuple):
     summary: str
 
 
-COMMANDS = {
-    "shell": Lazy("emulator.cli.shell:shell", "Run a command at the terminal's side of a link."),
-    "run": Lazy("emulator.cli.run:run", "Keep a bench up until Ctrl-C."),
-    "terminal": Lazy("emulator.cli.ends:terminal", "Run the terminal's end of a bench in three parts."),
-    "link": Lazy("emulator.cli.link:link", "Run the link of a bench in three parts."),
-    "gateway": Lazy("emulator.cli.ends:gateway", "Run the gateway's end of a bench in three parts."),
-    "enter": Lazy("emulator.cli.enter:enter", "Run a command, or a shell, at one side of a running bench."),
-    "attach": Lazy("emulator.cli.attach:attach", "Put a namespace, bridge or card on one side of a running bench."),
-    "detach": Lazy("emulator.cli.attach:detach", "Take it off again."),
-    "paths": Lazy("emulator.cli.paths:paths", "List the several paths of a bench, or take another."),
-    "access": Lazy("emulator.cli.access:access", "Show a bench's public address and proxy, or change the address."),
-    "ground-station": Lazy(
-        "emulator.cli.ground_station:ground_station", "Serve the management interface of a ground-station service."
-    ),
-    "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
-    "fleet": Lazy("emulator.cli.fleet:fleet", "Print who serves many terminals under one sky, slot by slot."),
-    "trace": Lazy("emulator.cli.trace:trace", "Convert a measured trace, or say what is in it."),
-    "fit": Lazy("emulator.cli.fit:fit", "Make a profile from a measured trace."),
-    "record": Lazy("emulator.cli.record:record", "Measure a real path into a trace."),
-    "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
-    "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
-    "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
-    "capture": Lazy("emulator.cli.capture:capture", "Capture what crosses the link of a running bench."),
-    "keys": Lazy("emulator.cli.keys:keys", "Make CURVE keys for a bench that other machines reach."),
-    "watch": Lazy("emulator.cli.watch:watch", "Show what happens on a running bench."),
-    "ctl": Lazy("emulator.cli.ctl:ctl", "Command a running bench: see and change its link."),
-    "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
-    "exchange": Lazy("emulator.cli.exchange:exchange", "Compare recorded exchanges with a device, stub or hardware."),
-    "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
-    "probe": Lazy("emulator.cli.probe_link:probe", "Measure a path: delay, jitter, loss, reordering, from outside."),
-    "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
-    "selftest": Lazy("emulator.cli.selftest:selftest", "Certify this machine's benches with independent tools."),
-    "report": Lazy("emulator.cli.report:report", "Make the report of a run again, or compare two runs."),
-    "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),
-    "runs": Lazy("emulator.cli.runs:runs", "Show what is in the store of runs."),
-    "schema": Lazy("emulator.cli.schema:schema", "Print the JSON Schema of scenario files."),
-    "doctor": Lazy("emulator.cli.doctor:doctor", "Say what this machine can and cannot do, and how to mend it."),
-    "clean": Lazy("emulator.cli.clean:clean", "Remove what killed benches have left behind."),
+SECTIONS = {
+    "Begin here": {
+        "demo": Lazy("emulator.cli.demo:demo", "Show the main job, with a live view and a report."),
+        "doctor": Lazy("emulator.cli.doctor:doctor", "Say what this machine can and cannot do, and how to mend it."),
+        "shell": Lazy("emulator.cli.shell:shell", "Run a command at the terminal's side of a link."),
+        "run": Lazy("emulator.cli.run:run", "Keep a bench up until Ctrl-C."),
+        "enter": Lazy("emulator.cli.enter:enter", "Run a command, or a shell, at one side of a running bench."),
+        "clean": Lazy("emulator.cli.clean:clean", "Remove what killed benches have left behind."),
+    },
+    "A running bench": {
+        "ctl": Lazy("emulator.cli.ctl:ctl", "Command a running bench: see and change its link."),
+        "watch": Lazy("emulator.cli.watch:watch", "Show what happens on a running bench."),
+        "inject": Lazy("emulator.cli.inject:inject", "Send a packet through a running bench."),
+        "capture": Lazy("emulator.cli.capture:capture", "Capture what crosses the link of a running bench."),
+        "attach": Lazy("emulator.cli.attach:attach", "Put a namespace, bridge or card on one side of a running bench."),
+        "detach": Lazy("emulator.cli.attach:detach", "Take it off again."),
+        "paths": Lazy("emulator.cli.paths:paths", "List the several paths of a bench, or take another."),
+        "access": Lazy("emulator.cli.access:access", "Show a bench's public address and proxy, or change the address."),
+        "ground-station": Lazy(
+            "emulator.cli.ground_station:ground_station", "Serve the management interface of a ground-station service."
+        ),
+    },
+    "Looking ahead": {
+        "plan": Lazy("emulator.cli.plan:plan", "Print the link's future: path, delay, rate, loss, handovers."),
+        "sky": Lazy("emulator.cli.sky:sky", "List the satellites in view of the terminal."),
+        "fleet": Lazy("emulator.cli.fleet:fleet", "Print who serves many terminals under one sky, slot by slot."),
+        "schema": Lazy("emulator.cli.schema:schema", "Print the JSON Schema of scenario files."),
+    },
+    "Measured links and captures": {
+        "record": Lazy("emulator.cli.record:record", "Measure a real path into a trace."),
+        "trace": Lazy("emulator.cli.trace:trace", "Convert a measured trace, or say what is in it."),
+        "fit": Lazy("emulator.cli.fit:fit", "Make a profile from a measured trace."),
+        "replay": Lazy("emulator.cli.replay:replay", "Send a capture through the link, faster than real time."),
+    },
+    "Tests and measurements": {
+        "probe": Lazy(
+            "emulator.cli.probe_link:probe", "Measure a path: delay, jitter, loss, reordering, from outside."
+        ),
+        "sweep": Lazy("emulator.cli.sweep:sweep", "Run a matrix of scenarios, seeds, starts and parameters."),
+        "report": Lazy("emulator.cli.report:report", "Make the report of a run again, or compare two runs."),
+        "runs": Lazy("emulator.cli.runs:runs", "Show what is in the store of runs."),
+        "selftest": Lazy("emulator.cli.selftest:selftest", "Certify this machine's benches with independent tools."),
+        "bench": Lazy("emulator.cli.bench:bench", "Measure the packet path on this machine."),
+    },
+    "The terminal's hardware": {
+        "stub": Lazy("emulator.cli.stub:stub", "Serve one of the terminal's own interfaces."),
+        "exchange": Lazy(
+            "emulator.cli.exchange:exchange", "Compare recorded exchanges with a device, stub or hardware."
+        ),
+    },
+    "On several machines": {
+        "terminal": Lazy("emulator.cli.ends:terminal", "Run the terminal's end of a bench in three parts."),
+        "link": Lazy("emulator.cli.link:link", "Run the link of a bench in three parts."),
+        "gateway": Lazy("emulator.cli.ends:gateway", "Run the gateway's end of a bench in three parts."),
+        "keys": Lazy("emulator.cli.keys:keys", "Make CURVE keys for a bench that other machines reach."),
+    },
 }
+"""The commands as the help text has them."""
+COMMANDS = {name: command for commands in SECTIONS.values() for name, command in commands.items()}
+LONGEST_NAME = max(map(len, COMMANDS))
 
 EXTRA_OF_MODULE = {
     "matplotlib": "report",
@@ -121,8 +142,9 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(LONGEST_NAME), each.summary) for name, each in commands.items()])
 
 
 @click.group(
