@@ -30,7 +30,7 @@ test: SELECTION := -m 'not long'
 test: tests ## what CI runs: the tests, and the packet path once more, interpreted, for coverage
 
 test-full: SELECTION :=
-test-full: CLIENTS := podman:podman runc:runc dhcpcd:dhcpcd-base
+test-full: CLIENTS := podman:podman runc:runc dhcpcd:dhcpcd-base sshd:openssh-server
 test-full: tests ## the same with the long tests
 
 .PHONY: tests compiled interpreted
