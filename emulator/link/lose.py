@@ -54,7 +54,6 @@ from emulator.link.state import (
 )
 
 LOSS_ONE = 1 << 32
-MOST_STATES = 4
 UNCHANGED = 0b11_10_01_00  # a map of states, two bits for where each of them leads
 CHAIN_ONE_BITS = 62  # odds of a chain: a transition may be as rare as bursts that come once in weeks, by µs
 LONGEST_MEMORY = 1 << 18  # bins; a chain that has not forgotten its beginning by then is taken to have begun in state 0

@@ -278,10 +278,6 @@ class AccessNetwork:
         return str(self.plan.public4(self._number))
 
     @property
-    def terminal_ipv4(self) -> str:
-        return str(self.plan.terminal4.ip) if self.access.nat44 else self.public_ipv4
-
-    @property
     def terminal_ipv6(self) -> str:
         own = self.plan.terminal6(self._number)
         return str(own.ip) if own else ""

@@ -25,7 +25,7 @@ _zmq_errno = types.ExternalFunction("zmq_errno", types.int32())
 NAMES = ("zmq_send", "zmq_recv", "zmq_getsockopt", "zmq_errno")
 
 DONTWAIT, SNDMORE = int(zmq.DONTWAIT), int(zmq.SNDMORE)
-RCVMORE, EVENTS, POLLIN = int(zmq.RCVMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+RCVMORE = int(zmq.RCVMORE)
 HOST_UNREACHABLE = int(zmq.EHOSTUNREACH)
 
 
@@ -64,14 +64,6 @@ def has_more(socket: int, scratch: Ints) -> bool:
     scratch[0], scratch[1] = 0, 4  # an int, and its length as size_t
     _zmq_getsockopt(socket, np.int32(RCVMORE), scratch.ctypes.data, scratch.ctypes.data + 8)
     return scratch[0] & 0xFFFFFFFF != 0
-
-
-@compiled
-def is_readable(socket: int, scratch: Ints) -> bool:
-    """Whether a message waits; also has the socket look at what its descriptor has told. scratch: (2,), overwritten."""
-    scratch[0], scratch[1] = 0, 4
-    _zmq_getsockopt(socket, np.int32(EVENTS), scratch.ctypes.data, scratch.ctypes.data + 8)
-    return scratch[0] & POLLIN != 0
 
 
 @compiled

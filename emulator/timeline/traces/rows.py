@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -79,15 +79,6 @@ def timeline(uplink: Channel, downlink: Channel, end_ns: int, path: Path | None 
         none, unknown = np.array([-1], np.int64), np.array([np.nan])
         path = Path(np.array([start_ns], np.int64), none, none, unknown, unknown, unknown, np.zeros(1, np.int64))
     return Timeline(start_ns, end_ns, uplink, downlink, path, (), ())
-
-
-def merged(one: Channel) -> Channel:
-    """Rows that say the same as the one before, and have no slope, become one with it."""
-    columns = {field.name: getattr(one, field.name) for field in fields(Channel)}
-    told = [column for name, column in columns.items() if name != "start_ns"]
-    same = np.all([column[1:] == column[:-1] for column in told], axis=0) & (one.delay_slope_ns_per_s[1:] == 0)
-    kept = np.append(True, ~same)
-    return Channel(**{name: column[kept] for name, column in columns.items()})
 
 
 def require_rising(name: str, times_ns: list[int], places: list[int | str], gap_ns: int) -> None:
