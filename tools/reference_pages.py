@@ -176,6 +176,8 @@ def profiles_page() -> str:
         scenario = load_scenario(name)
         file = f"../../configs/{name}.toml"
         about = [f"[page]({page})" for page, text in texts.items() if f"({file})" in text and page != "README.md"]
+        for place in (f"field/{name}.md", f"{name}.md"):  # what it is for, with a test and a picture
+            about += [f"[in use](../{place})"] if (DOCS / place).is_file() else []
         rows.append([f"[`{name}`]({file})", f"`{scenario.link.profile}`", scenario.description, ", ".join(about)])
     return joined(
         [
@@ -184,7 +186,7 @@ def profiles_page() -> str:
             "",
             (
                 "Each goes by its bare name: `bentpipe shell starlink_2025 -- …`. To change one, use `--set`, or copy "
-                "its file. A page tells what is measured, computed and guessed."
+                "its file. A page tells what is measured, computed and guessed, or shows it in use."
             ),
             "",
             *table(["name", "profile", "", ""], rows),
