@@ -137,6 +137,9 @@ class Fleet:
         served: dict[int, tuple[int, int]] = {}
         for place in places:
             windows = self.windows(place)
+            if windows.stretch_at(start_ns - 1) == windows.stretch_at(end_ns - 1):  # none begins
+                served[place.number] = 0, 0
+                continue
             if isinstance(windows, StarlinkWindows):
                 found = windows.overview(start_ns, end_ns)
             else:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.cli.fleet import fleet as fleet_command
 from emulator.errors import ScenarioError
 from emulator.scenario import load_scenario
 from emulator.scenario.model import Scenario
@@ -111,6 +113,24 @@ def test_a_terminal_of_a_fleet_is_as_one_alone(name: str) -> None:
 def write(folder: Path, text: str) -> Path:
     (folder / "sites.csv").write_text(text)
     return folder / "sites.csv"
+
+
+@pytest.mark.parametrize("name", ["starlink_2023_in_motion", "o3b_mpower"])
+def test_a_time_in_which_no_slot_begins_has_no_rows(name: str, tmp_path: Path) -> None:
+    """Nor has the end of a longer one, which is worked out hour by hour."""
+    scenario = load_scenario(name)
+    fleet = Fleet(scenario, elements=None, epoch_utc_ns=START_NS)
+    assert scenario.terminal is not None
+    one = place(0, scenario.terminal.latitude_deg, scenario.terminal.longitude_deg, scenario)
+    ends = START_NS + 3601 * NS_PER_S
+    done = [part for _, part in parts(scenario, [one], START_NS, ends, elements=None, fleet=fleet)]
+    assert [part.served[0][1] > 0 for part in done] == [True, False]
+    assert done[1].lines == b""
+    file = write(tmp_path, "latitude_deg,longitude_deg\n45,-90\n")
+    words = [name, str(file), "--start", "2025-07-01T10:00:05Z", "--duration", "1s"]
+    told = CliRunner().invoke(fleet_command, words, catch_exceptions=False)
+    assert (told.exit_code, told.stdout) == (0, ",".join(FLEET_COLUMNS) + "\n")
+    assert "no slot begins in this time" in told.stderr
 
 
 def test_what_a_line_does_not_say_is_the_scenarios(tmp_path: Path) -> None:
