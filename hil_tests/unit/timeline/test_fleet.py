@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from emulator.timeline.sky import SkyWindows
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.timeline.table import csv_lines
 from emulator.units import NS_PER_S, parse_utc_ns
+from hil_tests.bench.living import until
 
 START_NS = parse_utc_ns("2025-07-01T10:00:05Z")
 SMALL = load_scenario("starlink_2023_in_motion")
@@ -196,3 +198,17 @@ def test_processes_write_what_one_would_and_leave_none_behind(tmp_path: Path) ->
     child.send_signal(signal.SIGKILL)
     child.stdout.read()  # ends when the last process that could write there has
     child.communicate()
+
+
+def test_ctrl_c_is_answered_by_the_command_and_not_by_its_processes(tmp_path: Path) -> None:
+    file = write(tmp_path, "latitude_deg,longitude_deg\n" + "".join(f"{40 + n / 10},-90\n" for n in range(60)))
+    command = [sys.executable, "-m", "emulator.cli.main", "fleet", "starlink_2023_in_motion", str(file)]
+    child = subprocess.Popen(
+        [*command, "--duration", "24h", "--jobs", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    until(lambda: any("numpy" in Path(f"/proc/{pid}/maps").read_text() for pid in children.read_text().split()))
+    os.killpg(child.pid, signal.SIGINT)
+    _, told = child.communicate()
+    assert (child.returncode, told.strip()) == (130, "")
