@@ -79,6 +79,8 @@ def replay(
         addresses = [ipaddress.ip_address(text) for text in terminals]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--terminal") from error
+    if output.exists() and capture.exists() and output.samefile(capture):
+        raise click.BadParameter(f"expected another file than the capture itself, got {output}", param_hint="-o")
     epoch_ns = start_utc_ns if start_utc_ns is not None else next((frame.utc_ns for frame in read_capture(capture)), 0)
     windows = windows_for(scenario, elements=elements, epoch_utc_ns=epoch_ns)
     for note in windows.notes:

@@ -380,6 +380,8 @@ def _notes(scenario: Scenario, source: Path, arrivals: Arrivals) -> Iterator[str
             f"{source}: it has no Ethernet frames: what a bench of ports.kind {kind!r} carries beside IP is missing, "
             "and what is drawn by a packet's number is another draw"
         )
+    if unheard := ", ".join(map(str, arrivals.unheard)):
+        yield f"{source}: it has no packet from {unheard}: what is not from the terminal's side goes down"
     if arrivals.cut:
         yield (
             f"{source}: {arrivals.cut} of its packets were cut when they were captured: zeros stand for what is missing"

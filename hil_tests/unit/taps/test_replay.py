@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import re
 import signal
 import struct
@@ -179,3 +180,22 @@ def test_the_command_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch, tmp_
     words = ["fixed", str(tmp_path / "in.pcap"), "-o", str(tmp_path / "out.pcapng")]
     done = CliRunner().invoke(replay_command, words, catch_exceptions=False)
     assert (done.exit_code, "compiling" in done.stderr) == (0, not compiled)
+
+
+def test_a_terminal_from_which_nothing_comes_is_told(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "in.pcap", [(START_NS, packet(True, 100, 1)), (START_NS + 1, packet(False, 100, 2))])
+    wanted = scenario()
+    for address, told in (("10.0.0.2", False), ("10.0.0.3", True)):
+        terminals = [ipaddress.ip_address(address)]
+        windows = windows_for(wanted, epoch_utc_ns=START_NS)
+        counters = replay(wanted, windows, tmp_path / "in.pcap", io.BytesIO(), terminals=terminals)
+        assert [f"no packet from {address}" in note for note in counters.notes] == [True] * told
+
+
+def test_a_capture_is_not_overwritten_by_its_replay(tmp_path: Path) -> None:
+    source = tmp_path / "in.pcap"
+    write_pcap(source, [(START_NS, packet(True, 100, 1))])
+    before = source.read_bytes()
+    done = CliRunner().invoke(replay_command, ["fixed", str(source), "-o", f"{tmp_path}/../{tmp_path.name}/in.pcap"])
+    assert (done.exit_code, source.read_bytes()) == (2, before)
+    assert "expected another file than the capture itself" in done.stderr
