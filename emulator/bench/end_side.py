@@ -153,7 +153,7 @@ def _describe(runtime: RuntimeDirectory, scenario: Scenario, role: Role, side: S
             "datacenter_ipv6": marking.get("BENTPIPE_DATACENTER6", ""),
             "ports": scenario.ports.kind,
             "interfaces": [side.port.name],
-            "namespaces": {side.name: side.namespace.path},
+            "namespaces": {side.name: side.namespace.path} if side.is_here else {},
             "mtu": scenario.ports.mtu,
         }
     )

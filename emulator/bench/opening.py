@@ -120,6 +120,7 @@ def card_sides(
         host: Host = getattr(ports, f"{name}_host")
         place = stack.enter_context(_namespace_of(name, host.namespace)) if host.namespace else here
         side = Side(name, place, port, host.ipv4, host.ipv6, marking, own_namespace=False, remote=host.remote)
+        side.is_here = not host.remote and host != Host()
         stack.callback(side.close)
         sides.append(side)
     return sides, cards

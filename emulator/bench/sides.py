@@ -216,7 +216,8 @@ class Station:
 class Side(Station):
     """One side of the bench. `ipv4` and `ipv6` are its own addresses, empty where there is none.
 
-    `environment` is that of its processes, on top of what they are given. is_here: not a part elsewhere.
+    `environment` is that of its processes, on top of what they are given. is_here: neither a part elsewhere nor on
+    another machine, nor behind a card of which nobody has said who is wired to it.
     """
 
     is_here = True

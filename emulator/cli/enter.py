@@ -34,5 +34,8 @@ def enter(command: tuple[str, ...], pid: int | None, side: str) -> None:
         "BENTPIPE_DATACENTER6": bench["datacenter_ipv6"],
         **bench["paths"],
     }
+    if side not in bench["namespaces"]:
+        where = "another part of the bench has it, or it is behind a network card"
+        raise click.UsageError(f"--at {side}: this side of the bench is not in reach from here: {where}")
     enter_namespaces(bench["pid"], Path(bench["namespaces"][side]))
     os.execvpe(words[0], words, {**os.environ, **{name: value for name, value in environment.items() if value}})

@@ -12,7 +12,7 @@ from emulator.cli.options import duration_option, elements_option, output_option
 from emulator.cli.progress import progress, working
 from emulator.output import output_file
 from emulator.scenario.model import Scenario
-from emulator.units import NS_PER_S
+from emulator.units import NS_PER_S, count_of
 
 NAMED = 5  # terminals that are never served, on stderr
 
@@ -65,9 +65,14 @@ def fleet(
                 asked += rows
             done_ns += more_ns
             advance(done_ns)
-    share = 100 * sum(served.values()) / max(1, asked)
-    click.echo(f"bentpipe: {len(places):,} terminals, {asked:,} rows, served in {share:.2f} % of them", err=True)
+    if not asked:
+        click.echo("bentpipe: no rows: no slot begins in this time, take a longer --duration", err=True)
+        return
+    share = 100 * sum(served.values()) / asked
+    crowd, told = count_of(len(places), "terminal", ","), count_of(asked, "row", ",")
+    click.echo(f"bentpipe: {crowd}, {told}, served in {share:.2f} % of them", err=True)
     never = [place.name for place in places if served.get(place.number) == 0]
     if never:
         listed = ", ".join(never[:NAMED]) + (", …" if len(never) > NAMED else "")
-        click.echo(f"bentpipe: {len(never):,} terminals are never served: {listed}", err=True)
+        are = "is" if len(never) == 1 else "are"
+        click.echo(f"bentpipe: {count_of(len(never), 'terminal', ',')} {are} never served: {listed}", err=True)

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from types import FrameType
 from typing import Any, NamedTuple
 
 import click
@@ -166,8 +167,16 @@ def bentpipe() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Does not return."""
     gc.set_threshold(*COLLECTED_AT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain sh starts what ends in `&` with SIGINT ignored
+    signal.signal(signal.SIGINT, _interrupt)  # a plain sh starts what ends in `&` with SIGINT ignored
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+_interrupts: list[int] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -198,6 +207,9 @@ def run(arguments: Sequence[str]) -> int:
             return _defect(error)
         remedy = f"pip install 'bentpipe[{EXTRA_OF_MODULE[package]}]'"
         return _refuse(ToolMissingError(f"the Python package {package} is not installed: {remedy}"))
+    except ImportError as error:
+        # NumPy's C code makes one of the KeyboardInterrupt that comes in the middle of its import
+        return CTRL_C_STATUS if _interrupts else _defect(error)
     except Exception as error:  # noqa: BLE001 (whatever else arrives here is a defect, and is told as one)
         return _defect(error)
 

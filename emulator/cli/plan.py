@@ -53,9 +53,10 @@ def plan(
     """Print the link's future as CSV: a row at every change, and at least every second.
 
     Columns: utc, satellite, gateway, azimuth, elevation and slant range of the serving satellite, and for each
-    direction the one-way delay (without queue and jitter), rate and loss; gate (pass, hold, drop) and its cause. The
-    same seed and the same UTC always give the same rows. What the delays are made of is told on stderr. Where a trace
-    of delivery opportunities stands in the place of the rate, the rate is that trace's mean.
+    direction the one-way delay (without queue and jitter), rate and loss (without bursts and the like: `loss` and
+    overlay alone); gate (pass, hold, drop) and its cause. The same seed and the same UTC always give the same rows.
+    What the delays are made of is told on stderr. Where a trace of delivery opportunities stands in the place of the
+    rate, the rate is that trace's mean.
     """
     if output is not None and output.suffix not in ("", ".csv", ".npz") and (output.is_file() or not output.exists()):
         told = f"expected a name that ends in .csv or .npz, got {output.suffix!r}; `bentpipe trace` writes others"

@@ -66,10 +66,12 @@ def replay(
     held. The same input gives the same file, byte for byte. Without --start the capture's own stamps are the simulated
     UTC.
     """
+    from emulator.cli.bring_up import COMPILING, tell
     from emulator.cli.progress import working
     from emulator.cli.run import direction_report
     from emulator.output import output_file
     from emulator.taps.pcapng import read_capture
+    from emulator.taps.replay import is_compiled, warm_up
     from emulator.taps.replay import replay as replay_capture
     from emulator.timeline.build import windows_for
 
@@ -77,10 +79,15 @@ def replay(
         addresses = [ipaddress.ip_address(text) for text in terminals]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--terminal") from error
+    if output.exists() and capture.exists() and output.samefile(capture):
+        raise click.BadParameter(f"expected another file than the capture itself, got {output}", param_hint="-o")
     epoch_ns = start_utc_ns if start_utc_ns is not None else next((frame.utc_ns for frame in read_capture(capture)), 0)
     windows = windows_for(scenario, elements=elements, epoch_utc_ns=epoch_ns)
     for note in windows.notes:
         click.echo(f"bentpipe: {note}", err=True)
+    if not is_compiled():
+        tell(COMPILING)
+    warm_up()
     with working("replaying") as where, output_file(output) as file:
         result = replay_capture(
             scenario,

@@ -85,7 +85,6 @@ def sweep(
         ensure_network_privilege()
     from emulator.cli.bring_up import COMPILING
     from emulator.testing.store import Store, default_path
-    from emulator.testing.sweeps.case import is_compiled
     from emulator.testing.sweeps.crew import run_sweep, work_here, work_on_cluster
     from emulator.testing.sweeps.matrix import Load, expand, parse_parameter, parse_seeds
 
@@ -120,8 +119,11 @@ def sweep(
             + (f"; {len(todo)} to do" if todo else ""),
             err=True,
         )
-        if todo and not (real or scheduler) and not is_compiled():
-            click.echo(f"bentpipe: {COMPILING}", err=True)
+        if todo and not (real or scheduler):
+            from emulator.taps.replay import is_compiled
+
+            if not is_compiled():
+                click.echo(f"bentpipe: {COMPILING}", err=True)
         began_s = time.monotonic()
         try:
             with _progress(len(todo)) as told:

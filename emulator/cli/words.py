@@ -21,7 +21,9 @@ def state_lines(state: Mapping[str, Any]) -> Iterator[str]:
         yield f"{'handover':9} {format_utc(state['next_handover_ns'])}"
     if antenna := state.get("antenna"):
         locked = "locked" if antenna["locked"] else "not locked"
-        yield f"{'antenna':9} {antenna['off_deg']:.2f}° off the satellite, {locked}"
+        off_deg = antenna["off_deg"]
+        off = "where it points is not known" if off_deg is None else f"{off_deg:.2f}° off the satellite"
+        yield f"{'antenna':9} {off}, {locked}"
     if state.get("dish"):
         yield f"{'dish':9} {state['dish']}"
 

@@ -68,9 +68,9 @@ class State(Command):
     answer = (
         "`utc_ns`, `satellite`, `gateway`, `azimuth_deg`, `elevation_deg`, `slant_range_m`, `next_handover_ns`, and "
         "per direction `delay_ns`, `rate_bps`, `loss`, `gate`, `cause`; `antenna`: null without one, or "
-        "`beam_azimuth_deg`, `beam_elevation_deg`, `off_deg` (off the satellite), `receive_loss_db`, "
-        "`transmit_loss_db`, `blocked_db`, `beacon_db` (the C/N that it receives), `locked`; `dish`: what a dish that "
-        "is served does, as tracking, booting, stowed; or empty"
+        "`beam_azimuth_deg`, `beam_elevation_deg`, `off_deg` (off the satellite; null while nobody knows), "
+        "`receive_loss_db`, `transmit_loss_db`, `blocked_db`, `beacon_db` (the C/N that it receives), `locked`; "
+        "`dish`: what a dish that is served does, as tracking, booting, stowed; or empty"
     )
 
 

@@ -62,6 +62,8 @@ class Arrivals:
         every = itertools.chain(() if first is None else (first,), frames)
         self._frames = _in_order(frame for frame in every if not _came_before(frame))
         self._upward = {address.packed for address in terminals}
+        self._asked, self._heard = tuple(terminals), set[bytes]()
+        self._by_address = False
         self._ways: dict[bytes, int] = {}
 
     def __iter__(self) -> Iterator[Arrival]:
@@ -85,6 +87,11 @@ class Arrivals:
         if none:
             cut = f", and {self._headless} that were cut too short" if self._headless else ""
             raise EndpointError(f"{self._source}: expected a capture with IP packets, found none{cut}")
+
+    @property
+    def unheard(self) -> tuple[Address, ...]:
+        """Those of `terminals` from which nothing has come; none where the capture itself says which way each went."""
+        return tuple(one for one in self._asked if one.packed not in self._heard) if self._by_address else ()
 
     def _known(self) -> Iterator[Frame]:
         """The frames, once it is known who the terminal is; frames in front of its first packet wait for that."""
@@ -125,7 +132,10 @@ class Arrivals:
             return WAYS[frame.interface]
         sender = frame.whole[6:12] if frame.ethernet else b""
         if frame.packet is not None:
-            way = int(source_of(frame.packet) not in self._upward)
+            source, self._by_address = source_of(frame.packet), True
+            way = int(source not in self._upward)
+            if way == 0:
+                self._heard.add(source)
             if sender:
                 self._ways[sender] = way
             return way

@@ -29,6 +29,7 @@ MAX_PACKET_BYTES = 65_535  # what IPv4's total length can say
 MIN_HEADER_BYTES = {4: 20, 6: 40}  # RFC 791, RFC 8200
 TIME_LIMIT_S = 30.0
 LONGEST_QUOTE = 200
+ADDRESS_NAMES = {f"{name}{suffix}" for name in ("terminal", "datacenter", "near", "far") for suffix in ("", "6")}
 LINK_LAYERS = ("Ether", "Dot3", "CookedLinux")
 
 
@@ -42,7 +43,9 @@ class BuiltPacket:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Names that an expression may use. Those of IPv6 are empty, and unknown, where the bench has no IPv6."""
+    """Names that an expression may use. Empty, and unknown, are those of IPv6 where the bench has none, and all of
+    them where nobody has told it who is wired to its cards.
+    """
 
     terminal: str
     datacenter: str
@@ -164,13 +167,16 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         # The user's own expression in the user's own process: no more than `python -c` would let them do.
         value = eval(compile(request["expression"].strip(), "<expression>", "eval"), names)
-        ends = request["names"]["terminal"], request["names"]["datacenter"]
+        ends = request["names"].get("terminal"), request["names"].get("datacenter")
         ends6 = request["names"].get("terminal6"), request["names"].get("datacenter6")
         if request["direction"] == "downlink":
             ends, ends6 = ends[::-1], ends6[::-1]
         packets = list(_built(value, {scapy.IP: ends, scapy.IPv6: ends6}, request["max_bytes"]))
     except _RefusedError as error:
         return {"refused": str(error)}
+    except NameError as error:
+        unknown = ": this bench knows no such address" if error.name in ADDRESS_NAMES else ""
+        return {"refused": f"NameError: {error}{unknown}"}
     except SyntaxError as error:
         return {"refused": f"not a Python expression: {error.msg}"}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an expression may raise is told to its author
@@ -213,7 +219,8 @@ def _single(value: Any, ends: Mapping[type, tuple[str | None, str | None]]) -> I
     for field, address in zip(("src", "dst"), ends[kind], strict=True):
         if field not in value.fields:
             if address is None:
-                raise _RefusedError(f"{field}: expected an address, as this bench has no IPv6 of its own")
+                family = "IPv6" if kind.__name__ == "IPv6" else "IPv4"
+                raise _RefusedError(f"{field}: expected an address, as this bench has no {family} of its own")
             setattr(value, field, address)
     yield from value
 

@@ -16,19 +16,20 @@ import numpy as np
 
 from emulator.errors import EndpointError
 from emulator.link import state
-from emulator.link.compiled import compiled_apart
+from emulator.link.compiled import compiled_apart, compiling
 from emulator.link.ledger import note
 from emulator.link.link import Change, DirectionCounters, Link, power_of_two
 from emulator.link.path import depart, due_run, next_event, offer, refuse_frame
 from emulator.link.state import F_HEAD, F_TAIL, OFFERED_PACKETS, QUEUED, Bytes, Ints, LinkState
 from emulator.link.store import VNET_BYTES, reserve
 from emulator.ports.assembly import LEDGER_EVENTS, Direction, link_options
+from emulator.ports.relay import in_cache
 from emulator.scenario.model import LONGEST_S, Scenario
 from emulator.taps.arrivals import Address, Arrival, Arrivals
 from emulator.taps.pcapng import ETHERNET, LAST_UTC_NS, RAW, PcapngWriter, bench_start
 from emulator.taps.scripted import of_direction, scripted
 from emulator.timeline.causes import Cause
-from emulator.timeline.model import Timeline, Windows
+from emulator.timeline.model import Channel, Timeline, Windows
 from emulator.units import NS_PER_MS, NS_PER_S
 
 DIRECTIONS: tuple[Direction, Direction] = ("uplink", "downlink")
@@ -93,6 +94,20 @@ def offer_all(link: LinkState, data: Bytes, places: Ints, lengths: Ints, arrival
         for at in range(length):
             link.ring[offset + at] = data[places[index] + at]
         offer(link, arrivals[index], offset, length)
+
+
+def is_compiled() -> bool:
+    """Whether what virtual time takes is in the cache; if not, `warm_up` takes some 15 s."""
+    return in_cache(offer_all) and in_cache(settle)
+
+
+def warm_up() -> None:
+    """Compiles what virtual time takes, or takes it from the cache; Ctrl-C ends that, too."""
+    link, nothing = Link(Channel.constant(0, delay_ns=0), 1, seed=0, direction=0), np.zeros(0, np.int64)
+    entry = np.zeros(state.SUPER_COLUMNS, np.int64)
+    with compiling():
+        offer_all(link.state, np.zeros(0, np.uint8), nothing, nothing, nothing, entry)
+        settle(link.state, 0)
 
 
 class _Lane:
@@ -365,6 +380,8 @@ def _notes(scenario: Scenario, source: Path, arrivals: Arrivals) -> Iterator[str
             f"{source}: it has no Ethernet frames: what a bench of ports.kind {kind!r} carries beside IP is missing, "
             "and what is drawn by a packet's number is another draw"
         )
+    if unheard := ", ".join(map(str, arrivals.unheard)):
+        yield f"{source}: it has no packet from {unheard}: what is not from the terminal's side goes down"
     if arrivals.cut:
         yield (
             f"{source}: {arrivals.cut} of its packets were cut when they were captured: zeros stand for what is missing"

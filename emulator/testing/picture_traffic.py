@@ -116,7 +116,7 @@ def loss(axis: Axes, record: RunRecord, clock: Clock) -> None:
         commanded = 100 * np.array(channel.loss, float)
         commanded[np.array(channel.gate, int) == Gate.DROP] = 100.0
         if len(commanded):
-            label = "commanded" if direction == "downlink" else None
+            label = "commanded (without bursts)" if direction == "downlink" else None
             days = clock.days(record.states.at_ns)
             dashed = (0, (3, 2))
             axis.plot(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from emulator.child import deaf_to_ctrl_c, ignore_ctrl_c
 from emulator.errors import EmulationError, ScenarioError
 from emulator.orbit.propagate import Propagator, SharedPropagator
 from emulator.orbit.source import Swarm, satellites_of
@@ -137,6 +137,9 @@ class Fleet:
         served: dict[int, tuple[int, int]] = {}
         for place in places:
             windows = self.windows(place)
+            if windows.stretch_at(start_ns - 1) == windows.stretch_at(end_ns - 1):  # none begins
+                served[place.number] = 0, 0
+                continue
             if isinstance(windows, StarlinkWindows):
                 found = windows.overview(start_ns, end_ns)
             else:
@@ -176,7 +179,8 @@ def parts(
     context = get_context("spawn")  # a fork would inherit the threads of NumPy
     crew = ProcessPoolExecutor(jobs, context, _begin, (scenario, elements, start_ns))
     try:
-        work = [crew.submit(_part, *one) for one in todo]
+        with deaf_to_ctrl_c():
+            work = [crew.submit(_part, *one) for one in todo]
         for (group, since_ns, until_ns), one in zip(todo, work, strict=True):
             yield len(group) * (until_ns - since_ns), one.result()
     except BrokenProcessPool as error:
@@ -190,7 +194,7 @@ _fleets: list[Fleet] = []  # the one of a process of the crew
 
 def _begin(scenario: Scenario, elements: Path | None, epoch_utc_ns: int) -> None:
     """A process of the crew begins: it is ended by who began it, and by nobody's death left behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_ctrl_c()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _fleets[:] = [Fleet(scenario, elements=elements, epoch_utc_ns=epoch_utc_ns)]
 

@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -379,3 +380,26 @@ def test_run_takes_cards_and_shell_refuses_them() -> None:
         assert refused.returncode == 2
         assert "eth1,eth2" in refused.stderr
         world.space = space
+
+
+# who is wired to them
+
+
+@pytest.mark.needs("ip")
+def test_a_side_is_entered_where_the_scenario_says_that_it_is_here(cables: Wires) -> None:
+    def enter(side: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "emulator.cli.main", "enter", "--at", side, "--", "ip", "-br", "link"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+    with inline(cables):
+        for side in ("terminal", "datacenter"):
+            refused = enter(side)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert f"--at {side}: this side of the bench is not in reach from here" in refused.stderr
+    with inline(
+        cables,
+        'ports.terminal_host={remote=["ssh", "terminal"]}',
+        f'ports.datacenter_host={{namespace="{cables.datacenter.space.path}"}}',
+    ):
+        assert enter("terminal").returncode == 2
+        assert "h0" in enter("datacenter").stdout

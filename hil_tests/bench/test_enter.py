@@ -66,3 +66,15 @@ def test_a_command_that_does_not_exist_is_named(bench: subprocess.Popen[str]) ->
     assert bench.poll() is None
     result = enter("--", "no-such-command")
     assert (result.returncode, result.stderr) == (127, "bentpipe: no-such-command: command not found\n")
+
+
+def test_a_part_has_no_side_but_its_own(runtime: Path) -> None:
+    words = [*BENTPIPE, "terminal", "fixed", "--link", f"ipc://{runtime}/link"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as part:
+        assert part.stderr is not None
+        assert any("bentpipe enter" in line for line in part.stderr)
+        assert enter("--", "true").returncode == 0
+        refused = enter("--at", "datacenter", "--", "true")
+        part.terminate()
+    assert refused.returncode == 2
+    assert "--at datacenter: this side of the bench is not in reach from here" in refused.stderr

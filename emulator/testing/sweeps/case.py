@@ -45,14 +45,6 @@ class Fates:
     delay_ns: Ints
 
 
-def is_compiled() -> bool:
-    """Whether what virtual time takes is in the cache; if not, the first case takes some 15 s."""
-    from emulator.ports.relay import in_cache
-    from emulator.taps.replay import offer_all, settle
-
-    return in_cache(offer_all) and in_cache(settle)
-
-
 def run_case(case: Case) -> Run:
     """The case as a finished run. Raises the errors of `emulator.errors`."""
     began_s = time.monotonic()

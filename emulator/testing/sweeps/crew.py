@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from emulator.child import deaf_to_ctrl_c, ignore_ctrl_c
 from emulator.errors import BentpipeError, EmulationError
 from emulator.testing.store import Run
-from emulator.testing.sweeps.matrix import Case, Load
-from emulator.units import NS_PER_S
+from emulator.testing.sweeps.matrix import Case
 
 ATTEMPTS = 2
 CONNECT_S = 10.0
@@ -29,7 +29,9 @@ Outcome = tuple[Case, Run | str]
 def work_here(cases: Sequence[Case], workers: int) -> Iterator[Outcome]:
     """The outcomes as they come, from `workers` processes. Closing the iterator ends them."""
     if not all(case.live for case in cases):
-        compile_once()
+        from emulator.taps.replay import warm_up
+
+        warm_up()  # before several workers would do so at the same time
     waiting = deque((case, 1) for case in cases)
     with contextlib.ExitStack() as stack:
         crew = [_Worker() for _ in range(min(workers, len(cases)))]
@@ -52,13 +54,6 @@ def work_here(cases: Sequence[Case], workers: int) -> Iterator[Outcome]:
                         yield case, f"its worker died, {attempt} times: {worker.last_words}"
 
 
-def compile_once() -> None:
-    """The packet path, compiled into the cache before several workers would do so at the same time."""
-    from emulator.testing.sweeps.case import run_case
-
-    run_case(Case("fixed", (), seed=1, start_utc_ns=0, duration_ns=NS_PER_S, load=Load(packets=1)))
-
-
 class _Worker:
     """One process, replaced when it dies."""
 
@@ -73,7 +68,8 @@ class _Worker:
         ours, theirs = context.Pipe()
         self.line: Connection = ours
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        with deaf_to_ctrl_c():
+            self.process.start()
         theirs.close()
 
     def give(self, case: Case, attempt: int) -> None:
@@ -107,7 +103,7 @@ class _Worker:
 
 def _work(line: Connection) -> None:
     """A worker's life: the end of the line is its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep is told, and ends us
+    ignore_ctrl_c()
     with contextlib.suppress(EOFError, OSError):
         while True:
             line.send(attempt(line.recv()))

@@ -110,6 +110,15 @@ def test_the_state_is_told_in_words() -> None:
     assert lines[3] == "downlink  5.000 ms one way, no limit of the rate, loss 1.000%, gate drop (outage)"
 
 
+@pytest.mark.parametrize(
+    ("off_deg", "locked", "told"),
+    [(0.125, True, "0.12° off the satellite, locked"), (None, False, "where it points is not known, not locked")],
+)
+def test_an_antenna_that_has_said_nothing_yet_is_no_fault(off_deg: float | None, locked: bool, told: str) -> None:
+    state = plain(SmallBench().state()) | {"antenna": {"off_deg": off_deg, "locked": locked}}
+    assert list(state_lines(state))[-1] == f"antenna   {told}"
+
+
 def test_queues_have_the_names_of_their_classes() -> None:
     wanted = "classes=[{name='voice',protocols=['udp']},{name='up',direction='uplink',protocols=['tcp']}]"
     scenario = load_scenario("fixed", [wanted])

@@ -197,6 +197,19 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
         assert process.wait() == 128 + signal.SIGPIPE
 
 
+@pytest.mark.parametrize(("interrupts", "status"), [([signal.SIGINT], 130), ([], 70)])
+def test_an_import_that_ctrl_c_cut_off_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupts: list[int], status: int
+) -> None:
+    @click.command()
+    def anything() -> None:
+        raise ImportError("numpy._core.umath failed to import")
+
+    monkeypatch.setattr(cli, "_interrupts", interrupts)
+    assert run_command(anything, monkeypatch) == status
+    assert ("defect" in capsys.readouterr().err) == (status == 70)
+
+
 def test_another_broken_pipe_is_a_defect(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_command(failing_with(BrokenPipeError(32, "Broken pipe")), monkeypatch) == 70
     assert "BrokenPipeError" in capfd.readouterr().err

@@ -145,3 +145,13 @@ def test_a_bench_without_ipv6_refuses_to_make_addresses_up() -> None:
     with pytest.raises(ExpressionError, match="name 'terminal6' is not defined"):
         build("IPv6(dst=terminal6)", "uplink", only_ipv4)
     assert len(build("IPv6(src='2001:db8::1', dst='2001:db8::2')", "uplink", only_ipv4)) == 1
+
+
+def test_a_bench_between_cards_knows_no_address_and_takes_packets_that_have_theirs() -> None:
+    nobody = Addresses("", "", "", "")
+    with pytest.raises(ExpressionError, match="name 'far' is not defined: this bench knows no such address"):
+        build("IP(src='10.9.0.1', dst=far)", "uplink", nobody)
+    with pytest.raises(ExpressionError, match="dst: expected an address, as this bench has no IPv4 of its own"):
+        build("IP(src='10.9.0.1')", "downlink", nobody)
+    (built,) = build("IP(src='10.9.0.2', dst='10.9.0.1')", "downlink", nobody)
+    assert ends(built.data) == ("10.9.0.2", "10.9.0.1")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import re
+import signal
 import struct
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import emulator.taps.replay as replay_module
+from emulator.cli.replay import replay as replay_command
 from emulator.errors import EndpointError
 from emulator.link.link import Link
 from emulator.ports.assembly import link_options
@@ -156,3 +161,41 @@ def test_a_file_that_is_no_capture_is_named(tmp_path: Path) -> None:
             run(tmp_path / name, scenario())
     with pytest.raises(EndpointError, match="absent"):
         run(tmp_path / "absent", scenario())
+
+
+def test_ctrl_c_ends_a_compilation_that_swallows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swallows(*_: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(replay_module, "settle", swallows)
+    with pytest.raises(KeyboardInterrupt):
+        replay_module.warm_up()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_command_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled: bool) -> None:
+    monkeypatch.setattr(replay_module, "is_compiled", lambda: compiled)
+    write_pcap(tmp_path / "in.pcap", [(START_NS, packet(True, 100, 1))])
+    words = ["fixed", str(tmp_path / "in.pcap"), "-o", str(tmp_path / "out.pcapng")]
+    done = CliRunner().invoke(replay_command, words, catch_exceptions=False)
+    assert (done.exit_code, "compiling" in done.stderr) == (0, not compiled)
+
+
+def test_a_terminal_from_which_nothing_comes_is_told(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "in.pcap", [(START_NS, packet(True, 100, 1)), (START_NS + 1, packet(False, 100, 2))])
+    wanted = scenario()
+    for address, told in (("10.0.0.2", False), ("10.0.0.3", True)):
+        terminals = [ipaddress.ip_address(address)]
+        windows = windows_for(wanted, epoch_utc_ns=START_NS)
+        counters = replay(wanted, windows, tmp_path / "in.pcap", io.BytesIO(), terminals=terminals)
+        assert [f"no packet from {address}" in note for note in counters.notes] == [True] * told
+
+
+def test_a_capture_is_not_overwritten_by_its_replay(tmp_path: Path) -> None:
+    source = tmp_path / "in.pcap"
+    write_pcap(source, [(START_NS, packet(True, 100, 1))])
+    before = source.read_bytes()
+    done = CliRunner().invoke(replay_command, ["fixed", str(source), "-o", f"{tmp_path}/../{tmp_path.name}/in.pcap"])
+    assert (done.exit_code, source.read_bytes()) == (2, before)
+    assert "expected another file than the capture itself" in done.stderr

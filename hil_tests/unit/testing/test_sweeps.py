@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.errors import BentpipeError, EmulationError, ScenarioError
+from emulator.taps.replay import warm_up
 from emulator.testing.store import Store
 from emulator.testing.sweeps.case import UNKNOWN, Fates, figures_of, run_case
-from emulator.testing.sweeps.crew import compile_once, run_sweep, work_here, work_on_cluster
+from emulator.testing.sweeps.crew import _Worker, run_sweep, work_here, work_on_cluster
 from emulator.testing.sweeps.matrix import Case, Load, expand, parse_parameter, parse_seeds
 from emulator.units import NS_PER_MS, NS_PER_S, parse_utc_ns
 
@@ -135,6 +137,18 @@ def test_a_worker_that_dies_costs_its_case_and_no_other(monkeypatch: pytest.Monk
         assert store.finished([case.key for case in matrix]) == {case.key for case in matrix if case.seed != 3}
 
 
+def test_ctrl_c_is_not_for_a_worker_that_has_only_begun() -> None:
+    case = cases()[0]
+    worker = _Worker()
+    try:
+        assert worker.process.pid is not None
+        os.kill(worker.process.pid, signal.SIGINT)
+        worker.give(case, 1)
+        assert worker.take()[2] is not None
+    finally:
+        worker.end()
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "emulator.cli.main", *(str(argument) for argument in arguments)]
 
@@ -157,6 +171,18 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
         env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(shown.stdout) == [results[3]]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_what_is_compiled_is_told_once(tmp_path: Path) -> None:
+    cache = {"BENTPIPE_CACHE_DIR": str(tmp_path / "cache")}
+    sweep = command("sweep", "fixed", "--duration", "20s", "--packets", 400, "--store", tmp_path / "runs", "--again")
+    told = [
+        subprocess.run(sweep, env=environment() | cache, capture_output=True, text=True, check=True).stderr
+        for _ in range(2)
+    ]
+    assert ["compiling" in line for line in told] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +252,7 @@ def cluster(directory: Path) -> Iterator[tuple[str, list[subprocess.Popen[str]]]
 @pytest.mark.long
 def test_a_sweep_over_a_cluster_survives_a_worker_killed(tmp_path: Path) -> None:
     matrix = cases("starlink_2025", seeds=12)
-    compile_once()  # or each worker would
+    warm_up()  # or each worker would
     with cluster(tmp_path) as (address, workers), Store(tmp_path / "runs") as store:
         told: list[int] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.cli.fleet import fleet as fleet_command
 from emulator.errors import ScenarioError
 from emulator.scenario import load_scenario
 from emulator.scenario.model import Scenario
@@ -25,6 +28,7 @@ from emulator.timeline.sky import SkyWindows
 from emulator.timeline.starlink import StarlinkWindows
 from emulator.timeline.table import csv_lines
 from emulator.units import NS_PER_S, parse_utc_ns
+from hil_tests.bench.living import until
 
 START_NS = parse_utc_ns("2025-07-01T10:00:05Z")
 SMALL = load_scenario("starlink_2023_in_motion")
@@ -113,6 +117,24 @@ def write(folder: Path, text: str) -> Path:
     return folder / "sites.csv"
 
 
+@pytest.mark.parametrize("name", ["starlink_2023_in_motion", "o3b_mpower"])
+def test_a_time_in_which_no_slot_begins_has_no_rows(name: str, tmp_path: Path) -> None:
+    """Nor has the end of a longer one, which is worked out hour by hour."""
+    scenario = load_scenario(name)
+    fleet = Fleet(scenario, elements=None, epoch_utc_ns=START_NS)
+    assert scenario.terminal is not None
+    one = place(0, scenario.terminal.latitude_deg, scenario.terminal.longitude_deg, scenario)
+    ends = START_NS + 3601 * NS_PER_S
+    done = [part for _, part in parts(scenario, [one], START_NS, ends, elements=None, fleet=fleet)]
+    assert [part.served[0][1] > 0 for part in done] == [True, False]
+    assert done[1].lines == b""
+    file = write(tmp_path, "latitude_deg,longitude_deg\n45,-90\n")
+    words = [name, str(file), "--start", "2025-07-01T10:00:05Z", "--duration", "1s"]
+    told = CliRunner().invoke(fleet_command, words, catch_exceptions=False)
+    assert (told.exit_code, told.stdout) == (0, ",".join(FLEET_COLUMNS) + "\n")
+    assert "no slot begins in this time" in told.stderr
+
+
 def test_what_a_line_does_not_say_is_the_scenarios(tmp_path: Path) -> None:
     file = write(tmp_path, 'latitude_deg,longitude_deg,name,min_elevation_deg\n47.5,-122,"Hut, north",\n48,-123,,40\n')
     first, second = read_places(file, load_scenario("starlink_2025", ["terminal.min_elevation_deg=30"]))
@@ -176,3 +198,17 @@ def test_processes_write_what_one_would_and_leave_none_behind(tmp_path: Path) ->
     child.send_signal(signal.SIGKILL)
     child.stdout.read()  # ends when the last process that could write there has
     child.communicate()
+
+
+def test_ctrl_c_is_answered_by_the_command_and_not_by_its_processes(tmp_path: Path) -> None:
+    file = write(tmp_path, "latitude_deg,longitude_deg\n" + "".join(f"{40 + n / 10},-90\n" for n in range(60)))
+    command = [sys.executable, "-m", "emulator.cli.main", "fleet", "starlink_2023_in_motion", str(file)]
+    child = subprocess.Popen(
+        [*command, "--duration", "24h", "--jobs", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    until(lambda: any("numpy" in Path(f"/proc/{pid}/maps").read_text() for pid in children.read_text().split()))
+    os.killpg(child.pid, signal.SIGINT)
+    _, told = child.communicate()
+    assert (child.returncode, told.strip()) == (130, "")
