@@ -21,7 +21,7 @@ from typing import IO
 
 from emulator.bench import restorer
 from emulator.bench.privilege import has_machine_network
-from emulator.bench.runtime import runtime_root, take_lock
+from emulator.bench.runtime import holding, runtime_root, take_lock
 from emulator.errors import EmulationError, InterfaceError, PrivilegeError
 from emulator.ports.namespace import Namespace
 from emulator.ports.nic import Card, NicPort, look_at, refuse_needed
@@ -84,7 +84,7 @@ class Cards:
             for card in found:
                 if not ports.force:
                     refuse_needed(card)
-                stack.enter_context(self._lock(card.name, card.index))
+                stack.enter_context(holding(self._lock(card.name, card.index)))
             self._start_restorer({card.name: card.up for card in found})
             stack.callback(self._end_restorer)
             self.ports: list[NicPort] = []

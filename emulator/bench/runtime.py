@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,7 @@ from emulator.bench.privilege import outer_user
 from emulator.errors import EndpointError, InterfaceError
 
 MARK = "BENTPIPE_BENCH"  # in the environment of every process of a bench
+LOCKS = ("address-*.lock", "card-*.lock")
 ADDRESSES = 1024  # benches side by side in one network namespace
 
 
@@ -55,15 +57,30 @@ def runtime_root() -> Path:
 
 def take_lock(path: Path) -> IO[str] | None:
     """An open file with the exclusive lock on `path`, made if need be; None if somebody holds it."""
-    lock = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return None
-        raise
-    return lock
+    while True:
+        lock = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                lock.close()
+                return None
+            if error.errno != errno.ENOENT:
+                lock.close()
+                raise
+        lock.close()  # whoever held it has removed the file meanwhile
+
+
+@contextlib.contextmanager
+def holding(lock: IO[str]) -> Iterator[None]:
+    """Removes the lock's file at the end, and then lets go of it."""
+    with lock:
+        try:
+            yield
+        finally:
+            Path(lock.name).unlink(missing_ok=True)
 
 
 class RuntimeDirectory:
@@ -106,9 +123,10 @@ class RuntimeDirectory:
     def close(self) -> None:
         kill_processes_of(self.token)  # a guardian that was killed leaves its command's children to nobody
         shutil.rmtree(self.path, ignore_errors=True)
-        for lock in (self._address_lock, self._lock):
-            if lock is not None:
-                lock.close()
+        if self._address_lock is not None:
+            with holding(self._address_lock):
+                self._address_lock = None
+        self._lock.close()
 
 
 def bench_directories() -> list[Path]:
@@ -155,7 +173,18 @@ def remove_leftovers() -> list[str]:
             removed += [f"process {pid} of bench {path.name}" for pid in kill_processes_of(path.name)]
             shutil.rmtree(path, ignore_errors=True)
             removed.append(f"runtime directory of bench {path.name}")
+    _remove_free_locks()
     return removed
+
+
+def _remove_free_locks() -> None:
+    """Files that keep others off an address or a card, of benches that were killed."""
+    with contextlib.suppress(EndpointError):
+        for path in [one for kind in LOCKS for one in runtime_root().glob(kind)]:
+            with contextlib.suppress(OSError):
+                if (lock := take_lock(path)) is not None:
+                    with holding(lock):
+                        pass
 
 
 def kill_processes_of(token: str) -> list[int]:

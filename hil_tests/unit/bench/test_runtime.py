@@ -126,6 +126,35 @@ def test_one_does_not_kill_oneself(root: Path) -> None:
     assert found.stdout.strip() == "[] []"
 
 
+def test_a_lock_has_one_holder_and_its_file_goes_with_the_last(tmp_path: Path) -> None:
+    """Each of those who want it adds one, by reading and writing; none is lost, however often the file is removed."""
+    (tmp_path / "count").write_text("0")
+    code = (
+        "import sys; from pathlib import Path; from emulator.bench.runtime import holding, take_lock\n"
+        "left = 300\n"
+        "while left:\n"
+        "    lock = take_lock(Path(sys.argv[1]) / 'one.lock')\n"
+        "    if lock is None: continue\n"
+        "    with holding(lock):\n"
+        "        count = Path(sys.argv[1]) / 'count'; count.write_text(str(int(count.read_text()) + 1)); left -= 1\n"
+    )
+    crew = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(60) for process in crew] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "900"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+def test_locks_of_the_dead_go_and_those_of_the_living_stay(root: Path) -> None:
+    bench = RuntimeDirectory()
+    bench.take_address_number(set())
+    for name in ("address-7.lock", "card-1-2.lock"):
+        (root / name).touch()
+    remove_leftovers()
+    assert sorted(path.name for path in root.iterdir()) == sorted([bench.token, "address-0.lock"])
+    bench.close()
+    assert list(root.iterdir()) == []
+
+
 def test_numbers_of_addresses_are_each_given_once() -> None:
     benches = [RuntimeDirectory() for _ in range(4)]
     assert [bench.take_address_number({1}) for bench in benches] == [0, 2, 3, 4]
