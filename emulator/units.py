@@ -28,7 +28,10 @@ def parse_utc_ns(text: str) -> int:
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     if not 1970 <= year <= LAST_YEAR:
         raise ValueError(f"expected a UTC time from 1970 to {LAST_YEAR}, got {text!r}")
-    whole = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    try:
+        whole = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError as error:
+        raise ValueError(f"expected a UTC time that there is, got {text!r}: {error}") from error
     return int(whole.timestamp()) * NS_PER_S + int((match[7] or "0").ljust(9, "0"))
 
 

@@ -81,6 +81,7 @@ def read_places(file: Path, scenario: Scenario) -> tuple[Place, ...]:
     usual = scenario.terminal.model_dump() if scenario.terminal else {}
     usual |= {"track": "", "track_starts_utc": "", "horizon": ()}
     places: list[Place] = []
+    names: set[str] = set()
     faults: list[str] = []
     for row in rows:
         if not any(field.strip() for field in row):
@@ -90,6 +91,9 @@ def read_places(file: Path, scenario: Scenario) -> tuple[Place, ...]:
             continue
         said = {key: field.strip() for key, field in zip(columns, row, strict=True) if field.strip()}
         name = said.pop("name", f"terminal {len(places) + 1}")
+        if name in names:
+            faults.append(f"{file}: line {rows.line_num}: name: expected one that no other line has, got {name!r}")
+        names.add(name)
         try:
             places.append(Place(len(places), name, Terminal.model_validate_strings(said).model_copy(update={
                 key: value for key, value in usual.items() if key not in said

@@ -151,6 +151,7 @@ def test_what_a_line_does_not_say_is_the_scenarios(tmp_path: Path) -> None:
             ["3: latitude_deg: expected a number from -90 to 90, got '91'", "4: expected 2", "5: longitude_deg"]),
         ("latitude_deg,longitude_deg\n", ["expected a line for each terminal, got none"]),
         ("latitude_deg,longitude_deg\nnan,0\n", ["line 2: latitude_deg"]),
+        ("name,latitude_deg,longitude_deg\na,1,2\nb,1,2\na,3,4\n", ["line 4: name:", "no other line has, got 'a'"]),
     ],
 )  # fmt: skip
 def test_faults_are_told_with_file_and_line(tmp_path: Path, text: str, told: list[str]) -> None:
