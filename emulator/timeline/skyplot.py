@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 OTHERS = "#8fa3b5"
+OTHERS_AREA = 2000  # of all dots together, in square points
 SUN = "#e0a100"
 MOST_NAMES = len(SERVING)  # of serving satellites: each has a colour of its own
 SUN_STEP_NS = 30 * NS_PER_S
@@ -117,7 +118,8 @@ def _draw_sky(panel: PolarAxes, scenario: Scenario, views: Sequence[View]) -> No
         np.concatenate([getattr(view, name) for view in views]) if views else np.zeros(0)
         for name in ("azimuth_deg", "elevation_deg", "satellite")
     )
-    panel.scatter(np.radians(azimuth), 90 - elevation, s=2.5, color=OTHERS, lw=0, alpha=0.7)
+    area = np.clip(OTHERS_AREA / max(1, len(who)), 2.5, 18)  # dots of one instant stand alone, those of a way touch
+    panel.scatter(np.radians(azimuth), 90 - elevation, s=area, color=OTHERS, lw=0, alpha=0.7)
     panel.plot([], [], ".", color=OTHERS, label=f"in view: {_count(len(np.unique(who)), 'satellite')}")
 
 
