@@ -45,7 +45,8 @@ class Arrival(NamedTuple):
 
 
 class Arrivals:
-    """The frames of the capture `source`, once. `skipped` and `cut` count those left out, and those that are not whole.
+    """The frames of the capture `source`, once. `skipped` and `cut` count those left out, and those that are not whole;
+    `ends_early`: the file ends in the middle of one more, which is left out.
 
     terminals: addresses at the terminal's side; none: the source of the first IP packet. ethernet: the link carries
     Ethernet frames; `ethernet` says then whether the capture has them: if not, IP packets are offered. Frames are put
@@ -56,7 +57,8 @@ class Arrivals:
     def __init__(self, source: Path, *, terminals: Sequence[Address], ethernet: bool) -> None:
         self.skipped = self.cut = self._headless = 0
         self._source = source
-        frames = read_capture(source)
+        self.ends_early = False
+        frames = read_capture(source, self._end_early)
         first = next(frames, None)
         self.ethernet = ethernet and first is not None and first.ethernet
         every = itertools.chain(() if first is None else (first,), frames)
@@ -87,6 +89,9 @@ class Arrivals:
         if none:
             cut = f", and {self._headless} that were cut too short" if self._headless else ""
             raise EndpointError(f"{self._source}: expected a capture with IP packets, found none{cut}")
+
+    def _end_early(self) -> None:
+        self.ends_early = True
 
     @property
     def unheard(self) -> tuple[Address, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -161,10 +161,11 @@ def bench_start(path: Path) -> int | None:
     return None
 
 
-def read_capture(path: Path) -> Iterator[Frame]:
+def read_capture(path: Path, cut_short: Callable[[], object] = lambda: None) -> Iterator[Frame]:
     """The frames of a pcap or pcapng file, as they stand in it, stamps exact to the ns that the file has.
 
-    A file that ends in the middle of a frame, as after a crash of the tool that wrote it, ends with the frame before.
+    A file that ends in the middle of a frame, as after a crash of the tool that wrote it, ends with the frame before,
+    and `cut_short` is called.
     Raises EndpointError naming the file, if it is no capture or is damaged, or has a stamp beyond LAST_UTC_NS.
     """
     try:
@@ -172,7 +173,9 @@ def read_capture(path: Path) -> Iterator[Frame]:
             magic = file.read(4)
             file.seek(0)
             try:
-                yield from _read_pcapng(file) if magic == SECTION.to_bytes(4, "little") else _read_pcap(file)
+                whole = yield from _read_pcapng(file) if magic == SECTION.to_bytes(4, "little") else _read_pcap(file)
+                if not whole:
+                    cut_short()
             except (struct.error, ValueError) as error:
                 raise EndpointError(f"{path}: expected a pcap or pcapng capture: {error}") from error
     except OSError as error:
@@ -181,8 +184,8 @@ def read_capture(path: Path) -> Iterator[Frame]:
         raise EndpointError(f"{path}: {error.strerror or error}") from error
 
 
-def _read_pcap(file: BinaryIO) -> Iterator[Frame]:
-    """draft-ietf-opsawg-pcap: a header of 24 bytes, then records of 16 bytes and data."""
+def _read_pcap(file: BinaryIO) -> Generator[Frame, None, bool]:
+    """draft-ietf-opsawg-pcap: a header, then records of 16 bytes and data. Returns whether all were whole."""
     header = file.read(24)
     for order in "<", ">":
         magic = struct.unpack(order + "I", header[:4])[0] if len(header) == 24 else 0
@@ -196,11 +199,13 @@ def _read_pcap(file: BinaryIO) -> Iterator[Frame]:
         seconds, fraction, captured, wire = struct.unpack(order + "IIII", record)
         data = _bounded(file, captured)
         if len(data) < captured:
-            return
+            return False
         yield _frame(seconds * 1_000_000_000 + fraction * unit_ns, data, link_type, wire)
+    return not record
 
 
-def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
+def _read_pcapng(file: BinaryIO) -> Generator[Frame, None, bool]:
+    """Returns whether all blocks were whole."""
     order = "<"
     interfaces: list[tuple[int, int, str]] = []
     names: tuple[str, ...] = ()
@@ -218,7 +223,7 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
             raise ValueError(f"a block of {length} bytes")
         body = _bounded(file, length - len(head))
         if len(body) < length - len(head):
-            return
+            return False
         if kind == INTERFACE:
             options = dict(_options_of(body[8:-4], order))
             name = options.get(OPTION_NAME, b"").decode(errors="replace")
@@ -234,6 +239,7 @@ def _read_pcapng(file: BinaryIO) -> Iterator[Frame]:
             packet_id = int.from_bytes(options.get(OPTION_PACKET_ID, b""), "little" if order == "<" else "big")
             frame = _frame(stamp, body[20 : 20 + captured], link_type, wire, name, packet_id)
             yield frame._replace(beside=names)
+    return not head
 
 
 def _frame(utc_ns: int, data: bytes, link_type: int, wire_bytes: int, interface: str = "", number: int = 0) -> Frame:

@@ -382,6 +382,8 @@ def _notes(scenario: Scenario, source: Path, arrivals: Arrivals) -> Iterator[str
         )
     if unheard := ", ".join(map(str, arrivals.unheard)):
         yield f"{source}: it has no packet from {unheard}: what is not from the terminal's side goes down"
+    if arrivals.ends_early:
+        yield f"{source}: it ends in the middle of a packet, which is left out"
     if arrivals.cut:
         yield (
             f"{source}: {arrivals.cut} of its packets were cut when they were captured: zeros stand for what is missing"

@@ -16,6 +16,7 @@ from emulator.errors import EndpointError
 from emulator.link.link import Link
 from emulator.ports.assembly import link_options
 from emulator.scenario.model import Scenario
+from emulator.taps.arrivals import Arrivals
 from emulator.taps.pcapng import ETHERNET, LAST_UTC_NS, RAW, PcapngWriter, bench_start, read_capture, section
 from emulator.taps.replay import LAST_ARRIVAL_NS, LONGEST_NS, ReplayCounters, replay
 from emulator.timeline.build import windows_for
@@ -147,6 +148,29 @@ def test_what_was_cut_fares_as_if_it_were_whole_and_is_told(
         counters.cut
     )
     assert whole.notes == ()
+
+
+@given(kept=st.integers(0, 4 * 100), pcapng=st.booleans())
+def test_a_capture_that_ends_in_the_middle_of_a_packet_says_so(
+    tmp_path_factory: pytest.TempPathFactory, kept: int, pcapng: bool
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "in"
+    packets = [(START_NS + number, packet(True, 60, number)) for number in range(4)]
+    ends = []
+    if pcapng:
+        with path.open("wb") as file:
+            writer = PcapngWriter(file, ("one",))
+            for at, data in packets:
+                writer.write(0, at, data, "")
+                ends.append(file.tell())
+    else:
+        write_pcap(path, packets, RAW)
+        ends = [24 + (16 + len(packets[0][1])) * (number + 1) for number in range(4)]
+    length = min(ends[0] + kept, ends[-1])
+    path.write_bytes(path.read_bytes()[:length])
+    arrivals = Arrivals(path, terminals=(), ethernet=False)
+    assert len(list(arrivals)) == sum(end <= length for end in ends)
+    assert arrivals.ends_early == (length not in ends)
 
 
 def test_where_even_headers_were_cut_the_error_says_so(tmp_path: Path) -> None:
