@@ -43,7 +43,10 @@ TERMINATED_STATUS = {signal.SIGTERM: 143, signal.SIGHUP: 129}  # 128 + signal, a
     metavar="FILE",
     help="Write the report as JSON to FILE, and the table on stdout.",
 )
-def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, output: Path | None) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="The table in Markdown, for a page.")
+def bench(
+    quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, output: Path | None, as_markdown: bool
+) -> None:
     """Measure the packet path on this machine: TCP, UDP, lateness, CPU, memory, time to the first packet.
 
     Each figure stands beside a baseline that is taken in the same run: the kernel's own forwarding between two veth
@@ -58,7 +61,7 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
     from emulator.testing.performance.measures import chosen_trials
     from emulator.testing.performance.places import Settings
     from emulator.testing.performance.run import expected_s, measure
-    from emulator.testing.performance.table import render
+    from emulator.testing.performance.table import markdown, render
 
     if output == STDOUT:
         output, as_json = None, True  # the table then goes to stderr
@@ -83,7 +86,11 @@ def bench(quick: bool, only: tuple[str, ...], realtime: bool, as_json: bool, out
             file.write(text.encode() + b"\n")
     if as_json and output is None:
         click.echo(text)
-    console_for(stderr=as_json and output is None, width_elsewhere=TABLE_COLUMNS).print(render(report))
+    on_stderr = as_json and output is None
+    if as_markdown:
+        click.echo(markdown(report), err=on_stderr)
+    else:
+        console_for(stderr=on_stderr, width_elsewhere=TABLE_COLUMNS).print(render(report))
     if report.failures:
         raise EmulationError(
             f"{len(report.failures)} of {len(keys)} measurements failed; the report says which, and why"

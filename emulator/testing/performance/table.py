@@ -10,19 +10,32 @@ from emulator.testing.performance.rows import Row
 from emulator.testing.performance.run import Report
 from emulator.testing.performance.statistics import Spread
 
-VERDICTS = {True: ("met", "green"), False: ("not met", "bold red"), None: ("", "")}
+HEADINGS = ("", "measured", "baseline", "ratio", "target", "verdict")
+VERDICTS = {True: "met", False: "not met", None: ""}
+STYLES = {"met": "green", "not met": "bold red"}
 
 
 def render(report: Report) -> RenderableType:
     """The table with what belongs under it: machine, settings, warnings, failures."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("", "measured", "baseline", "ratio", "target", "verdict"):
+    for heading in HEADINGS:
         table.add_column(heading, overflow="fold")
-    for row in report.rows():
-        word, style = ("in doubt", "") if row.doubt and row.target else VERDICTS[row.met]
-        ratio = shown(row.ratio) if row.ratio else f"{shown(row.difference)} more" if row.difference else ""
-        table.add_row(row.what, measured(row), baseline(row), ratio, aim(row), Text(word, style=style))
+    for *fields, verdict in map(fields_of, report.rows()):
+        table.add_row(*fields, Text(verdict, style=STYLES.get(verdict, "")))
     return Group(table, "", *(Text(line) for line in footnotes(report)))
+
+
+def markdown(report: Report) -> str:
+    """The same for a page."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *map(fields_of, report.rows())]
+    return "\n".join(["| " + " | ".join(fields) + " |" for fields in lines] + ["", *footnotes(report)])
+
+
+def fields_of(row: Row) -> tuple[str, ...]:
+    """A row of the table, as HEADINGS."""
+    verdict = "in doubt" if row.doubt and row.target else VERDICTS[row.met]
+    ratio = shown(row.ratio) if row.ratio else f"{shown(row.difference)} more" if row.difference else ""
+    return row.what, measured(row), baseline(row), ratio, aim(row), verdict
 
 
 def measured(row: Row) -> str:

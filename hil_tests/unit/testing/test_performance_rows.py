@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from emulator.testing.performance.figures import FIGURES
 from emulator.testing.performance.measures import TRIALS, chosen_trials, describe, takes_s
@@ -15,7 +17,7 @@ from emulator.testing.performance.names import FLOWS, MEASURES, QUICK, SIZES, ST
 from emulator.testing.performance.places import Settings
 from emulator.testing.performance.rows import Row, ending, rows
 from emulator.testing.performance.run import Report, expected_s
-from emulator.testing.performance.table import footnotes, render
+from emulator.testing.performance.table import footnotes, markdown, render
 
 Record = dict[str, Any]
 FAILED: Record = {"error": "it broke"}
@@ -202,6 +204,18 @@ def test_a_report_is_json_without_numbers_that_json_has_not() -> None:
     told = json.loads(json.dumps(report(whole_run()).as_json(), allow_nan=False))
     assert [row["key"] for row in told["rows"]] == [figure.key for figure in FIGURES]
     assert {row["met"] for row in told["rows"]} <= {True, False, None}
+
+
+def test_a_page_has_the_table_that_a_terminal_has() -> None:
+    made = report(whole_run())
+    lines = markdown(made).splitlines()
+    width = lines[0].count("|")
+    assert [line.count("|") for line in lines[: 2 + len(made.rows())]] == [width] * (2 + len(made.rows()))
+    assert lines[-len(footnotes(made)) :] == footnotes(made)
+    printed = io.StringIO()
+    Console(width=1000, file=printed).print(render(made))
+    shown = " ".join(printed.getvalue().split())
+    assert all(" ".join(field.split()) in shown for line in lines[2:] for field in line.strip("| ").split(" | "))
 
 
 def test_a_failure_is_in_the_report_and_takes_nothing_else_with_it() -> None:
