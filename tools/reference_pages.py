@@ -183,8 +183,8 @@ def profiles_page() -> str:
             "# Embedded scenarios",
             "",
             (
-                "Each goes by its bare name: `bentpipe shell starlink_2025 -- …`. To change one, use `--set`, or copy "
-                "its file. A page tells what is measured, computed and guessed."
+                "Use each by its name: `bentpipe shell starlink_2025 -- …`. To change one, use `--set`, or copy "
+                "its file. Its page says what is measured, computed and guessed."
             ),
             "",
             *table(["name", "profile", "", ""], rows),
