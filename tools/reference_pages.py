@@ -185,8 +185,8 @@ def profiles_page() -> str:
             "# Embedded scenarios",
             "",
             (
-                "Each goes by its bare name: `bentpipe shell starlink_2025 -- …`. To change one, use `--set`, or copy "
-                "its file. A page tells what is measured, computed and guessed, or shows it in use."
+                "Use each by its name: `bentpipe shell starlink_2025 -- …`. To change one, use `--set`, or copy "
+                "its file. Its page says what is measured, computed and guessed, or shows it in use."
             ),
             "",
             *table(["name", "profile", "", ""], rows),
