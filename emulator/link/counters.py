@@ -62,6 +62,12 @@ class DirectionCounters:
     def dropped_packets(self) -> int:
         return sum(self.dropped.values())
 
+    @property
+    def add_up(self) -> bool:
+        """Whether every packet is accounted for."""
+        come = self.offered_packets + self.copied_packets
+        return come == self.delivered_packets + self.dropped_packets + self.held_packets
+
 
 def direction_counters(registers: Ints, dropped: Ints, lanes: Ints) -> DirectionCounters:
     """The counters in a copy of a link's registers, drop counts and lanes."""

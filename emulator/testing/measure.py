@@ -277,18 +277,20 @@ class Balance:
     """The conservation of one direction, in wire packets, at the end of the run."""
 
     offered: int
+    copied: int
     delivered: int
     dropped: int
     held: int
 
     @property
     def holds(self) -> bool:
-        return self.offered == self.delivered + self.dropped + self.held
+        return self.offered + self.copied == self.delivered + self.dropped + self.held
 
 
 def balance(counts: DirectionCounts) -> Balance:
     return Balance(
         _last(counts.offered_packets),
+        _last(counts.copied_packets),
         _last(counts.delivered_packets),
         sum(_last(column) for column in counts.dropped.values()),
         _last(counts.held_packets),

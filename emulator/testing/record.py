@@ -114,14 +114,25 @@ class HardwareSeries(Part):
 
 
 class DirectionCounts(Part):
-    """One direction's counters at each instant of the series; `dropped` by the name of the cause."""
+    """One direction's counters at each instant of the series; `dropped` by the name of the cause.
+
+    Records of earlier versions do not tell what the link has `copied`: nothing.
+    """
 
     offered_packets: Column = []
+    copied_packets: Column = []
     offered_bytes: Column = []
     delivered_packets: Column = []
     delivered_bytes: Column = []
     held_packets: Column = []
     dropped: dict[str, Column] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def nothing_was_copied(cls, told: Any) -> Any:
+        if isinstance(told, dict) and "copied_packets" not in told and isinstance(told.get("offered_packets"), list):
+            return {**told, "copied_packets": [0] * len(told["offered_packets"])}
+        return told
 
 
 class CounterSeries(Part):
@@ -204,8 +215,8 @@ class Evidence(Part):
 
     lateness_*: of packets against their due times, when they were written. ingress_wait_worst_us: the longest that a
     packet can have waited before its arrival was stamped. starved: packets for which the Timeline was not planned yet.
-    beside_the_link: packets dropped by what is not the link, by the name of the cause. conserved: whether offered =
-    delivered + dropped + held, in both directions. lateness_allowed_us: of lateness_p99_us, if not the usual.
+    beside_the_link: packets dropped by what is not the link, by the name of the cause. conserved: whether offered +
+    copied = delivered + dropped + held, in both directions. lateness_allowed_us: of lateness_p99_us, if not the usual.
     """
 
     packets: Count = 0

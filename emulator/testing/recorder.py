@@ -323,6 +323,7 @@ def _append_hardware(columns: HardwareSeries, at_ns: int, state: LinkState) -> N
 
 def _append_counts(columns: DirectionCounts, counters: DirectionCounters, rows: int) -> None:
     columns.offered_packets.append(counters.offered_packets)
+    columns.copied_packets.append(counters.copied_packets)
     columns.offered_bytes.append(counters.offered_bytes)
     columns.delivered_packets.append(counters.delivered_packets)
     columns.delivered_bytes.append(counters.delivered_bytes)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from emulator.testing.measure import (
     DELAY_BOUND_NS,
+    Balance,
     balance,
     counts_of,
     delay_verdict,
@@ -179,15 +180,19 @@ def _balance_card(record: RunRecord) -> Card | None:
     if not record.counters.at_ns:
         return None
     sums = [balance(counts_of(record, direction)) for direction in DIRECTIONS]
-    offered = sum(each.offered for each in sums)
     holds = all(each.holds for each in sums)
-    return Card(
-        "offered = delivered + dropped + held",
-        "holds" if holds else "broken",
-        f"{offered:,} = {sum(each.delivered for each in sums):,} + {sum(each.dropped for each in sums):,} + "
-        f"{sum(each.held for each in sums):,} packets",
-        passed=holds,
-    )
+    come, gone = [sum(each.offered for each in sums)], [
+        sum(each.delivered for each in sums), sum(each.dropped for each in sums), sum(each.held for each in sums),
+    ]  # fmt: skip
+    if copied := sum(each.copied for each in sums):
+        come.append(copied)
+    total = " = ".join(" + ".join(f"{count:,}" for count in counts) for counts in (come, gone))
+    return Card(_balance_name(sums), "holds" if holds else "broken", f"{total} packets", passed=holds)
+
+
+def _balance_name(sums: Sequence[Balance]) -> str:
+    come = "offered + copied" if any(each.copied for each in sums) else "offered"
+    return f"{come} = delivered + dropped + held"
 
 
 def _phase_card(record: RunRecord) -> Card | None:
@@ -249,6 +254,8 @@ def _packet_rows(record: RunRecord) -> Iterable[Row]:
     sums = [balance(counts_of(record, direction)) for direction in DIRECTIONS]
     dropped = dropped_by_cause(record)
     yield Row("offered to the link", tuple(f"{each.offered:,}" for each in sums), total=True)
+    if any(each.copied for each in sums):
+        yield Row("copied by the link", tuple(f"{each.copied:,}" for each in sums))
     yield Row("delivered", tuple(f"{each.delivered:,}" for each in sums))
     for cause in Cause:
         counts = [dropped[direction].get(cause.name, 0) for direction in DIRECTIONS]
@@ -258,9 +265,7 @@ def _packet_rows(record: RunRecord) -> Iterable[Row]:
             )
     yield Row("dropped, all causes", tuple(f"{each.dropped:,}" for each in sums))
     yield Row("still held at the end", tuple(f"{each.held:,}" for each in sums))
-    yield Row(
-        "offered = delivered + dropped + held", tuple("holds" if each.holds else "broken" for each in sums), total=True
-    )
+    yield Row(_balance_name(sums), tuple("holds" if each.holds else "broken" for each in sums), total=True)
 
 
 def _probe_rows(record: RunRecord) -> Iterable[Row]:

@@ -218,6 +218,20 @@ def test_what_fell_behind_is_invalid_and_neither_passed_nor_failed(project: pyte
     result.stdout.fnmatch_lines(["*2 invalid*"])
 
 
+def test_what_a_link_sends_twice_is_not_missing(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.satlink(set=["link.uplink.duplicate=0.5"])
+        def test_pings(satlink, terminal, datacenter):
+            terminal.run("ping", "-c", "20", "-i", "0.01", datacenter.ipv4)
+            assert satlink.counters().uplink.copied_packets > 0
+        """
+    )
+    run(project).assert_outcomes(passed=1)
+
+
 def test_a_full_disk_takes_the_report_and_not_the_result(project: pytest.Pytester) -> None:
     project.makepyfile("def test_fine(satlink): pass")
     result = run(project, "--satlink-store=/dev/full")

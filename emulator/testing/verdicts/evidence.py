@@ -55,10 +55,7 @@ def evidence_between(before: Counters | None, after: Counters) -> Evidence:
         starved=starved,
         broken_batches=broken,
         beside_the_link={cause.name: count for cause, count in beside.items() if count},
-        conserved=all(
-            each.offered_packets == each.delivered_packets + each.dropped_packets + each.held_packets
-            for each in (after.uplink, after.downlink)
-        ),
+        conserved=after.uplink.add_up and after.downlink.add_up,
     )
 
 
@@ -73,7 +70,7 @@ def faults(evidence: Evidence, limits: Limits | None = None) -> tuple[str, ...]:
         limits = DEFAULT_LIMITS if allowed_us is None else replace(DEFAULT_LIMITS, lateness_p99_us=allowed_us)
     found = []
     if not evidence.conserved:
-        found.append("packets are missing: offered is not delivered + dropped + held")
+        found.append("packets are missing: offered + copied is not delivered + dropped + held")
     if evidence.lateness_p99_us > limits.lateness_p99_us:
         found.append(
             f"1 % of {evidence.packets:,} packets left more than {evidence.lateness_p99_us / 1000:g} ms after "

@@ -82,6 +82,22 @@ def test_packets_that_are_missing_break_the_verdict(record: RunRecord) -> None:
     assert "offered = delivered + dropped + held" in summary.verdict
 
 
+def test_packets_that_the_link_made_twice_are_in_the_sum(record: RunRecord) -> None:
+    twice = record.model_copy(deep=True)
+    twice.counters.uplink.copied_packets[-1] += 5
+    assert "offered + copied = delivered + dropped + held" in summarise(twice).verdict
+    twice.counters.uplink.delivered_packets[-1] += 5
+    assert summarise(twice).passed
+    assert "copied by the link" in to_html(twice)
+
+
+def test_a_record_that_does_not_tell_of_copies_has_none(record: RunRecord) -> None:
+    told = json.loads(record.model_dump_json())
+    for direction in ("uplink", "downlink"):
+        del told["counters"][direction]["copied_packets"]
+    assert summarise(RunRecord.model_validate(told)).passed
+
+
 def test_probes_lost_beyond_what_was_counted_break_the_verdict(record: RunRecord) -> None:
     broken = record.model_copy(deep=True)
     broken.uplink_probes.delay_ns = [-1] * len(broken.uplink_probes.delay_ns)
