@@ -128,6 +128,7 @@ def exit_status_page() -> str:
         [str(CANNOT_RUN_STATUS), "`doctor`: `bentpipe shell` cannot work on this machine"],
         ["2", f"a wrong command line: `{WRONG_COMMAND_LINE}`"],
         [str(TIMED_OUT_STATUS), "`shell`: CMD was ended because `--duration` was over"],
+        ["1", "`exchange`: something differs"],
         ["129, 143", "ended by SIGHUP, by SIGTERM; in order, nothing is left behind"],
         [str(CTRL_C_STATUS), "Ctrl-C, where it is not the usual end of the command, as it is of `run`"],
         [str(READER_GONE_STATUS), "whoever read stdout has gone, as `head` does"],

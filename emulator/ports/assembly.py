@@ -12,8 +12,8 @@ from emulator.link.link import Change, LinkOptions, Rule, power_of_two
 from emulator.ports.impairments import SHORTEST_PACKET_BYTES, checked, impairment_options, lane_options
 from emulator.radio.modcod import DVB_S2, WAVEFORMS, Waveform, efficiency_by_cn
 from emulator.scenario.links import GeoDirection, PlainLink, direction_keys
-from emulator.scenario.model import AMOUNTS, OverlayEvent, Scenario, TrafficClass
-from emulator.scenario.script import OVERLAY_ACTIONS, Step
+from emulator.scenario.model import OverlayEvent, Scenario, TrafficClass
+from emulator.scenario.script import AMOUNTS, OVERLAY_ACTIONS, Step
 from emulator.timeline.causes import Cause, Gate
 from emulator.units import NS_PER_MS, NS_PER_S, bits_per_s
 

@@ -33,7 +33,7 @@ from emulator.scenario.fields import (
 from emulator.scenario.hardware import AntennaTable, Device, DishEvent, GnssLoss
 from emulator.scenario.impairments import QueueKeys
 from emulator.scenario.links import LinkProfile
-from emulator.scenario.script import Step
+from emulator.scenario.script import AMOUNTS, Step
 from emulator.units import parse_utc_ns
 
 Network = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+(/\d{1,3})?$", description="an IPv4 or IPv6 network")]
@@ -254,10 +254,6 @@ class TrafficClass(QueueKeys):
 
 
 LONGEST_S = 3.2e9  # of a run: a century, and three of them fit into 63 bits of ns
-
-
-AMOUNTS = {"fade": "fade_db", "extra_delay": "extra_delay_ms", "loss": "loss", "jitter": "jitter_ms"}
-"""Kind of a change → the key that says how much."""
 
 
 class OverlayEvent(Table):

@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from emulator.scenario.fields import Altitude, Latitude, Longitude, Milliseconds, Probability, Table
 
-OVERLAY_ACTIONS = ("outage", "hold", "fade", "extra_delay", "loss")
+AMOUNTS = {"fade": "fade_db", "extra_delay": "extra_delay_ms", "loss": "loss", "jitter": "jitter_ms"}
+"""Kind of a change → the key that says how much."""
+OVERLAY_ACTIONS = ("outage", "hold", "fade", "extra_delay", "jitter", "loss")
 AT = r"^(\d+(\.\d+)?s|next-(slot|handover|outage|contact))$"
 COUNTER = (
     r"^(uplink|downlink)\.((offered|delivered|held|dropped|queued)_packets|(offered|delivered)_bytes|dropped\.[a-z_]+)$"
@@ -42,15 +44,16 @@ class Step(Table):
         None, description="30s after the start of the bench; next-slot, next-handover, next-outage, next-contact"
     )
     when: Condition | None = Field(None, description="in place of `at`")
-    action: Literal["outage", "hold", "fade", "extra_delay", "loss", "obstruct", "reboot", "move", "inject", "mark"] = (
-        Field(description="obstruct: as an outage, by an obstacle; reboot: of the terminal; mark: only a note")
-    )
+    action: Literal[
+        "outage", "hold", "fade", "extra_delay", "jitter", "loss", "obstruct", "reboot", "move", "inject", "mark"
+    ] = Field(description="obstruct: as an outage, by an obstacle; reboot: of the terminal; mark: only a note")
     duration_s: float = Field(
         1.0, gt=0, le=864_000, description="of what lasts; reboot: until it carries traffic again"
     )
     direction: Literal["both", "uplink", "downlink"] = Field("both", description="what it acts on; inject: not both")
     fade_db: float = Field(0.0, ge=0, le=100, description="for fade")
     extra_delay_ms: Milliseconds = Field(0.0, description="for extra_delay")
+    jitter_ms: Milliseconds = Field(0.0, description="for jitter: mean of what is added to the access jitter")
     loss: Probability = Field(0.0, description="for loss")
     packet: str = Field("", description="for inject: an expression of scapy")
     latitude_deg: Latitude | None = Field(None, description="for move")
@@ -66,7 +69,7 @@ class Step(Table):
             raise ValueError("inject: expected packet, and direction 'uplink' or 'downlink'")
         if self.action == "move" and (self.latitude_deg is None or self.longitude_deg is None):
             raise ValueError("move: expected latitude_deg and longitude_deg")
-        amount = {"fade": "fade_db", "extra_delay": "extra_delay_ms", "loss": "loss"}.get(self.action)
+        amount = AMOUNTS.get(self.action)
         if amount is not None and not getattr(self, amount) > 0:
             raise ValueError(f"{self.action}: expected {amount} above 0, got {getattr(self, amount):g}")
         return self

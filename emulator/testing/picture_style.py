@@ -42,6 +42,7 @@ EVENT_COLOUR = {
     "fade": FADE,
     "loss": OUTAGE,
     "extra_delay": FADE,
+    "jitter": FADE,
     "inject": "#CC79A7",
 }
 LOG_TICKS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)

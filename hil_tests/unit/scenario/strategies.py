@@ -12,7 +12,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from emulator.scenario.keys import Key, Keys, Node
-from emulator.scenario.model import AMOUNTS, Scenario
+from emulator.scenario.model import Scenario
+from emulator.scenario.script import AMOUNTS
 
 PROFILES = tuple(sorted(Scenario.model_json_schema()["properties"]["link"]["discriminator"]["mapping"]))
 SKY = ("terminal", "constellation", "gateways", "pop")
@@ -144,7 +145,7 @@ _CONSISTENT: dict[str, Callable[[Tables], Tables]] = {  # by title: tables whose
 def _fitting(step: Tables) -> Tables:
     """A step that has a time, and what any action asks for."""
     told = {"at": "30s", "direction": "uplink", "packet": "IP()", "latitude_deg": 1.0, "longitude_deg": 2.0}
-    amounts = {"fade_db": 3.0, "extra_delay_ms": 1.5, "loss": 0.5}
+    amounts = {"fade_db": 3.0, "extra_delay_ms": 1.5, "jitter_ms": 2.5, "loss": 0.5}
     return {key: value for key, value in step.items() if key != "when"} | told | amounts
 
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
@@ -15,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import ScenarioError
+from emulator.ports.assembly import events_of
 from emulator.scenario import Scenario, embedded_scenarios, load_scenario
 from emulator.scenario.keys import Keys, dotted, expectation
-from emulator.scenario.model import AMOUNTS
+from emulator.scenario.model import OverlayEvent
 from emulator.scenario.schema import scenario_schema
+from emulator.scenario.script import AMOUNTS
 from hil_tests.unit.scenario.strategies import (
     PROFILES,
     Tables,
@@ -223,6 +226,19 @@ def test_a_change_says_how_much_and_fits_into_the_time_there_is(file: Path) -> N
     ]
     tables["overlay"] = [{"kind": "hold", **begin}] * 257
     assert problems(file, tables) == ["overlay: expected an array of at most 256, got an array of 257"]
+
+
+@pytest.mark.parametrize("kind", get_args(OverlayEvent.model_fields["kind"].annotation))
+def test_a_script_can_do_what_an_overlay_can(file: Path, kind: str) -> None:
+    amount = {AMOUNTS[kind]: 0.5} if kind in AMOUNTS else {}
+    event = {"duration_s": 2.0, "direction": "uplink", **amount}
+    tables: Tables = {
+        "link": {"profile": "fixed"},
+        "overlay": [{"kind": kind, "at_s": 0.0, **event}],
+        "script": [{"action": kind, "at": "3s", **event}],
+    }
+    scenario = load(file, tables)
+    assert events_of(scenario.script[0]) == list(scenario.overlay)
 
 
 @pytest.mark.parametrize("kind", ["outage", "hold", "fade", "extra_delay", "loss", "jitter"])
