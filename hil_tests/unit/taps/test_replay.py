@@ -169,8 +169,12 @@ def test_ctrl_c_ends_a_compilation_that_swallows_it(monkeypatch: pytest.MonkeyPa
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(replay_module, "settle", swallows)
-    with pytest.raises(KeyboardInterrupt):
-        replay_module.warm_up()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            replay_module.warm_up()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
