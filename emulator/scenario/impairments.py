@@ -154,8 +154,12 @@ class Impairments(QueueKeys):
 
     shaper: Shaper | None = Field(None, description="a token bucket")
     opportunities: OpportunityTrace | None = Field(None, description="a trace of delivery opportunities")
-    bursts: LossBursts | None = Field(None, description="bursts of loss, on top of `loss`; none unless given")
-    markov: MarkovLoss | None = Field(None, description="loss by a Markov chain, on top of `loss`")
+    bursts: LossBursts | None = Field(
+        None, description="bursts of loss; in one, the larger of its loss and `loss` counts"
+    )
+    markov: MarkovLoss | None = Field(
+        None, description="a Markov chain of loss; the larger of its state's and `loss` counts"
+    )
     lost_packets: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, max_length=1_000_000, description="numbers of packets that are lost, counted from 1 as they are offered"
     )
