@@ -214,7 +214,7 @@ class Satlink:
     def capture(self) -> None:
         """Captures what crosses the link, the head of each packet, on both sides of it, until the test ends.
 
-        Where that cannot be, `not_captured` says why, and the test goes on. A bench over ZeroMQ offers no captures.
+        Where that cannot be, `not_captured` says why, and the test goes on.
         """
         from emulator.bench.captures import serving_captures
         from emulator.bench.recording import Recording
