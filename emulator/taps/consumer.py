@@ -51,7 +51,7 @@ class CaptureStream:
 
     def __enter__(self) -> Self:
         if not self._path.exists():
-            raise BenchNotFoundError("this bench offers no captures: its link is in another process (--fabric zmq)")
+            raise BenchNotFoundError("captures are offered where the link is: by `bentpipe run` or `bentpipe link`")
         with contextlib.ExitStack() as stack:
             with interrupts_wait():
                 context = stack.enter_context(zmq.Context())
