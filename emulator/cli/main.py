@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import gc
 import os
 import select
 import signal
@@ -28,7 +27,6 @@ from emulator.errors import BentpipeError, ToolMissingError
 DEFECT_STATUS = BentpipeError.exit_status
 CTRL_C_STATUS = 130  # 128 + SIGINT, as shells count
 READER_GONE_STATUS = 141  # 128 + SIGPIPE
-COLLECTED_AT = 100_000, 20, 20  # imports make objects that stay: looking through them costs a start a tenth of a second
 
 
 class Lazy(NamedTuple):
@@ -166,7 +164,6 @@ def bentpipe() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Does not return."""
-    gc.set_threshold(*COLLECTED_AT)
     signal.signal(signal.SIGINT, _interrupt)  # a plain sh starts what ends in `&` with SIGINT ignored
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 

@@ -57,7 +57,7 @@ def tunnel(bench: Bench, folder: Path) -> None:
 
 
 class Echoes:
-    """Sends its age ten times a second over a connection, to an end that sends it back, and notes what returns."""
+    """Sends its age twenty times a second over a connection, to an end that sends it back, and notes what returns."""
 
     def __init__(self, client: socket.socket, accepted: socket.socket, began_s: float) -> None:
         self.client, self.accepted, self.began_s = client, accepted, began_s
