@@ -254,7 +254,7 @@ def test_no_more_captures_than_the_bench_will_serve(bench: Bench) -> None:
 
 def test_a_bench_without_captures_says_why(tmp_path: Path) -> None:
     stream = CaptureStream(tmp_path, directions=BOTH_WAYS, places=BOTH_PLACES)
-    with pytest.raises(BenchNotFoundError, match="--fabric zmq"), stream:
+    with pytest.raises(BenchNotFoundError, match="bentpipe link"), stream:
         pass
 
 
