@@ -31,14 +31,14 @@ def in_checkout(path: Path) -> float:
 
 def main(arguments: list[str]) -> None:
     if arguments == ["--one"]:
-        print(costs(lambda: {PLAIN: timed(LinkOptions(), plain(), udp_packets(1))})[PLAIN])
+        print(costs({PLAIN: timed(LinkOptions(), plain(), udp_packets(1))})[PLAIN])
     elif arguments[:1] == ["--against"]:
         pairs = [(in_checkout(REPOSITORY), in_checkout(Path(arguments[1]))) for _ in range(5)]
         here, there = (min(values) for values in zip(*pairs, strict=True))
         ratio = statistics.median(ours / theirs for ours, theirs in pairs)
         print(json.dumps({"here_ns": here, "there_ns": there, "ratio": here / there, "median_ratio": ratio}))
     else:
-        found = costs(variants)
+        found = costs(variants())
         for name, cost in found.items():
             print(f"{name:30} {cost:8.1f} ns/packet {cost / found[PLAIN]:6.2f} ×")
 

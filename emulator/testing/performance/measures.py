@@ -207,7 +207,7 @@ def stages_memory(settings: Settings, warnings: list[str]) -> Record:
     """ns per packet by feature, in the compiled path alone."""
     from emulator.testing.performance.stages import costs, variants
 
-    return {"ns": costs(variants, rounds=settings.stages_rounds)}
+    return {"ns": costs(variants(), rounds=settings.stages_rounds)}
 
 
 def limit_at(settings: Settings, sender: Side, receiver: Side) -> Record:
@@ -363,7 +363,7 @@ def takes_s(key: str, settings: Settings) -> float:
         "gigabit": settings.ramp_s + settings.seconds + 0.3,
         "all-stages": settings.ramp_s + settings.seconds + 0.6,
         "sizes": len(settings.sizes) * (settings.sizes_seconds + 0.4),
-        "stages": 1.5 * (1 + settings.stages_rounds),
+        "stages": 0.5 * (1 + settings.stages_rounds),
         "ten-gigabit": settings.ramp_s + settings.seconds + 0.3,
         "paced": settings.udp_seconds + 0.4,
         "felt": settings.antenna_changes * sum(settings.antenna_dwell_ms) / 2e3,

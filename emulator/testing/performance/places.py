@@ -31,7 +31,7 @@ class Settings:
     limit_seconds: float = 0.6
     limit_ramp_s: float = 0.3  # at the lowest rate, before anything counts, as TCP has its own
     sizes_seconds: float = 1.0
-    stages_rounds: int = 2
+    stages_rounds: int = 7
     delay_ms: float = 10.0
     mtu: int = 1500
     queue_packets: int = 10_000

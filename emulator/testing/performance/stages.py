@@ -22,7 +22,7 @@ from emulator.timeline.model import Channel
 
 PACKETS = 200_000
 GAP_NS = 2_000
-LINKS, ROUNDS = 3, 2
+ROUNDS = 7
 PACKET_BYTES = 64
 DRAIN_NS = 1_000_000_000
 SEGMENTS, MSS = 40, 1460  # a super-packet's wire packets, and what each of them carries
@@ -136,17 +136,12 @@ def variants() -> dict[str, Callable[[], float]]:
     return runs
 
 
-def costs(make: Callable[[], dict[str, Callable[[], float]]], rounds: int = ROUNDS) -> dict[str, float]:
-    """ns per packet: the least of the runs of each, taken in turns after one that does not count.
-
-    Links are made anew LINKS times: a packet costs up to a quarter more or less by where a link's arrays lie in memory.
-    """
-    found: dict[str, list[float]] = {}
-    for _ in range(LINKS):
-        runs = make()
-        for run in runs.values():
-            run()
-        for _ in range(rounds):
-            for name, run in runs.items():
-                found.setdefault(name, []).append(run())
+def costs(runs: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
+    """ns per packet: the least of the runs of each, taken in turns after one that does not count."""
+    for run in runs.values():
+        run()
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            found[name].append(run())
     return {name: min(values) for name, values in found.items()}
