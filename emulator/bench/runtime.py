@@ -23,7 +23,7 @@ from emulator.bench.privilege import outer_user
 from emulator.errors import EndpointError, InterfaceError
 
 MARK = "BENTPIPE_BENCH"  # in the environment of every process of a bench
-LOCKS = ("address-*.lock", "card-*.lock")
+LOCKS = ("address-*.lock", "card-*.lock")  # of what benches must not share, in `runtime_root`
 ADDRESSES = 1024  # benches side by side in one network namespace
 
 

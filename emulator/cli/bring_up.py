@@ -154,7 +154,7 @@ def summary(bench: Bench) -> list[str]:
     lines = []
     counters = bench.counters()
     if late := late_packets(counters.relay.lateness_us):
-        lines.append(f"late: {count_of(late, 'packet')} left more than {LATE_US / 1000:g} ms late")
+        lines.append(f"late: {count_of(late, 'packet')} left more than {LATE_US / 1000:g} ms after the due time")
     lines += [counted("uplink", counters.uplink), counted("downlink", counters.downlink)]
     lines += [end_line(end) for end in counters.relay.ends]
     return lines

@@ -168,10 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-_interrupts: list[int] = []
+_interrupts: list[int] = []  # Ctrl-Cs so far: whether an ImportError is one of them, only this tells
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Python answers Ctrl-C; `run` can tell afterwards that it came."""
     _interrupts.append(number)
     signal.default_int_handler(number, frame)
 

@@ -18,7 +18,7 @@ from emulator.errors import EndpointError
 from emulator.link import state
 from emulator.link.compiled import compiled_apart, compiling
 from emulator.link.ledger import note
-from emulator.link.link import Change, DirectionCounters, Link, power_of_two
+from emulator.link.link import Change, DirectionCounters, Link, LinkOptions, delay_line, power_of_two
 from emulator.link.path import depart, due_run, next_event, offer, refuse_frame
 from emulator.link.state import F_HEAD, F_TAIL, OFFERED_PACKETS, QUEUED, Bytes, Ints, LinkState
 from emulator.link.store import VNET_BYTES, reserve
@@ -29,7 +29,7 @@ from emulator.taps.arrivals import Address, Arrival, Arrivals
 from emulator.taps.pcapng import ETHERNET, LAST_UTC_NS, RAW, PcapngWriter, bench_start
 from emulator.taps.scripted import of_direction, scripted
 from emulator.timeline.causes import Cause
-from emulator.timeline.model import Channel, Timeline, Windows
+from emulator.timeline.model import Timeline, Windows
 from emulator.units import NS_PER_MS, NS_PER_S
 
 DIRECTIONS: tuple[Direction, Direction] = ("uplink", "downlink")
@@ -103,8 +103,7 @@ def is_compiled() -> bool:
 
 def warm_up() -> None:
     """Compiles what virtual time takes, or takes it from the cache; Ctrl-C ends that, too."""
-    link, nothing = Link(Channel.constant(0, delay_ns=0), 1, seed=0, direction=0), np.zeros(0, np.int64)
-    entry = np.zeros(state.SUPER_COLUMNS, np.int64)
+    link, nothing, entry = delay_line(LinkOptions()), np.zeros(0, np.int64), np.zeros(state.SUPER_COLUMNS, np.int64)
     with compiling():
         offer_all(link.state, np.zeros(0, np.uint8), nothing, nothing, nothing, entry)
         settle(link.state, 0)

@@ -181,12 +181,12 @@ def _balance_card(record: RunRecord) -> Card | None:
         return None
     sums = [balance(counts_of(record, direction)) for direction in DIRECTIONS]
     holds = all(each.holds for each in sums)
-    come, gone = [sum(each.offered for each in sums)], [
-        sum(each.delivered for each in sums), sum(each.dropped for each in sums), sum(each.held for each in sums),
-    ]  # fmt: skip
-    if copied := sum(each.copied for each in sums):
-        come.append(copied)
-    total = " = ".join(" + ".join(f"{count:,}" for count in counts) for counts in (come, gone))
+    copied = sum(each.copied for each in sums)
+    total = (
+        f"{sum(each.offered for each in sums):,}{f' + {copied:,}' if copied else ''} = "
+        f"{sum(each.delivered for each in sums):,} + {sum(each.dropped for each in sums):,} + "
+        f"{sum(each.held for each in sums):,}"
+    )
     return Card(_balance_name(sums), "holds" if holds else "broken", f"{total} packets", passed=holds)
 
 
